@@ -1,0 +1,72 @@
+"""GPU architectures: one row each, with what the planner and the compiler must know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnprobe.errors import UnsupportedError
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One compute capability.
+
+    Attributes
+    ----------
+    cc : compute capability as an integer, 90 for sm_90.
+    name : name of a product family.
+    smem_per_block : dynamic shared memory that one block may ask for, bytes.
+    smem_per_sm : shared memory of one multiprocessor, bytes.
+    ptx : least PTX version that can target it.
+    suffix : "a" where the arch-specific instruction set has its own target.
+
+    Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability";
+    PTX ISA, ".target" and release notes.
+    """
+
+    cc: int
+    name: str
+    smem_per_block: int
+    smem_per_sm: int
+    ptx: str
+    suffix: str = ""
+
+    @property
+    def sm(self) -> str:
+        """The real target without suffix: ``sm_90``."""
+        return f"sm_{self.cc}"
+
+    @property
+    def compute(self) -> str:
+        """The virtual target that NVRTC takes: ``compute_90``."""
+        return f"compute_{self.cc}"
+
+
+ARCHES: tuple[Arch, ...] = (
+    Arch(80, "Ampere (A100)", 163 * KIB, 164 * KIB, "7.0"),
+    Arch(86, "Ampere (RTX 30, A40)", 99 * KIB, 100 * KIB, "7.1"),
+    Arch(87, "Ampere (Orin)", 163 * KIB, 164 * KIB, "7.4"),
+    Arch(89, "Ada (RTX 40, L40)", 99 * KIB, 100 * KIB, "7.8"),
+    Arch(90, "Hopper (H100, H200)", 227 * KIB, 228 * KIB, "7.8", suffix="a"),
+    Arch(100, "Blackwell (B200)", 227 * KIB, 228 * KIB, "8.6", suffix="a"),
+    Arch(120, "Blackwell (RTX 50, RTX PRO)", 99 * KIB, 100 * KIB, "8.7", suffix="a"),
+)
+
+EMULATED_ARCH = 90  # what the emulator pretends to be: the arch of the recorded dumps
+
+
+def arch(cc: int) -> Arch:
+    """Return the row for compute capability ``cc``, or for the nearest older one of the same major.
+
+    Raises
+    ------
+    UnsupportedError
+        For an arch older than sm_80 or of an unknown major.
+    """
+    fitting = [row for row in ARCHES if row.cc <= cc and row.cc // 10 == cc // 10]
+    if not fitting:
+        known = ", ".join(row.sm for row in ARCHES)
+        raise UnsupportedError(f"sm_{cc} is not supported; supported: {known}")
+    return max(fitting, key=lambda row: row.cc)

@@ -1,0 +1,48 @@
+"""Rows of dense ``mma.sync`` with 16-bit operands: m16n8k8 and m16n8k16.
+
+Source: PTX ISA 9.1, section 9.7.14.5 "Matrix multiply-accumulate operation using mma instruction",
+"Matrix Fragments for mma.m16n8k8" and "... mma.m16n8k16 with floating point type".
+"""
+
+from __future__ import annotations
+
+from attnprobe.formats import FORMATS
+from attnprobe.layouts.fragment import Digit, Fragment
+from attnprobe.layouts.instruction import Instruction, Operand
+
+_SOURCE_K8 = "PTX ISA 9.1, 9.7.14.5, Matrix Fragments for mma.m16n8k8"
+_SOURCE_K16 = "PTX ISA 9.1, 9.7.14.5, Matrix Fragments for mma.m16n8k16 with floating point type"
+
+# lane % 4: a pair of columns; lane // 4: the row.
+QUAD_ROWS = (Digit(4, col=2), Digit(8, row=1))
+# lane % 4: a pair of rows; lane // 4: the column.
+QUAD_COLS = (Digit(4, row=2), Digit(8, col=1))
+
+A_16x8_B16 = Fragment(16, 8, QUAD_ROWS, (Digit(2, col=1), Digit(2, row=8)))
+A_16x16_B16 = Fragment(16, 16, QUAD_ROWS, (Digit(2, col=1), Digit(2, row=8), Digit(2, col=8)))
+B_8x8_B16 = Fragment(8, 8, QUAD_COLS, (Digit(2, row=1),))
+B_16x8_B16 = Fragment(16, 8, QUAD_COLS, (Digit(2, row=1), Digit(2, row=8)))
+CD_16x8 = Fragment(16, 8, QUAD_ROWS, (Digit(2, col=1), Digit(2, row=8)))
+
+
+def _mma(k: int, ab: str, cd: str, min_ptx: str, min_cc: int) -> Instruction:
+    a, b = {8: (A_16x8_B16, B_8x8_B16), 16: (A_16x16_B16, B_16x8_B16)}[k]
+    operands = (
+        Operand("D", CD_16x8, FORMATS[cd], ("m", "n")),
+        Operand("A", a, FORMATS[ab], ("m", "k")),
+        Operand("B", b, FORMATS[ab], ("k", "n")),
+        Operand("C", CD_16x8, FORMATS[cd], ("m", "n")),
+    )
+    ptx = f"mma.sync.aligned.m16n8k{k}.row.col.{cd}.{ab}.{ab}.{cd}"
+    source = {8: _SOURCE_K8, 16: _SOURCE_K16}[k]
+    return Instruction(ptx, "mma", (16, 8, k), operands, min_ptx, min_cc, source)
+
+
+ROWS: tuple[Instruction, ...] = (
+    _mma(16, "f16", "f32", "7.0", 80),
+    _mma(16, "bf16", "f32", "7.0", 80),
+    _mma(16, "f16", "f16", "7.0", 80),
+    _mma(8, "f16", "f32", "6.5", 75),
+    _mma(8, "bf16", "f32", "7.0", 80),
+    _mma(8, "f16", "f16", "6.5", 75),
+)
