@@ -4,7 +4,8 @@ A row of the layout tables is two lists of digits. ``lane`` splits the lane numb
 first; ``elem`` splits the element number within the lane (low bits of register 0 first). Each digit
 says how far one step of it moves in row and column. The position of an element is the sum:
 
-    QUAD_ROWS = (Digit(4, col=2), Digit(8, row=1))       # lane % 4: a pair of columns; lane // 4: the row
+    # lane % 4: a pair of columns; lane // 4: the row
+    QUAD_ROWS = (Digit(4, col=2), Digit(8, row=1))
     C_16x8    = Fragment(16, 8, QUAD_ROWS, (Digit(2, col=1), Digit(2, row=8)))
 
     row = lane // 4 + 8 * (elem // 2)        col = 2 * (lane % 4) + elem % 2
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import LayoutError
+from attnprobe.layouts import formula
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Fragment:
     rows, cols : size of the operand (A is m x k, B is k x n, C and D are m x n).
     lane : digits of the lane number, lowest first; their extents multiply to the number of lanes.
     elem : digits of the element number within a lane, lowest first.
-    copies : how many (lane, element) pairs hold each position; 1 unless the row says that it replicates.
+    copies : how many (lane, element) pairs hold each position; 1 unless the row says otherwise.
 
     Raises
     ------
@@ -112,21 +114,63 @@ class Fragment:
         return [(int(lane), int(elem)) for lane, elem in hits]
 
     def gather(self, matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return what the lanes hold of ``matrix`` (..., rows, cols): shape (..., lanes, elements)."""
+        """Return what the lanes hold of ``matrix`` (..., rows, cols): shape (..., lanes, elements).
+
+        Raises
+        ------
+        LayoutError
+            If the last two axes are not (rows, cols).
+        """
+        self._check("a matrix", matrix.shape, (self.rows, self.cols))
         flat = matrix.reshape(*matrix.shape[:-2], self.rows * self.cols)
         return flat[..., self.flat_index()]
 
     def scatter(self, held: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the matrix (..., rows, cols) of which the lanes hold ``held`` (..., lanes, elements)."""
+        """Return the matrix (..., rows, cols) that ``held`` (..., lanes, elements) spells.
+
+        Where the fragment replicates, the highest lane's copy is taken.
+
+        Raises
+        ------
+        LayoutError
+            If the last two axes are not (lanes, elements).
+        """
+        self._check("what the lanes hold", held.shape, (self.lanes, self.elements))
         out = np.empty((*held.shape[:-2], self.rows * self.cols), held.dtype)
         out[..., self.flat_index()] = held
         return out.reshape(*held.shape[:-2], self.rows, self.cols)
 
+    def _check(self, what: str, shape: tuple[int, ...], wanted: tuple[int, int]) -> None:
+        # A transposed array has the right number of elements and would be read in silence.
+        if shape[-2:] != wanted:
+            raise LayoutError(f"{what} of this fragment ends in axes {wanted}; got shape {shape}")
+
+    def links(self, row: str = "row", col: str = "col") -> list[formula.Link]:
+        """Return the digits as links between ``lane`` or ``i`` and axes of the given names."""
+        found: list[formula.Link] = []
+        for number, digits in (("lane", self.lane), ("i", self.elem)):
+            weight = 1
+            for digit in digits:
+                for axis, step in ((row, digit.row), (col, digit.col)):
+                    found.append(formula.Link(number, weight, axis, step, digit.extent))
+                weight *= digit.extent
+        return found
+
     def formula(self) -> tuple[str, str]:
-        """Return the closed formulas of row and column in ``lane`` and ``i`` (the element number)."""
-        row = _terms("lane", self.lane, "row") + _terms("i", self.elem, "row")
-        col = _terms("lane", self.lane, "col") + _terms("i", self.elem, "col")
-        return " + ".join(row) or "0", " + ".join(col) or "0"
+        """Return row and column as Python expressions in ``lane`` and ``i``, the element number."""
+        links, sizes = formula.joined(self.links()), self._sizes()
+        return formula.position(links, "row", sizes), formula.position(links, "col", sizes)
+
+    def inverse(self) -> tuple[str, str]:
+        """Return lane and element number as Python expressions in ``row`` and ``col``.
+
+        Where the fragment replicates, they give the holder with the lowest numbers.
+        """
+        links, sizes = formula.joined(self.links()), self._sizes()
+        return formula.holder(links, "lane", sizes), formula.holder(links, "i", sizes)
+
+    def _sizes(self) -> dict[str, int]:
+        return {"lane": self.lanes, "i": self.elements, "row": self.rows, "col": self.cols}
 
 
 def _positions(digits: Digits) -> npt.NDArray[np.int64]:
@@ -136,30 +180,3 @@ def _positions(digits: Digits) -> npt.NDArray[np.int64]:
         steps = np.arange(digit.extent, dtype=np.int64)[:, None] * (digit.row, digit.col)
         total = (steps[:, None, :] + total[None, :, :]).reshape(-1, 2)
     return total
-
-
-def _terms(variable: str, digits: Digits, axis: str) -> list[str]:
-    """Return the summands of one axis. Neighbouring digits that continue each other are joined."""
-    spans: list[tuple[int, int, int]] = []  # (weight of the lowest digit, extent, step)
-    weight = 1
-    for digit in digits:
-        step = getattr(digit, axis)
-        if step and digit.extent > 1:
-            if spans:
-                low, extent, base = spans[-1]
-                if low * extent == weight and step == base * extent:
-                    spans[-1] = (low, extent * digit.extent, base)
-                    weight *= digit.extent
-                    continue
-            spans.append((weight, digit.extent, step))
-        weight *= digit.extent
-    return [_term(variable, low, extent, step, weight) for low, extent, step in spans]
-
-
-def _term(variable: str, low: int, extent: int, step: int, total: int) -> str:
-    text = variable if low == 1 else f"{variable} // {low}"
-    if low * extent != total:  # a higher digit exists and must be cut off
-        text = f"({text}) % {extent}" if low != 1 else f"{text} % {extent}"
-    if step == 1:
-        return text
-    return f"{step} * ({text})" if text != variable else f"{step} * {variable}"

@@ -1,13 +1,17 @@
-"""One PTX matrix instruction as a row: its name, where it runs, and the fragment of each operand."""
+"""One PTX matrix instruction as a row: its name, where it runs, the fragment of each operand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 from attnprobe.errors import LayoutError
 from attnprobe.formats import Format
+from attnprobe.layouts import formula
 from attnprobe.layouts.fragment import Fragment
 
 
@@ -23,6 +27,11 @@ class Operand:
     axes : what row and col are called in the PTX ISA, such as ("m", "k").
     matrix_rows : for ldmatrix and its kin, rows of one matrix; rows of the fragment count through
         all matrices (row = matrix * matrix_rows + row within the matrix). 0 elsewhere.
+
+    Raises
+    ------
+    LayoutError
+        If the elements do not fill whole registers, or the rows whole matrices.
     """
 
     name: str
@@ -33,17 +42,85 @@ class Operand:
 
     def __post_init__(self) -> None:
         if self.fragment.elements % self.format.per_register:
-            raise LayoutError(f"operand {self.name}: {self.fragment.elements} elements of {self.format.name} "
-                              "do not fill whole registers")
+            raise LayoutError(
+                f"operand {self.name}: {self.fragment.elements} elements of {self.format.name} "
+                "do not fill whole registers"
+            )
+        if self.matrix_rows and self.fragment.rows % self.matrix_rows:
+            raise LayoutError(
+                f"operand {self.name}: {self.fragment.rows} rows are no whole number of "
+                f"matrices of {self.matrix_rows} rows"
+            )
+        for digit in (*self.fragment.lane, *self.fragment.elem):
+            if digit.row < self.matrix_rows < digit.row * digit.extent:
+                raise LayoutError(f"operand {self.name}: {digit} runs across matrices; split it")
 
     @property
     def registers(self) -> int:
-        """32-bit registers per lane."""
-        return self.fragment.elements * self.format.bits // 32
+        """Registers per lane: of 32 bits, or of one element where an element is wider (f64)."""
+        return self.fragment.elements // self.format.per_register
 
     def element(self, register: int, part: int = 0) -> int:
         """Return the element number in the ``part``-th slot (low bits first) of ``register``."""
         return register * self.format.per_register + part
+
+    def slot(self, element: int) -> tuple[int, int]:
+        """Return (register, part) of an element: the inverse of ``element``."""
+        return divmod(element, self.format.per_register)
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names of a position's coordinates: the axes, after "matrix" where rows are in matrices."""
+        return ("matrix", *self.axes) if self.matrix_rows else self.axes
+
+    @property
+    def axis_sizes(self) -> tuple[int, ...]:
+        """Extents of a position's coordinates, in the order of ``axis_names``."""
+        rows, cols = self.fragment.rows, self.fragment.cols
+        if not self.matrix_rows:
+            return rows, cols
+        return rows // self.matrix_rows, self.matrix_rows, cols
+
+    def coords(self) -> npt.NDArray[np.int64]:
+        """Return every element's position: int64, shape (lanes, elements, len(axis_names))."""
+        coords = self.fragment.coords()
+        if not self.matrix_rows:
+            return coords
+        matrix, row = np.divmod(coords[..., 0], self.matrix_rows)
+        return np.stack([matrix, row, coords[..., 1]], axis=-1)
+
+    def fragment_position(self, position: tuple[int, ...]) -> tuple[int, int]:
+        """Return (row, col) of the fragment for a position in ``axis_names``."""
+        if self.matrix_rows:
+            matrix, row, col = position
+            return matrix * self.matrix_rows + row, col
+        row, col = position
+        return row, col
+
+    def formulas(self) -> dict[str, str]:
+        """Return each axis as a Python expression in ``lane`` and ``i`` (the element number)."""
+        links, sizes = self._links(), self._sizes()
+        return {axis: formula.position(links, axis, sizes) for axis in self.axis_names}
+
+    def inverse(self) -> dict[str, str]:
+        """Return ``lane`` and ``i`` as Python expressions in the axes."""
+        links, sizes = self._links(), self._sizes()
+        return {number: formula.holder(links, number, sizes) for number in ("lane", "i")}
+
+    def _links(self) -> list[formula.Link]:
+        links = self.fragment.links(*self.axes)
+        if self.matrix_rows:
+            links = [self._through_matrices(link) for link in links]
+        return formula.joined(links)
+
+    def _through_matrices(self, link: formula.Link) -> formula.Link:
+        if link.axis != self.axes[0] or link.step < self.matrix_rows:
+            return link
+        return replace(link, axis="matrix", step=link.step // self.matrix_rows)
+
+    def _sizes(self) -> dict[str, int]:
+        numbers = {"lane": self.fragment.lanes, "i": self.fragment.elements}
+        return numbers | dict(zip(self.axis_names, self.axis_sizes, strict=True))
 
 
 @dataclass(frozen=True)
@@ -79,6 +156,10 @@ class Instruction:
         names = [operand.name for operand in self.operands]
         if len(set(names)) != len(names):
             raise LayoutError(f"{self.ptx}: an operand is named twice: {names}")
+        if len({operand.fragment.lanes for operand in self.operands}) != 1:
+            raise LayoutError(
+                f"{self.ptx}: the operands are spread over different numbers of lanes"
+            )
         if self.shape:
             self._check_shape()
 
@@ -88,7 +169,9 @@ class Instruction:
         for operand in self.operands:
             size = (operand.fragment.rows, operand.fragment.cols)
             if operand.name in wanted and size != wanted[operand.name]:
-                raise LayoutError(f"{self.ptx}: operand {operand.name} is {size}, not {wanted[operand.name]}")
+                raise LayoutError(
+                    f"{self.ptx}: operand {operand.name} is {size}, not {wanted[operand.name]}"
+                )
 
     @property
     def targets(self) -> str:
@@ -99,6 +182,11 @@ class Instruction:
     def by_name(self) -> Mapping[str, Operand]:
         """Operands by name."""
         return {operand.name: operand for operand in self.operands}
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes that take part: 32 for a warp, 128 for a warpgroup."""
+        return self.operands[0].fragment.lanes
 
     def __getitem__(self, name: str) -> Operand:
         return self.by_name[name]

@@ -3,7 +3,7 @@
 Rows of the fragment count through the matrices: row 8 * j + r is row r of matrix j. Lane l supplies
 the address of that row l, so x4 uses all 32 addresses and x1 the first eight.
 
-Source: PTX ISA 9.1, section 9.7.14.5 "Warp-level matrix load instruction: ldmatrix".
+Source: PTX ISA 9.1, section 9.7.14.5.15 "Warp-level matrix load instruction: ldmatrix".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from attnprobe.formats import FORMATS
 from attnprobe.layouts.fragment import Digit, Digits, Fragment
 from attnprobe.layouts.instruction import Instruction, Operand
 
-_SOURCE = "PTX ISA 9.1, 9.7.14.5, Warp-level matrix load instruction: ldmatrix"
+_SOURCE = "PTX ISA 9.1, 9.7.14.5.15, Warp-level matrix load instruction: ldmatrix"
 
 # Without .trans a quad of lanes holds a row in pairs; with .trans it holds a column in pairs.
 _PLAIN: tuple[Digits, Digit] = ((Digit(4, col=2), Digit(8, row=1)), Digit(2, col=1))

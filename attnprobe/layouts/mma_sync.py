@@ -1,7 +1,7 @@
 """Rows of dense ``mma.sync`` with 16-bit operands: m16n8k8 and m16n8k16.
 
-Source: PTX ISA 9.1, section 9.7.14.5 "Matrix multiply-accumulate operation using mma instruction",
-"Matrix Fragments for mma.m16n8k8" and "... mma.m16n8k16 with floating point type".
+Source: PTX ISA 9.1, sections 9.7.14.5.7 "Matrix Fragments for mma.m16n8k8" and 9.7.14.5.8 "Matrix
+Fragments for mma.m16n8k16 with floating point type"; least versions: 9.7.14.5.14.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from attnprobe.formats import FORMATS
 from attnprobe.layouts.fragment import Digit, Fragment
 from attnprobe.layouts.instruction import Instruction, Operand
 
-_SOURCE_K8 = "PTX ISA 9.1, 9.7.14.5, Matrix Fragments for mma.m16n8k8"
-_SOURCE_K16 = "PTX ISA 9.1, 9.7.14.5, Matrix Fragments for mma.m16n8k16 with floating point type"
+_SOURCE_K8 = "PTX ISA 9.1, 9.7.14.5.7, Matrix Fragments for mma.m16n8k8"
+_SOURCE_K16 = "PTX ISA 9.1, 9.7.14.5.8, Matrix Fragments for mma.m16n8k16 with floating point type"
 
 # lane % 4: a pair of columns; lane // 4: the row.
 QUAD_ROWS = (Digit(4, col=2), Digit(8, row=1))
