@@ -87,7 +87,9 @@ def _expand(root: Path, path: Path, seen: set[Path]) -> str:
     lines = [f'#line 1 "{shown}"']
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if _SYSTEM_INCLUDE.match(line):
-            raise CompileError(f"{shown}:{number}: kernels include nothing but kernels/: {line.strip()}")
+            raise CompileError(
+                f"{shown}:{number}: kernels include nothing but kernels/: {line.strip()}"
+            )
         match = _INCLUDE.match(line)
         if match is None:
             lines.append("" if line.strip() == "#pragma once" else line)
@@ -132,7 +134,8 @@ def nvrtc() -> Nvrtc:
         loaded = pathfinder.load_nvidia_dynamic_lib("nvrtc")
     except Exception as error:  # its exception type differs between versions
         raise CompileError(
-            "NVRTC was not found; install it with: pip install 'attnprobe[cuda12]' (or [cuda13])", str(error)
+            "NVRTC was not found; install it with: pip install 'attnprobe[cuda12]' (or [cuda13])",
+            str(error),
         ) from error
     library = ctypes.CDLL(loaded.abs_path)
     library.nvrtcGetErrorString.restype = ctypes.c_char_p
@@ -169,7 +172,9 @@ def cubin(source: Source, target: str) -> tuple[bytes, str]:
     CompileError
         With NVRTC's log.
     """
-    return _compile(source, (*OPTIONS, *CUPY_IMPLIED, f"-arch={target}", "--ptxas-options=-v"), "CUBIN")
+    return _compile(
+        source, (*OPTIONS, *CUPY_IMPLIED, f"-arch={target}", "--ptxas-options=-v"), "CUBIN"
+    )
 
 
 def _compile(source: Source, options: tuple[str, ...], kind: str) -> tuple[bytes, str]:
@@ -184,7 +189,9 @@ def _compile(source: Source, options: tuple[str, ...], kind: str) -> tuple[bytes
         encoded = [option.encode() for option in options]
         array = (ctypes.c_char_p * len(encoded))(*encoded)
         status = library.nvrtcCompileProgram(program, len(encoded), array)
-        log = _fetch(library, program, "ProgramLog").rstrip(b"\0").decode("utf-8", "replace").strip()
+        log = (
+            _fetch(library, program, "ProgramLog").rstrip(b"\0").decode("utf-8", "replace").strip()
+        )
         if status != 0:
             shown = " ".join(options)
             raise CompileError(f"{source.name}: {_error_string(library, status)} with {shown}", log)

@@ -1,18 +1,18 @@
 """Every error that attnprobe raises on purpose, and the exit code that each gives the command line.
 
-    AttnprobeError                  1
-    ├── UsageError                  2   a name or a value that does not exist; says the nearest that does
-    │   └── UnsupportedError        5   a real thing that this kernel, arch or backend does not do
-    ├── ProblemError (ValueError)   2   attention() was given arrays or arguments that it refuses
-    ├── LayoutError (ValueError)    2   a layout row that does not cover its operand exactly once
-    ├── DeviceError                 3   no usable GPU, or the driver refused
-    ├── CompileError                4   NVRTC refused a source text; carries its log
-    └── EmulatorError               1   the emulated program did something wrong; carries where
-        ├── PtxSyntaxError          4   text that the parser does not understand
-        ├── UnknownOpcodeError      5   an instruction that the emulator does not implement
-        ├── MemoryFault                 out of bounds, misaligned, or never written
-        ├── RaceError                   two warps, one address, no barrier between them
-        └── DeadlockError               nobody can run; says who waits on what
+AttnprobeError                  1
+├── UsageError                  2   a name or a value that does not exist; says the nearest that does
+│   └── UnsupportedError        5   a real thing that this kernel, arch or backend does not do
+├── ProblemError (ValueError)   2   attention() was given arrays or arguments that it refuses
+├── LayoutError (ValueError)    2   a layout row that does not cover its operand exactly once
+├── DeviceError                 3   no usable GPU, or the driver refused
+├── CompileError                4   NVRTC refused a source text; carries its log
+└── EmulatorError               1   the emulated program did something wrong; carries where
+    ├── PtxSyntaxError          4   text that the parser does not understand
+    ├── UnknownOpcodeError      5   an instruction that the emulator does not implement
+    ├── MemoryFault                 out of bounds, misaligned, or never written
+    ├── RaceError                   two warps, one address, no barrier between them
+    └── DeadlockError               nobody can run; says who waits on what
 """
 
 from __future__ import annotations

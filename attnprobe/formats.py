@@ -69,5 +69,3 @@ def of_dtype(dtype: npt.DTypeLike) -> Format | None:
     """Return the format whose bytes ``dtype`` has, or None."""
     wanted = np.dtype(dtype)
     return next((row for row in FORMATS.values() if row.dtype == wanted), None)
-
-

@@ -15,3 +15,10 @@ template <int kPending>
 __device__ __forceinline__ void cp_async_wait_group() {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
+
+// st.shared.v4: 16 bytes from four registers.
+__device__ __forceinline__ void st_shared_v4(u32_t smem, const u32_t (&value)[4]) {
+    asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(smem), "r"(value[0]), "r"(value[1]), "r"(value[2]),
+                 "r"(value[3])
+                 : "memory");
+}

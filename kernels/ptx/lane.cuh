@@ -14,3 +14,6 @@ __device__ __forceinline__ float shfl_bfly(float value, int mask) {
     asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 31, 0xffffffff;" : "=f"(result) : "f"(value), "r"(mask));
     return result;
 }
+
+// vote.sync.any: whether the predicate holds in any lane of the warp.
+__device__ __forceinline__ bool vote_any(bool predicate) { return __any_sync(kFullMask, predicate); }

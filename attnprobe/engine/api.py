@@ -1,0 +1,152 @@
+"""``attention``: the public call."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from attnprobe.engine import launch
+from attnprobe.engine.arrays import Operand, in_kind, take
+from attnprobe.engine.plan import Plan, make_plan
+from attnprobe.engine.problem import make_problem
+from attnprobe.errors import ProblemError
+
+
+def attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    *,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    return_lse: bool = False,
+    out: Any = None,
+) -> Any:
+    """Return O = softmax(mask(softmax_scale * Q K^T)) V, head by head.
+
+    CuPy arrays run on their GPU, on the current stream; NumPy arrays run on the emulator, which executes
+    the same kernel text. Any object with ``__dlpack__`` or ``__cuda_array_interface__`` is taken without a
+    copy, and the result is returned in q's kind.
+
+    Parameters
+    ----------
+    q : (batch, seqlen_q, num_heads, head_dim), float16 or bfloat16. head_dim 64, 128 or 256.
+    k, v : (batch, seqlen_k, num_kv_heads, head_dim), q's dtype; num_kv_heads divides num_heads, and query
+        head h reads K/V head ``h // (num_heads // num_kv_heads)``. Any strides with head_dim contiguous;
+        rows that start at multiples of 16 bytes are faster.
+    softmax_scale : factor of Q K^T; 1/sqrt(head_dim) by default.
+    causal : query i sees the keys j <= i + seqlen_k - seqlen_q (bottom-right: the last query sees the last key).
+    window_size : (left, right), both inclusive, -1 = open: query i sees the keys from
+        i + seqlen_k - seqlen_q - left to i + seqlen_k - seqlen_q + right.
+    softcap : where > 0, scores become softcap * tanh(score / softcap), before the mask.
+    return_lse : return (O, LSE).
+    out : array to write O to, of q's shape and dtype; it may share no memory with q, k or v.
+
+    Returns
+    -------
+    O : (batch, seqlen_q, num_heads, head_dim), q's dtype. A query that sees no key gives 0.
+    LSE : (batch, num_heads, seqlen_q), float32: natural logarithm of the sum of exp(score); -inf for a
+        query that sees no key. Only with ``return_lse``.
+
+    A NaN or infinity in an input stays in the rows that see it and reaches no other.
+
+    Raises
+    ------
+    ProblemError
+        For arrays or arguments that are not supported, before anything is compiled.
+    UnsupportedError
+        Where no kernel serves this head_dim on this GPU.
+    DeviceError, CompileError, EmulatorError
+        Where the GPU, NVRTC or the emulated kernel fails.
+
+    Source
+    ------
+    Dao et al., FlashAttention-2 (arXiv 2307.08691), for the online softmax; conventions in docs/numerics.md.
+    """
+    operands = {"q": take("q", q), "k": take("k", k), "v": take("v", v)}
+    if out is not None:
+        operands["out"] = take("out", out)
+    _check_places(operands)
+    specs = {name: operand.spec(name) for name, operand in operands.items()}
+    problem = make_problem(
+        specs["q"],
+        specs["k"],
+        specs["v"],
+        specs.get("out"),
+        softmax_scale=softmax_scale,
+        causal=causal,
+        window_size=window_size,
+        softcap=softcap,
+    )
+    query = operands["q"]
+    with _device_of(query):
+        plan = make_plan(problem, _arch_of(query))
+        O = operands["out"].array if out is not None else _empty_output(query.array)
+        lse = launch.empty_lse(plan, query.array)
+        if not problem.empty:
+            _run(plan, operands, O, lse)
+    result = out if out is not None else in_kind(O, query)
+    return (result, in_kind(lse, query)) if return_lse else result
+
+
+def _run(plan: Plan, operands: dict[str, Operand], O: Any, lse: Any) -> None:
+    arrays = [operands[name].array for name in ("q", "k", "v")]
+    if operands["q"].on_gpu:
+        launch.run_gpu(plan, *arrays, O, lse)
+    else:
+        launch.run_emulator(plan, *arrays, O, lse)
+
+
+def _arch_of(query: Operand) -> Any:
+    if query.on_gpu:
+        return launch.gpu_arch(int(query.array.device.id))
+    return launch.emulated_arch()
+
+
+def _device_of(query: Operand) -> Any:
+    return query.array.device if query.on_gpu else nullcontext()
+
+
+def _empty_output(like: Any) -> Any:
+    if isinstance(like, np.ndarray):
+        return np.empty(like.shape, like.dtype)
+    import cupy
+
+    return cupy.empty(like.shape, like.dtype)
+
+
+def _check_places(operands: dict[str, Operand]) -> None:
+    """All arrays in one memory, and out apart from the inputs and writable."""
+    places = {name: _place(operand) for name, operand in operands.items()}
+    if len(set(places.values())) > 1:
+        listed = ", ".join(f"{name} {place}" for name, place in places.items())
+        raise ProblemError(f"the arrays are in different places: {listed}; move them to q's")
+    if "out" not in operands:
+        return
+    out = operands["out"]
+    if not out.on_gpu and not out.array.flags.writeable:
+        raise ProblemError("out is read-only; pass a writable array")
+    begin, end = _extent(out)
+    for name in ("q", "k", "v"):
+        low, high = _extent(operands[name])
+        if begin < high and low < end:
+            raise ProblemError(f"out shares memory with {name}; pass an array of its own")
+
+
+def _place(operand: Operand) -> str:
+    return f"on CUDA device {operand.array.device.id}" if operand.on_gpu else "in CPU memory"
+
+
+def _extent(operand: Operand) -> tuple[int, int]:
+    """Return first and end byte address of the array's elements."""
+    array = operand.array
+    start = int(array.data.ptr if operand.on_gpu else array.__array_interface__["data"][0])
+    if array.size == 0:
+        return start, start
+    steps = [(extent - 1) * step for extent, step in zip(array.shape, array.strides, strict=True)]
+    low = start + sum(step for step in steps if step < 0)
+    return low, start + sum(step for step in steps if step > 0) + array.dtype.itemsize

@@ -1,0 +1,120 @@
+"""Array arguments of any library, as NumPy or CuPy arrays without a copy, and results back in kind."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from attnprobe import formats
+from attnprobe.engine.problem import ArraySpec
+from attnprobe.errors import DeviceError, ProblemError
+
+_CPU_DEVICE_TYPES = (1, 3)  # kDLCPU, kDLCUDAHost; Source: dlpack.h
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One array argument, taken in.
+
+    Attributes
+    ----------
+    array : numpy.ndarray or cupy.ndarray over the caller's memory.
+    on_gpu : which of the two.
+    original : what the caller gave; results are returned in its kind.
+    """
+
+    array: Any
+    on_gpu: bool
+    original: Any
+
+    def spec(self, name: str) -> ArraySpec:
+        """Return the array without its contents."""
+        array = self.array
+        size = array.dtype.itemsize
+        strides = tuple(step // size if step % size == 0 else step for step in array.strides)
+        if any(step % size for step in array.strides):
+            raise ProblemError(
+                f"{name} has byte strides {array.strides}, not multiples of its {size}-byte elements: copy it"
+            )
+        address = array.data.ptr if self.on_gpu else array.__array_interface__["data"][0]
+        format_ = formats.of_dtype(array.dtype)
+        return ArraySpec(name, tuple(array.shape), strides, format_, str(array.dtype), int(address))
+
+
+def take(name: str, given: Any) -> Operand:
+    """Return ``given`` as a NumPy or CuPy array over the same memory.
+
+    Takes NumPy and CuPy arrays, objects with ``__cuda_array_interface__``, and objects with
+    ``__dlpack__`` (torch and JAX among them) on the CPU or on an NVIDIA GPU.
+
+    Raises
+    ------
+    ProblemError
+        For anything else, or where the object refuses to be exported.
+    DeviceError
+        For memory of a GPU on a machine where CuPy finds none.
+    """
+    if isinstance(given, np.ndarray):
+        return Operand(given, False, given)
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(given, cupy.ndarray):
+        return Operand(given, True, given)
+    try:
+        if hasattr(given, "__dlpack__") and hasattr(given, "__dlpack_device__"):
+            if int(given.__dlpack_device__()[0]) in _CPU_DEVICE_TYPES:
+                return Operand(_from_cpu(given), False, given)
+            return Operand(_cupy().from_dlpack(given), True, given)
+        if hasattr(given, "__cuda_array_interface__"):
+            return Operand(_cupy().asarray(given), True, given)
+    except (DeviceError, ProblemError):
+        raise
+    except Exception as error:  # whatever the exporting library raises
+        raise ProblemError(
+            f"{name}: {type(given).__name__} could not be taken in: {error}"
+        ) from error
+    raise ProblemError(
+        f"{name} is a {type(given).__name__}; a NumPy or CuPy array, or an object with __dlpack__ or "
+        "__cuda_array_interface__, is wanted"
+    )
+
+
+def in_kind(result: Any, like: Operand) -> Any:
+    """Return ``result`` (an array of ``like``'s backend) as the kind of array that the caller gave."""
+    if isinstance(like.original, type(result)):
+        return result
+    namespace = _namespace(like.original)
+    if namespace is None or not hasattr(namespace, "from_dlpack"):
+        return result  # only __cuda_array_interface__: a CuPy array offers that as well
+    if not like.on_gpu and result.dtype == ml_dtypes.bfloat16:
+        # NumPy exports no bfloat16: hand over its bits, and let the library look at them as what they are.
+        return namespace.from_dlpack(result.view(np.uint16)).view(like.original.dtype)
+    return namespace.from_dlpack(result)
+
+
+def _from_cpu(given: Any) -> Any:
+    if "bfloat16" not in str(given.dtype):
+        return np.from_dlpack(given)
+    namespace = _namespace(given)
+    bits = given.view(namespace.uint16) if namespace is not None else given
+    return np.from_dlpack(bits).view(ml_dtypes.bfloat16)
+
+
+def _namespace(given: Any) -> Any:
+    """Return the module whose functions make arrays of ``given``'s kind, or None. Imports nothing."""
+    if hasattr(given, "__array_namespace__"):
+        return given.__array_namespace__()
+    return sys.modules.get(type(given).__module__.split(".")[0])
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(
+            "the arrays are in GPU memory and CuPy is not installed: pip install 'attnprobe[cuda12]' (or [cuda13])"
+        ) from error
+    return cupy

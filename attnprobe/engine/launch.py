@@ -1,0 +1,153 @@
+"""From a plan and arrays to a finished O and LSE: on the GPU through CuPy, or on the emulator.
+
+Both paths take the same kernel text and the same ``AttentionParams``; only the last step differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from attnprobe import compile as compile_
+from attnprobe.arch import EMULATED_ARCH, Arch, arch
+from attnprobe.engine.params import pack_params
+from attnprobe.engine.plan import Plan
+from attnprobe.errors import DeviceError
+
+# Axis order of every array -> the stride fields of AttentionParams.
+_STRIDE_FIELDS = ("batch_stride", "row_stride", "head_stride")
+_NAMES = ("Q", "K", "V", "O")
+
+
+def emulated_arch() -> Arch:
+    """Return the arch that the emulator pretends to be."""
+    return arch(EMULATED_ARCH)
+
+
+@lru_cache(maxsize=64)
+def gpu_arch(device: int) -> Arch:
+    """Return the arch of CUDA device ``device``.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such device.
+    UnsupportedError
+        If no kernel is made for it.
+    """
+    import cupy
+
+    try:
+        capability = cupy.cuda.Device(device).compute_capability
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(f"CUDA device {device} cannot be used: {error}") from error
+    return arch(int(capability))
+
+
+def run_emulator(
+    plan: Plan,
+    q: Any,
+    k: Any,
+    v: Any,
+    o: Any,
+    lse: Any,
+    *,
+    source: compile_.Source | None = None,
+    checked: bool | None = None,
+) -> Any:
+    """Run ``plan`` on NumPy arrays, writing ``o`` and ``lse`` in place; return the emulator's report.
+
+    Parameters
+    ----------
+    source : kernel text instead of the plan's own: how a mutant runs.
+    checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (default: off).
+
+    Raises
+    ------
+    EmulatorError
+        If the kernel does something wrong.
+    """
+    from attnprobe import ptx
+
+    if checked is None:
+        checked = _checked_by_default()
+    text = compile_.ptx(source or plan.source(), plan.arch.cc)
+    memory = ptx.GlobalMemory()
+    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse}
+    addresses = {
+        name: memory.map(array, name=name, writable=name in ("O", "LSE")).address
+        for name, array in arrays.items()
+    }
+    struct = pack_params({**plan.fields(), **_strides(q, k, v, o), **addresses})
+    return ptx.launch(
+        ptx.load(text),
+        plan.variant.entry,
+        plan.grid,
+        plan.block,
+        [struct],
+        plan.shared_bytes,
+        checked=checked,
+        memory=memory,
+    )
+
+
+def run_gpu(
+    plan: Plan, q: Any, k: Any, v: Any, o: Any, lse: Any, *, source: compile_.Source | None = None
+) -> None:
+    """Run ``plan`` on CuPy arrays of one device, on its current stream, writing ``o`` and ``lse``.
+
+    Raises
+    ------
+    CompileError
+        With NVRTC's log.
+    """
+    text = source or plan.source()
+    kernel = _kernel(text, plan.variant.entry, plan.shared_bytes, int(q.device.id))
+    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse}
+    addresses = {name: array.data.ptr for name, array in arrays.items()}
+    struct = pack_params({**plan.fields(), **_strides(q, k, v, o), **addresses})
+    kernel(plan.grid, plan.block, (struct,), shared_mem=plan.shared_bytes)
+
+
+@lru_cache(maxsize=512)
+def _kernel(source: compile_.Source, entry: str, shared_bytes: int, device: int) -> Any:
+    """Return the loaded kernel. ``device`` is the current one, and part of the key only."""
+    import cupy
+
+    from attnprobe.errors import CompileError
+
+    try:
+        module = cupy.RawModule(code=source.text, options=compile_.OPTIONS)
+        kernel = module.get_function(entry)
+    except cupy.cuda.compiler.CompileException as error:
+        raise CompileError(f"{source.name}: NVRTC refused it", str(error)) from error
+    kernel.max_dynamic_shared_size_bytes = shared_bytes
+    return kernel
+
+
+def _strides(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:
+    return {
+        f"{name.lower()}_{field}": array.strides[axis] // array.dtype.itemsize
+        for name, array in zip(_NAMES, (q, k, v, o), strict=True)
+        for axis, field in enumerate(_STRIDE_FIELDS)
+    }
+
+
+def _checked_by_default() -> bool:
+    import os
+
+    return os.environ.get("ATTNPROBE_CHECKED", "") not in ("", "0")
+
+
+def empty_lse(plan: Plan, like: Any) -> Any:
+    """Return an uninitialised LSE: float32, (batch, num_heads, seqlen_q), of ``like``'s library and device."""
+    problem = plan.problem
+    shape = (problem.batch, problem.num_heads, problem.seqlen_q)
+    if isinstance(like, np.ndarray):
+        return np.empty(shape, np.float32)
+    import cupy
+
+    return cupy.empty(shape, np.float32)

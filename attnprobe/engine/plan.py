@@ -1,0 +1,111 @@
+"""Which kernel, tile, grid and shared memory serve a problem, and why not the rows before it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from attnprobe import compile as compile_
+from attnprobe.arch import Arch
+from attnprobe.engine.features import FEATURES, exponent_scale
+from attnprobe.engine.problem import Problem
+from attnprobe.engine.variants import VARIANTS, Variant
+from attnprobe.errors import UnsupportedError
+
+WARP_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A decided launch.
+
+    Attributes
+    ----------
+    problem, arch : what it was made for.
+    variant : the chosen row.
+    features : names of the active features.
+    passed_over : for each earlier row of the same head_dim, why it was not taken.
+    """
+
+    problem: Problem
+    arch: Arch
+    variant: Variant
+    features: tuple[str, ...]
+    passed_over: tuple[str, ...]
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Blocks: all in x, m blocks fastest, then heads, then batch."""
+        blocks = -(-self.problem.seqlen_q // self.variant.block_m)
+        return (blocks * self.problem.num_heads * self.problem.batch, 1, 1)
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """Threads of one block."""
+        return (self.variant.warps * WARP_SIZE, 1, 1)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Dynamic shared memory of one block, bytes."""
+        return self.variant.shared_bytes
+
+    @property
+    def defines(self) -> Mapping[str, object]:
+        """Macros that make the kernel text of this plan."""
+        variant = self.variant
+        macros: dict[str, object] = {
+            "ATTN_HEAD_DIM": variant.head_dim,
+            "ATTN_BLOCK_M": variant.block_m,
+            "ATTN_BLOCK_N": variant.block_n,
+            "ATTN_WARPS": variant.warps,
+            "ATTN_BLOCKS_PER_SM": variant.blocks_per_sm,
+            "ATTN_ELEMENT": self.problem.format.c_type,
+        }
+        macros.update({row.define: int(row.name in self.features) for row in FEATURES})
+        return macros
+
+    def source(self) -> compile_.Source:
+        """Return the kernel text, complete."""
+        return _source(self.variant.source, tuple(self.defines.items()))
+
+    def fields(self) -> dict[str, float]:
+        """Return the fields of ``AttentionParams`` that depend on the problem alone."""
+        problem = self.problem
+        values: dict[str, float] = {
+            "num_heads": problem.num_heads,
+            "heads_per_kv_head": problem.num_heads // max(1, problem.num_kv_heads),
+            "seqlen_q": problem.seqlen_q,
+            "seqlen_k": problem.seqlen_k,
+            "exponent_scale": exponent_scale(problem),
+        }
+        for row in FEATURES:
+            if row.name in self.features:
+                values.update(row.fields(problem))
+        return values
+
+
+@lru_cache(maxsize=256)
+def _source(name: str, defines: tuple[tuple[str, object], ...]) -> compile_.Source:
+    return compile_.load_source(name, dict(defines))
+
+
+@lru_cache(maxsize=1024)
+def make_plan(problem: Problem, arch: Arch) -> Plan:
+    """Return the plan: the first variant that serves ``problem`` on ``arch``.
+
+    Raises
+    ------
+    UnsupportedError
+        If none does; says why for each.
+    """
+    passed: list[str] = []
+    for variant in VARIANTS:
+        reason = variant.refusal(problem, arch)
+        if reason is None:
+            features = tuple(row.name for row in FEATURES if row.active(problem))
+            return Plan(problem, arch, variant, features, tuple(passed))
+        if variant.head_dim == problem.head_dim:
+            passed.append(f"{variant.entry} {variant.block_m}x{variant.block_n}: {reason}")
+    listed = "; ".join(passed)
+    raise UnsupportedError(f"no kernel for head_dim {problem.head_dim} on {arch.sm}: {listed}")

@@ -1,0 +1,275 @@
+"""What a call asks for, checked and made canonical; wrong input is refused here, before any compile.
+
+Pure: it looks at shapes, strides, dtypes and numbers, never at the contents of an array or at a device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from attnprobe.errors import ProblemError
+from attnprobe.formats import Format
+
+HEAD_DIMS: tuple[int, ...] = (64, 128, 256)
+FORMAT_NAMES: tuple[str, ...] = ("f16", "bf16")
+MAX_SEQLEN = 2**30  # so that query + offset + window fits in 32 bits
+ALIGNMENT = 16  # bytes: what one cp.async copies
+
+_AXES = "(batch, seqlen, num_heads, head_dim)"
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array argument without its contents.
+
+    Attributes
+    ----------
+    name : argument name, for messages.
+    shape : sizes; ``(batch, seqlen, heads, head_dim)``.
+    strides : steps in elements, same order.
+    format : number format, or None for a dtype that is not one.
+    dtype : the dtype as the caller's library prints it.
+    address : of element 0, bytes; only its alignment is used here.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    format: Format | None
+    dtype: str
+    address: int
+
+    @property
+    def aligned(self) -> bool:
+        """Whether every row starts at a multiple of 16 bytes, so that 16-byte copies can be used."""
+        if self.format is None:
+            return False
+        size = self.format.bits // 8
+        steps = [
+            stride
+            for stride, extent in zip(self.strides[:-1], self.shape[:-1], strict=True)
+            if extent > 1
+        ]
+        return self.address % ALIGNMENT == 0 and all(step * size % ALIGNMENT == 0 for step in steps)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A checked attention call, without the arrays.
+
+    Attributes
+    ----------
+    batch, seqlen_q, seqlen_k, num_heads, num_kv_heads, head_dim : sizes.
+    format : number format of Q, K, V and O.
+    softmax_scale : factor of S; finite.
+    window : keys before and after the aligned one that a query sees, both inclusive, -1 = open;
+        ``causal`` is a right side of 0.
+    softcap : 0 for none.
+    aligned : whether all arrays allow 16-byte accesses.
+    """
+
+    batch: int
+    seqlen_q: int
+    seqlen_k: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    format: Format
+    softmax_scale: float
+    window: tuple[int, int]
+    softcap: float
+    aligned: bool
+
+    @property
+    def windowed(self) -> bool:
+        """Whether some side of the window is closed."""
+        return self.window != (-1, -1)
+
+    @property
+    def empty(self) -> bool:
+        """Whether O has no element."""
+        return 0 in (self.batch, self.seqlen_q, self.num_heads)
+
+
+def make_problem(
+    q: ArraySpec,
+    k: ArraySpec,
+    v: ArraySpec,
+    out: ArraySpec | None,
+    *,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+) -> Problem:
+    """Return the checked problem.
+
+    Raises
+    ------
+    ProblemError
+        Says what was given, what is supported and the nearest thing that works.
+    """
+    format_ = _check_formats(q, k, v)
+    _check_shapes(q, k, v)
+    batch, seqlen_q, num_heads, head_dim = q.shape
+    seqlen_k, num_kv_heads = k.shape[1], k.shape[2]
+    arrays = [q, k, v]
+    if out is not None:
+        _check_out(out, q)
+        arrays.append(out)
+    for spec in arrays:
+        _check_strides(spec)
+    return Problem(
+        batch,
+        seqlen_q,
+        seqlen_k,
+        num_heads,
+        num_kv_heads,
+        head_dim,
+        format_,
+        _scale(softmax_scale, head_dim),
+        _window(window_size, causal),
+        _softcap(softcap),
+        all(spec.aligned for spec in arrays),
+    )
+
+
+def _check_formats(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> Format:
+    for spec in (q, k, v):
+        if spec.format is None or spec.format.name not in FORMAT_NAMES:
+            raise ProblemError(
+                f"{spec.name} has dtype {spec.dtype}; supported are float16 and bfloat16 "
+                f"(ml_dtypes.bfloat16): convert it, e.g. {spec.name}.astype('float16')"
+            )
+    if not q.format == k.format == v.format or q.format is None:
+        raise ProblemError(
+            f"q, k and v have dtypes {q.dtype}, {k.dtype}, {v.dtype}; they must be one: convert to q's"
+        )
+    return q.format
+
+
+def _check_shapes(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> None:
+    for spec in (q, k, v):
+        if len(spec.shape) != 4:
+            hint = "; add the batch axis: x[None]" if len(spec.shape) == 3 else ""
+            raise ProblemError(
+                f"{spec.name} has {len(spec.shape)} axes {spec.shape}; four are wanted, {_AXES}{hint}"
+            )
+        if max(spec.shape) > MAX_SEQLEN:
+            raise ProblemError(
+                f"{spec.name} has shape {spec.shape}; sizes up to 2^30 are supported"
+            )
+    if k.shape != v.shape:
+        raise ProblemError(f"k has shape {k.shape} and v {v.shape}; they must be equal")
+    if k.shape[0] != q.shape[0]:
+        raise ProblemError(
+            f"q has batch {q.shape[0]} and k, v have {k.shape[0]}; they must be equal "
+            "(broadcast k and v to q's batch with a stride of 0: no copy is made)"
+        )
+    if k.shape[3] != q.shape[3]:
+        raise ProblemError(
+            f"q has head_dim {q.shape[3]} and k, v have {k.shape[3]}; they must be equal"
+        )
+    _check_head_dim(q.shape[3])
+    _check_heads(q.shape[2], k.shape[2])
+
+
+def _check_head_dim(head_dim: int) -> None:
+    if head_dim in HEAD_DIMS:
+        return
+    supported = ", ".join(map(str, HEAD_DIMS))
+    larger = next((size for size in HEAD_DIMS if size > head_dim), None)
+    hint = (
+        f"the nearest that works: pad q, k, v with zeros to {larger} and pass "
+        f"softmax_scale=1/sqrt({head_dim})"
+        if larger and head_dim
+        else f"the largest is {HEAD_DIMS[-1]}"
+    )
+    raise ProblemError(f"head_dim {head_dim} is not supported; supported: {supported}; {hint}")
+
+
+def _check_heads(num_heads: int, num_kv_heads: int) -> None:
+    if num_heads == 0 and num_kv_heads == 0:
+        return
+    if num_kv_heads == 0 or num_heads % num_kv_heads:
+        divisors = [n for n in range(1, num_heads + 1) if num_heads % n == 0]
+        nearest = min(divisors, key=lambda n: abs(n - num_kv_heads), default=0)
+        raise ProblemError(
+            f"num_kv_heads {num_kv_heads} does not divide num_heads {num_heads}; the nearest that does: {nearest}"
+        )
+
+
+def _check_out(out: ArraySpec, q: ArraySpec) -> None:
+    if out.shape != q.shape or out.format != q.format:
+        raise ProblemError(
+            f"out has shape {out.shape} and dtype {out.dtype}; it must be as q: {q.shape}, {q.dtype}"
+        )
+    by_step = sorted(
+        (abs(stride), extent)
+        for stride, extent in zip(out.strides, out.shape, strict=True)
+        if extent > 1
+    )
+    reach = 0
+    for stride, extent in by_step:
+        if stride <= reach:
+            raise ProblemError(
+                f"out has strides {out.strides} (elements): elements overlap; pass a plain array"
+            )
+        reach += stride * (extent - 1)
+
+
+def _check_strides(spec: ArraySpec) -> None:
+    if spec.shape[3] > 1 and spec.strides[3] != 1 and 0 not in spec.shape:
+        raise ProblemError(
+            f"{spec.name} has stride {spec.strides[3]} (elements) along head_dim; head_dim must be "
+            f"contiguous, the other axes may have any stride: copy it to a contiguous array"
+        )
+
+
+def _scale(softmax_scale: float | None, head_dim: int) -> float:
+    if softmax_scale is None:
+        return 1.0 / math.sqrt(head_dim)
+    value = _number("softmax_scale", softmax_scale)
+    if not math.isfinite(value) or abs(value) > 1e30:
+        raise ProblemError(
+            f"softmax_scale is {softmax_scale}; a finite number is wanted, usually 1/sqrt(head_dim)"
+        )
+    return value
+
+
+def _softcap(softcap: float) -> float:
+    value = _number("softcap", softcap)
+    if not math.isfinite(value) or value < 0 or 0 < value < 1e-6 or value > 1e30:
+        raise ProblemError(
+            f"softcap is {softcap}; 0 (none) or a number from 1e-6 to 1e30 is wanted, such as 50.0"
+        )
+    return value
+
+
+def _window(window_size: tuple[int, int], causal: bool) -> tuple[int, int]:
+    try:
+        left, right = (int(side) for side in window_size)
+        whole = (left, right) == tuple(window_size)
+    except (TypeError, ValueError):
+        whole = False
+    if not whole or left < -1 or right < -1:
+        raise ProblemError(
+            f"window_size is {window_size!r}; two whole numbers (left, right) from 0 up are wanted, -1 = open"
+        )
+    if causal:
+        if right > 0:
+            raise ProblemError(
+                f"causal=True and window_size {window_size!r} contradict: causal closes the right side; "
+                "pass a right side of -1 or 0, or causal=False"
+            )
+        right = 0
+    return left, right
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ProblemError(f"{name} is {value!r}; a number is wanted") from error

@@ -1,0 +1,33 @@
+// The one argument of the attention kernels. attention/launch.py reads this struct to build its bytes:
+// field names, order and types are taken from here. Strides count elements; head_dim is contiguous.
+#pragma once
+#include "ptx/types.cuh"
+
+struct AttentionParams {
+    const void *Q;            // (batch, seqlen_q, num_heads, head_dim)
+    const void *K;            // (batch, seqlen_k, num_kv_heads, head_dim)
+    const void *V;            // (batch, seqlen_k, num_kv_heads, head_dim)
+    void *O;                  // (batch, seqlen_q, num_heads, head_dim)
+    float *LSE;               // (batch, num_heads, seqlen_q), contiguous; natural logarithm
+    i64_t q_batch_stride;
+    i64_t q_row_stride;
+    i64_t q_head_stride;
+    i64_t k_batch_stride;
+    i64_t k_row_stride;
+    i64_t k_head_stride;
+    i64_t v_batch_stride;
+    i64_t v_row_stride;
+    i64_t v_head_stride;
+    i64_t o_batch_stride;
+    i64_t o_row_stride;
+    i64_t o_head_stride;
+    int num_heads;
+    int heads_per_kv_head;
+    int seqlen_q;
+    int seqlen_k;
+    int window_left;          // keys before the diagonal that a query sees; large = all
+    int window_right;         // keys after it; 0 = causal
+    float score_scale;        // factor of S before softcap; unused without softcap
+    float softcap;            // unused without softcap
+    float exponent_scale;     // exp(s - m) = 2^((s - m) * exponent_scale), > 0
+};

@@ -1,0 +1,94 @@
+// A tile of Q, K or V in shared memory: kRows x kHeadDim 16-bit elements, row by row, swizzled.
+//
+// A row is cut into chunks of 16 bytes, the unit of cp.async and of one ldmatrix row. Chunk c of row r stands at
+// position c ^ (r % 8): the eight rows that one 8x8 matrix reads lie in eight different groups of four banks.
+#pragma once
+#include "ptx/cp_async.cuh"
+#include "ptx/lane.cuh"
+#include "ptx/ldmatrix.cuh"
+#include "ptx/types.cuh"
+
+constexpr int kChunkBytes = 16;
+constexpr int kChunkElements = 8;
+
+// Global rows of one (batch, head): element (row, d) is at base[row * row_stride + d].
+struct GmemRows {
+    const u16_t *base;
+    i64_t row_stride;
+};
+
+template <int kRows, int kHeadDim>
+struct Tile {
+    static constexpr int kRowBytes = kHeadDim * 2;
+    static constexpr int kBytes = kRows * kRowBytes;
+    static constexpr int kRowChunks = kRowBytes / kChunkBytes;
+};
+
+__device__ __forceinline__ u32_t swizzled_chunk(int row, int chunk) { return (chunk ^ (row % 8)) * kChunkBytes; }
+
+#if !ATTN_ALIGNED
+// For arrays whose rows do not start at multiples of 16 bytes: eight 2-byte loads and one 16-byte store.
+__device__ __forceinline__ void copy_chunk(u32_t smem, const u16_t *gmem, bool inside) {
+    u32_t pairs[4] = {0, 0, 0, 0};
+    if (inside) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) pairs[i] = gmem[2 * i] | static_cast<u32_t>(gmem[2 * i + 1]) << 16;
+    }
+    st_shared_v4(smem, pairs);
+}
+#endif
+
+// Starts copying rows first_row ... first_row + kRows - 1 into the tile at smem; rows outside [0, row_count) become
+// zeros, so that memory past the end is never read. The caller commits.
+template <int kRows, int kHeadDim, int kThreads>
+__device__ __forceinline__ void load_tile(u32_t smem, GmemRows rows, int first_row, int row_count) {
+    using T = Tile<kRows, kHeadDim>;
+    constexpr int kRowsPerPass = kThreads / T::kRowChunks;
+    static_assert(kThreads % T::kRowChunks == 0 && kRows % kRowsPerPass == 0, "the threads cover whole rows");
+    static_assert(kRowsPerPass % 8 == 0 || 8 % kRowsPerPass == 0, "the swizzle of a thread is computed from its row");
+    const int chunk = threadIdx.x % T::kRowChunks;
+    const int thread_row = threadIdx.x / T::kRowChunks;
+    const u16_t *gmem = rows.base + (first_row + thread_row) * rows.row_stride + chunk * kChunkElements;
+#pragma unroll
+    for (int pass = 0; pass < kRows / kRowsPerPass; ++pass) {
+        const int row = thread_row + pass * kRowsPerPass;
+        const bool inside = first_row + row < row_count;
+        const u32_t target = smem + row * T::kRowBytes + swizzled_chunk(row, chunk);
+#if ATTN_ALIGNED
+        cp_async_16(target, inside ? gmem : rows.base, inside ? kChunkBytes : 0);
+#else
+        copy_chunk(target, gmem, inside);
+#endif
+        gmem += kRowsPerPass * rows.row_stride;
+    }
+}
+
+// What each lane passes to ldmatrix.x4, and how the address moves through the tile.
+//
+// kQuadOrder says which lane supplies which of the four 8x8 matrices, so that result r[i] is the register that the
+// mma wants at i:
+//   rows_then_chunks  matrices (rows 0-7, chunk 0), (rows 8-15, chunk 0), (rows 0-7, chunk 1), (rows 8-15, chunk 1):
+//                     A of m16n8k16 from a row-major tile; with .trans, B of two n8 blocks from rows of k
+//   chunks_then_rows  matrices (rows 0-7, chunk 0), (rows 0-7, chunk 1), (rows 8-15, chunk 0), (rows 8-15, chunk 1):
+//                     B of two n8 blocks from rows of n
+enum class QuadOrder { rows_then_chunks, chunks_then_rows };
+
+template <int kHeadDim, QuadOrder kOrder>
+struct FragmentAddress {
+    u32_t row_start;  // address of this lane's row
+    u32_t swizzle;    // this lane's chunk 0 or 1, swizzled
+
+    __device__ __forceinline__ FragmentAddress(u32_t smem, int first_row) {
+        const int lane = lane_id();
+        const int row = kOrder == QuadOrder::rows_then_chunks ? lane % 16 : lane % 8 + lane / 16 * 8;
+        const int chunk = kOrder == QuadOrder::rows_then_chunks ? lane / 16 : lane / 8 % 2;
+        row_start = smem + (first_row + row) * (kHeadDim * 2);
+        swizzle = swizzled_chunk(row, chunk);
+    }
+
+    // Address for the 16x16 block that starts `rows` rows (a multiple of 16) and `chunk_pair` pairs of chunks further:
+    // the pair number enters the swizzle by XOR, since the lane's own chunk is bit 0 of the chunk number.
+    __device__ __forceinline__ u32_t at(int rows, int chunk_pair) const {
+        return row_start + rows * (kHeadDim * 2) + (swizzle ^ (chunk_pair * 2 * kChunkBytes));
+    }
+};

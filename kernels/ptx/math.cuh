@@ -1,0 +1,19 @@
+// Scalar f32 arithmetic, each function one PTX instruction. Kernels are compiled with -fmad=false,
+// so an fma stands in the machine code exactly where one of these stands in the source.
+#pragma once
+#include "ptx/types.cuh"
+
+__device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
+
+// fma.rn: a * b + c, rounded once.
+__device__ __forceinline__ float fma_rn(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+
+// ex2.approx.ftz: 2^x. 2^-inf = +0, 2^NaN = NaN.
+__device__ __forceinline__ float ex2_approx(float x) {
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+
+// max.f32 returns the other operand where one is NaN.
+__device__ __forceinline__ float max_f32(float a, float b) { return fmaxf(a, b); }
