@@ -71,7 +71,7 @@ def position(links: Sequence[Link], axis: str, sizes: dict[str, int]) -> str:
 
 
 def holder(links: Sequence[Link], number: str, sizes: dict[str, int]) -> str:
-    """Return ``number`` as a Python expression in the axes; the lowest one where there are copies."""
+    """Return ``number`` as a Python expression in the axes; the lowest where there are copies."""
     heaviest_first = sorted(links, key=lambda link: -link.weight)
     terms = [
         _term(link.axis, link.step, link.extent, sizes[link.axis], link.weight)

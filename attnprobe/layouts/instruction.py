@@ -70,7 +70,7 @@ class Operand:
 
     @property
     def axis_names(self) -> tuple[str, ...]:
-        """Names of a position's coordinates: the axes, after "matrix" where rows are in matrices."""
+        """Names of a position's coordinates: the axes, after "matrix" where it has any."""
         return ("matrix", *self.axes) if self.matrix_rows else self.axes
 
     @property

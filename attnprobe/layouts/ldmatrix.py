@@ -14,6 +14,8 @@ from attnprobe.layouts.instruction import Instruction, Operand
 
 _SOURCE = "PTX ISA 9.1, 9.7.14.5.15, Warp-level matrix load instruction: ldmatrix"
 
+_SM_75_NOTE = "on sm_75 the lanes whose addresses are ignored must supply valid ones all the same"
+
 # Without .trans a quad of lanes holds a row in pairs; with .trans it holds a column in pairs.
 _PLAIN: tuple[Digits, Digit] = ((Digit(4, col=2), Digit(8, row=1)), Digit(2, col=1))
 _TRANS: tuple[Digits, Digit] = ((Digit(4, row=2), Digit(8, col=1)), Digit(2, row=1))
@@ -33,6 +35,7 @@ def _ldmatrix(count: int, transposed: bool) -> Instruction:
         source=_SOURCE,
         addresses=8 * count,
         transposed=transposed,
+        notes=() if count == 4 else (_SM_75_NOTE,),
     )
 
 
