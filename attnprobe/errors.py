@@ -7,6 +7,7 @@ AttnprobeError                  1
 ├── LayoutError (ValueError)    2   a layout row that does not cover its operand exactly once
 ├── DeviceError                 3   no usable GPU, or the driver refused
 ├── CompileError                4   NVRTC refused a source text; carries its log
+├── ToleranceError (Assertion)  1   a result outside its bound: where, both values, the bound
 └── EmulatorError               1   the emulated program did something wrong; carries where
     ├── PtxSyntaxError          4   text that the parser does not understand
     ├── UnknownOpcodeError      5   an instruction that the emulator does not implement
@@ -64,6 +65,10 @@ class CompileError(AttnprobeError):
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(f"{message}\n{log}" if log else message)
         self.log = log
+
+
+class ToleranceError(AttnprobeError, AssertionError):
+    """A result outside its bound. The message gives the worst index, both values and the bound."""
 
 
 class EmulatorError(AttnprobeError):

@@ -27,7 +27,7 @@ def byte_characters() -> list[str]:
 
 
 class ByteBpe:
-    """Encoder and decoder. ``tokens[i]`` spells token i; ``merges`` are "left right", best first."""
+    """Encoder and decoder. ``tokens[i]`` spells token i; ``merges`` are "left right", in order."""
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[str]) -> None:
         self.tokens = list(tokens)

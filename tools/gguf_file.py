@@ -1,6 +1,6 @@
 """Reads a GGUF model file: its metadata, and its tensors as float32 NumPy arrays.
 
-Only what a llama-family file with F32, F16, Q4_1 and Q8_0 tensors needs. Little-endian, GGUF 2 and 3.
+Only what a llama-family file with F32, F16, Q4_1 and Q8_0 tensors needs. GGUF versions 2 and 3.
 
 Source: the GGUF specification (ggml, docs/gguf.md): header, key-value pairs, tensors, aligned data.
 """

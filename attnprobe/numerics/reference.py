@@ -1,0 +1,256 @@
+"""Attention in float64, straight from its definition: what every kernel is measured against.
+
+    S = softmax_scale * Q K^T          softcap: S = cap * tanh(S / cap), before the mask
+    P = softmax(S over visible keys)   O = P V        LSE = ln sum exp(S over visible keys)
+
+Arrays are (batch, seqlen, heads, head_dim) in any dtype; LSE is (batch, num_heads, seqlen_q).
+A key that a query does not see is left out by selection, never by a product with zero, so
+whatever stands there (NaN too) cannot matter. Masks are bottom-right aligned: the last query is
+aligned with the last key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+F64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The keyword arguments of ``attention`` that change what it computes.
+
+    Attributes
+    ----------
+    softmax_scale : factor of Q K^T; None is 1 / sqrt(head_dim).
+    causal : a query sees no key after the one that it is aligned with.
+    window_size : keys before and after the aligned one that a query sees, inclusive; -1 is open.
+    softcap : scores become softcap * tanh(score / softcap); 0 is off.
+    """
+
+    softmax_scale: float | None = None
+    causal: bool = False
+    window_size: tuple[int, int] = (-1, -1)
+    softcap: float = 0.0
+
+    def scale(self, head_dim: int) -> float:
+        """Return the factor of Q K^T for ``head_dim``."""
+        return head_dim**-0.5 if self.softmax_scale is None else float(self.softmax_scale)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them as keyword arguments of ``attnprobe.attention``."""
+        return asdict(self)
+
+
+PLAIN = Features()
+
+
+class Attention(NamedTuple):
+    """O (batch, seqlen_q, num_heads, head_dim) and LSE (batch, num_heads, seqlen_q)."""
+
+    o: Array
+    lse: Array
+
+
+class Head(NamedTuple):
+    """One query head of one batch and the key/value head that it reads, (seqlen, head_dim) each."""
+
+    batch: int
+    head: int
+    q: Array
+    k: Array
+    v: Array
+
+
+class Softmax(NamedTuple):
+    """The softmax of one head, float64.
+
+    Attributes
+    ----------
+    scores : (seqlen_q, seqlen_k), before the mask.
+    weights : (seqlen_q, seqlen_k), exp(S - row_max) at visible keys and 0 elsewhere.
+    row_max : (seqlen_q,), the greatest visible score; 0 in a row that has none above -inf.
+    row_sum : (seqlen_q,), sum of the weights.
+    """
+
+    scores: F64
+    weights: F64
+    row_max: F64
+    row_sum: F64
+
+    @property
+    def lse(self) -> F64:
+        """ln sum exp of the visible scores, -inf in a row without any."""
+        with np.errstate(divide="ignore"):
+            return self.row_max + np.log(self.row_sum)
+
+    @property
+    def probabilities(self) -> F64:
+        """P, (seqlen_q, seqlen_k): 0 throughout a row with no key."""
+        return self.weights / np.where(self.row_sum == 0, 1.0, self.row_sum)[:, None]
+
+
+def visible_keys(
+    seqlen_q: int, seqlen_k: int, *, causal: bool = False, window_size: tuple[int, int] = (-1, -1)
+) -> Mask:
+    """Return which keys each query sees, bool (seqlen_q, seqlen_k).
+
+    Query i is aligned with key i + seqlen_k - seqlen_q. It sees ``left`` keys before that one and
+    ``right`` keys after it, both inclusive; -1 is open. ``causal`` is right = 0.
+    """
+    left, right = window_size
+    distance = np.arange(seqlen_k)[None, :] - np.arange(seqlen_q)[:, None] - (seqlen_k - seqlen_q)
+    seen = np.ones((seqlen_q, seqlen_k), dtype=bool)
+    if left >= 0:
+        seen &= distance >= -left
+    if right >= 0:
+        seen &= distance <= right
+    if causal:
+        seen &= distance <= 0
+    return seen
+
+
+def heads(q: Array, k: Array, v: Array) -> Iterator[Head]:
+    """Yield every query head with its key/value head: num_heads / num_kv_heads share one.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not belong together, with the shapes.
+    """
+    batch, _, num_heads, head_dim = q.shape
+    num_kv_heads = k.shape[2]
+    matching = k.shape == v.shape and k.shape[::3] == (batch, head_dim)
+    if not matching or num_kv_heads == 0 or num_heads % num_kv_heads:
+        raise ValueError(f"q, k, v do not belong together: {q.shape}, {k.shape}, {v.shape}")
+    for b in range(batch):
+        for h in range(num_heads):
+            kv = h // (num_heads // num_kv_heads)
+            yield Head(b, h, q[b, :, h], k[b, :, kv], v[b, :, kv])
+
+
+def softmax(q: Array, k: Array, seen: Mask, features: Features) -> Softmax:
+    """Return the softmax of one head over the keys that each query sees.
+
+    A row with a NaN among its visible scores, or with +inf, has NaN weights, as the quotient has.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        scores = q.astype(np.float64) @ k.astype(np.float64).T * features.scale(q.shape[-1])
+        if features.softcap:
+            scores = features.softcap * np.tanh(scores / features.softcap)
+        masked = np.where(seen, scores, -np.inf)
+        row_max = masked.max(axis=1, initial=-np.inf)
+        row_max = np.where(row_max == -np.inf, 0.0, row_max)
+        weights = np.where(seen, np.exp(masked - row_max[:, None]), 0.0)
+        return Softmax(scores, weights, row_max, weights.sum(axis=1))
+
+
+def weighted_sum(weights: Array, seen: Mask, v: Array) -> Array:
+    """Return ``weights @ v`` over the visible keys, (seqlen_q, head_dim), dtype of ``weights``.
+
+    NaN and infinity in V reach the rows that see their key, and no other row.
+    """
+    v = v.astype(weights.dtype)
+    finite = np.isfinite(v)
+    with np.errstate(invalid="ignore"):
+        total: Array = weights @ np.where(finite, v, 0)
+    if finite.all():
+        return total
+    reach = seen.astype(np.float64)
+    plus, minus, nan = ((reach @ kind) > 0 for kind in (v == np.inf, v == -np.inf, np.isnan(v)))
+    undefined = nan | (plus & minus) | np.isnan(total)
+    return np.select([undefined, plus, minus], [np.nan, np.inf, -np.inf], total)
+
+
+def attention(q: Array, k: Array, v: Array, features: Features = PLAIN) -> Attention:
+    """Return O and LSE in float64.
+
+    Parameters
+    ----------
+    q : (batch, seqlen_q, num_heads, head_dim), any dtype that converts to float64.
+    k, v : (batch, seqlen_k, num_kv_heads, head_dim); num_kv_heads divides num_heads.
+
+    A row with no key has O = 0 and LSE = -inf. NaN stays NaN in the rows that see it.
+    """
+    O = np.zeros(q.shape, np.float64)
+    LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float64)
+    seen = _seen(q, k, features)
+    for b, h, q_head, k_head, v_head in heads(q, k, v):
+        rows = softmax(q_head, k_head, seen, features)
+        O[b, :, h] = weighted_sum(rows.probabilities, seen, v_head)
+        LSE[b, h] = rows.lse
+    return Attention(O, LSE)
+
+
+def yardstick(
+    q: Array,
+    k: Array,
+    v: Array,
+    features: Features = PLAIN,
+    block: int | None = None,
+) -> Attention:
+    """Return O and LSE computed with a kernel's own rounding points, in NumPy float32.
+
+    Scores and softmax in float32; exp(S - running maximum) rounded to the dtype of q before it
+    meets V; sums in float32; O divided by the sum of the unrounded exponentials, then rounded to
+    the dtype of q. It is a sound kernel with another order of summation.
+
+    Parameters
+    ----------
+    block : keys per step of the online softmax; None takes all keys at once.
+    """
+    O = np.zeros(q.shape, q.dtype)
+    LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float32)
+    seen = _seen(q, k, features)
+    for b, h, q_head, k_head, v_head in heads(q, k, v):
+        O[b, :, h], LSE[b, h] = _online(q_head, k_head, v_head, seen, features, block)
+    return Attention(O, LSE)
+
+
+def _seen(q: Array, k: Array, features: Features) -> Mask:
+    return visible_keys(
+        q.shape[1], k.shape[1], causal=features.causal, window_size=features.window_size
+    )
+
+
+def _online(
+    q: Array, k: Array, v: Array, seen: Mask, features: Features, block: int | None
+) -> tuple[Array, Array]:
+    dtype, seqlen_q, seqlen_k = q.dtype, len(q), len(k)
+    row_max = np.full(seqlen_q, -np.inf, np.float32)
+    row_sum = np.zeros(seqlen_q, np.float32)
+    O = np.zeros(q.shape, np.float32)
+    step = block or max(seqlen_k, 1)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        scores = _scores32(q, k, features)
+        for first in range(0, seqlen_k, step):
+            keys = slice(first, first + step)
+            masked = np.where(seen[:, keys], scores[:, keys], np.float32(-np.inf))
+            new_max = np.maximum(row_max, masked.max(axis=1))
+            shift = np.where(new_max == -np.inf, np.float32(0), new_max)
+            P = np.where(seen[:, keys], np.exp(masked - shift[:, None]), np.float32(0))
+            rescale = np.exp(row_max - shift)
+            rounded = P.astype(dtype).astype(np.float32)
+            row_sum = row_sum * rescale + P.sum(axis=1)
+            O = O * rescale[:, None] + weighted_sum(rounded, seen[:, keys], v[keys])
+            row_max = new_max
+        empty = row_sum == 0
+        O = np.where(empty[:, None], 0, O / np.where(empty, 1, row_sum)[:, None])
+        lse = np.where(empty, -np.inf, row_max + np.log(row_sum))
+        return O.astype(dtype), lse
+
+
+def _scores32(q: Array, k: Array, features: Features) -> Array:
+    scale = np.float32(features.scale(q.shape[-1]))
+    scores: Array = q.astype(np.float32) @ k.astype(np.float32).T * scale
+    if features.softcap:
+        cap = np.float32(features.softcap)
+        scores = cap * np.tanh(scores / cap)
+    return scores
