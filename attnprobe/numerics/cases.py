@@ -1,0 +1,158 @@
+"""Shapes, features and memory layouts that attention is tested on: one row each.
+
+A row names what it is there to break. Sizes stay small, for the emulator runs them too; what counts
+is where they stand to the tiles (64 or 128 queries, 32 or 64 keys): one less, equal, one more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attnprobe.formats import FORMATS
+from attnprobe.numerics.fills import QKV, Sizes, fill
+from attnprobe.numerics.reference import PLAIN, Features
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a (batch, seqlen, heads, head_dim) array lies in memory.
+
+    Attributes
+    ----------
+    name : what the case table calls it.
+    buffer : shape of the array -> shape of the memory that holds it.
+    view : that memory, of NumPy or CuPy, and the shape -> the array, a view.
+    """
+
+    name: str
+    buffer: Callable[[Shape], Shape]
+    view: Callable[[Any, Shape], Any]
+
+    def place(self, array: Array, move: Callable[[Array], Any] = lambda buffer: buffer) -> Any:
+        """Return ``array`` in this layout, with NaN in every element of memory that it leaves out.
+
+        ``move`` takes the memory to where the array is wanted (``cupy.asarray``).
+        """
+        buffer = np.full(self.buffer(array.shape), np.nan, array.dtype)
+        self.view(buffer, array.shape)[...] = array
+        return self.view(move(buffer), array.shape)
+
+
+LAYOUTS: dict[str, Layout] = {
+    row.name: row
+    for row in (
+        Layout("contiguous", lambda s: s, lambda m, s: m),
+        Layout(
+            "heads_first",  # (batch, heads, seqlen, head_dim), as torch keeps it
+            lambda s: (s[0], s[2], s[1], s[3]),
+            lambda m, s: m.transpose(0, 2, 1, 3),
+        ),
+        Layout(
+            "gaps",  # every second row of a taller array, every second head, half of wider rows
+            lambda s: (s[0] + 1, 2 * s[1] + 1, 2 * s[2], 2 * s[3]),
+            lambda m, s: m[1:, 1::2, ::2, s[3] :],
+        ),
+        Layout(
+            "unaligned",  # rows start at odd elements: no 16-byte access fits
+            lambda s: (s[0], s[1], s[2], s[3] + 3),
+            lambda m, s: m[..., 1 : s[3] + 1],
+        ),
+        Layout(
+            "backwards",  # negative steps along batch, seqlen and heads
+            lambda s: s,
+            lambda m, s: m[::-1, ::-1, ::-1],
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem.
+
+    Attributes
+    ----------
+    name : what a failing test shows.
+    sizes : of q, k, v.
+    dtype : name of the number format, "f16" or "bf16".
+    features : what attention is asked for.
+    layout : row of LAYOUTS for q, k and v.
+    fills : the fills that it runs with.
+    """
+
+    name: str
+    sizes: Sizes
+    dtype: str = "f16"
+    features: Features = PLAIN
+    layout: str = "contiguous"
+    fills: tuple[str, ...] = ("normal",)
+
+    def inputs(self, fill_name: str, seed: int = 0) -> QKV:
+        """Return contiguous q, k, v; ``LAYOUTS[layout].place`` brings each into its layout."""
+        return fill(fill_name)(self.sizes, FORMATS[self.dtype].dtype, seed)
+
+
+CAUSAL = Features(causal=True)
+ALL_FILLS = ("near_uniform", "normal", "outliers", "real")
+
+
+def _window(left: int, right: int) -> Features:
+    return Features(window_size=(left, right))
+
+
+# fmt: off
+CASES: tuple[Case, ...] = (
+    # lengths around the tiles
+    Case("one query, one key", Sizes(1, 1)),
+    Case("one query, seven keys", Sizes(1, 7)),
+    Case("seven queries, one key", Sizes(7, 1)),
+    Case("63 x 63", Sizes(63, 63)),
+    Case("64 x 64", Sizes(64, 64)),
+    Case("65 x 65", Sizes(65, 65)),
+    Case("whole tiles", Sizes(128, 128, 2, 2), fills=ALL_FILLS),
+    Case("whole tiles, bf16", Sizes(128, 128, 2, 2), "bf16", fills=ALL_FILLS),
+    Case("113 x 203", Sizes(113, 203), "bf16"),
+    Case("129 x 257", Sizes(129, 257), fills=("outliers",)),
+    # causal, bottom-right aligned
+    Case("causal 64 x 64", Sizes(64, 64), features=CAUSAL),
+    Case("causal 65 x 65", Sizes(65, 65), features=CAUSAL, fills=("outliers",)),
+    Case("causal, more keys", Sizes(113, 203), features=CAUSAL),
+    Case("causal, more queries: rows with no key", Sizes(140, 23), features=CAUSAL),
+    Case("causal, the model's own shape", Sizes(96, 96, 9, 3), features=CAUSAL, fills=("real",)),
+    Case("causal decode", Sizes(1, 130, 4), features=CAUSAL, fills=("normal", "real")),
+    # windows
+    Case("window (0, 0): the diagonal", Sizes(65, 65), features=_window(0, 0)),
+    Case("window (5, 3)", Sizes(70, 70), features=_window(5, 3)),
+    Case("window (-1, 4)", Sizes(70, 100), features=_window(-1, 4)),
+    Case("window (64, -1)", Sizes(140, 140), features=_window(64, -1)),
+    Case("window (63, 0) causal", Sizes(150, 150), features=Features(None, True, (63, 0))),
+    Case("window, more queries: rows with no key", Sizes(200, 40), features=_window(10, 7)),
+    # heads
+    Case("three query heads to one", Sizes(64, 64, 3)),
+    Case("four query heads to one, two batches", Sizes(33, 70, 8, 2, batch=2), features=CAUSAL),
+    # scores
+    Case("softcap", Sizes(65, 97), features=Features(softcap=5.0)),
+    Case("softcap, causal, large scale", Sizes(80, 80), features=Features(1.0, True, softcap=20.0)),
+    Case("large scale", Sizes(64, 96), features=Features(softmax_scale=1.0), fills=("real",)),
+    Case("scale 0: equal weights", Sizes(64, 70), features=Features(softmax_scale=0.0)),
+    Case("negative scale", Sizes(64, 70), features=Features(softmax_scale=-0.125)),
+    # head_dim
+    Case("head_dim 128", Sizes(130, 130, head_dim=128), fills=("normal", "real")),
+    Case("head_dim 128, bf16, causal", Sizes(65, 129, 2, head_dim=128), "bf16", CAUSAL),
+    Case("head_dim 256", Sizes(130, 67, head_dim=256), fills=("normal", "outliers")),
+    Case("head_dim 256, bf16, causal", Sizes(33, 65, head_dim=256), "bf16", CAUSAL),
+    # memory
+    Case("heads first", Sizes(65, 70, 4, 2, batch=2), layout="heads_first"),
+    Case("gaps full of NaN", Sizes(65, 70, 4, 2, batch=2), features=CAUSAL, layout="gaps"),
+    Case("rows at odd elements", Sizes(65, 70, 4, 2, batch=2), layout="unaligned"),
+    Case("backwards", Sizes(65, 70, 4, 2, batch=2), layout="backwards"),
+)
+# fmt: on
