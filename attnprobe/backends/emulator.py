@@ -1,0 +1,69 @@
+"""Backend "emulator": the same kernel text compiled to PTX and executed by ``attnprobe.ptx``, checked."""
+
+from __future__ import annotations
+
+import platform
+from functools import cached_property
+
+import numpy as np
+
+from attnprobe import __version__, arch
+from attnprobe import compile as compiler
+from attnprobe.backends.base import Dump, Environment, Launch
+
+
+class EmulatorBackend:
+    """Runs launches on the CPU as sm_90 would. Its products read the layout rows that probes ask about,
+    so it shows that kernel, generator and comparison agree; it cannot refute a row.
+    """
+
+    name = "emulator"
+    cc = arch.EMULATED_ARCH
+
+    @cached_property
+    def _environment(self) -> Environment:
+        major, minor = compiler.nvrtc().version
+        return {
+            "device": f"attnprobe {__version__} emulator, checked mode",
+            "arch": f"sm_{self.cc}",
+            "nvrtc": f"{major}.{minor}",
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        }
+
+    def environment(self) -> Environment:
+        """Return versions of the emulator, of NVRTC, NumPy and Python."""
+        return dict(self._environment)
+
+    def run(self, launch: Launch) -> Dump:
+        """Return what ``launch`` writes.
+
+        Raises
+        ------
+        CompileError
+            With NVRTC's log.
+        EmulatorError
+            Where the program does something wrong.
+        """
+        from attnprobe import ptx
+
+        program = ptx.load(compiler.ptx(launch.source, self.cc))
+        memory = ptx.GlobalMemory()
+        outputs = launch.unwritten()
+        inputs = [np.ascontiguousarray(array) for array in launch.inputs]
+        args = [
+            memory.map(array, name=f"input {number}", writable=False)
+            for number, array in enumerate(inputs)
+        ]
+        args += [memory.map(array, name=f"output {number}") for number, array in enumerate(outputs)]
+        ptx.launch(
+            program,
+            launch.entry,
+            launch.grid,
+            launch.block,
+            args,
+            launch.shared_bytes,
+            checked=True,
+            memory=memory,
+        )
+        return Dump(tuple(outputs), self.name, self.environment())

@@ -1,0 +1,115 @@
+"""Backend "gpu": a launch through ``cupy.RawModule``, on the current stream of the current device."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shutil
+import subprocess
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from attnprobe import compile as compiler
+from attnprobe.backends.base import Dump, Environment, Launch
+from attnprobe.errors import CompileError, DeviceError
+
+_STATIC_SHARED_LIMIT = 48 * 1024  # above it a kernel must ask for its dynamic shared memory first
+
+
+def usable() -> str:
+    """Return "" where CuPy sees a GPU, else the reason why not."""
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy is not installed ({error}); pip install 'attnprobe[cuda12]'"
+    if not cupy.is_available():
+        return "CuPy sees no CUDA device"
+    return ""
+
+
+class GpuBackend:
+    """Runs launches on the current CUDA device.
+
+    Raises
+    ------
+    DeviceError
+        If there is no usable GPU; says why.
+    """
+
+    name = "gpu"
+
+    def __init__(self) -> None:
+        reason = usable()
+        if reason:
+            raise DeviceError(f"no usable GPU: {reason}; --backend emulator runs without one")
+        import cupy
+
+        self._cupy: Any = cupy
+        self._modules: dict[str, Any] = {}
+        self.cc = int(cupy.cuda.Device().compute_capability)
+
+    @cached_property
+    def _environment(self) -> Environment:
+        cupy = self._cupy
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        name = properties["name"]
+        major, minor = cupy.cuda.nvrtc.getVersion()
+        driver_api = cupy.cuda.runtime.driverGetVersion()
+        return {
+            "device": name.decode() if isinstance(name, bytes) else str(name),
+            "arch": f"sm_{self.cc}",
+            "driver": driver_version(),
+            "driver_cuda": f"{driver_api // 1000}.{driver_api % 1000 // 10}",
+            "nvrtc": f"{major}.{minor}",
+            "cupy": str(cupy.__version__),
+            "python": platform.python_version(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        }
+
+    def environment(self) -> Environment:
+        """Return device, driver, NVRTC and CuPy versions, and the date."""
+        return dict(self._environment)
+
+    def run(self, launch: Launch) -> Dump:
+        """Return what ``launch`` writes on this device.
+
+        Raises
+        ------
+        CompileError
+            With NVRTC's log.
+        """
+        cupy = self._cupy
+        kernel = self._kernel(launch)
+        inputs = [cupy.asarray(array) for array in launch.inputs]
+        outputs = [cupy.asarray(array) for array in launch.unwritten()]
+        if launch.shared_bytes > _STATIC_SHARED_LIMIT:
+            kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
+        kernel(launch.grid, launch.block, (*inputs, *outputs), shared_mem=launch.shared_bytes)
+        arrays = tuple(cupy.asnumpy(array) for array in outputs)  # waits for the launch
+        return Dump(arrays, self.name, self.environment())
+
+    def _kernel(self, launch: Launch) -> Any:
+        text = launch.source.text
+        if text not in self._modules:
+            self._modules[text] = self._cupy.RawModule(code=text, options=compiler.OPTIONS)
+        try:
+            return self._modules[text].get_function(launch.entry)
+        except self._cupy.cuda.compiler.CompileException as error:
+            raise CompileError(f"{launch.source.name}: NVRTC refused it", str(error)) from error
+
+
+def driver_version() -> str:
+    """Return the version of the NVIDIA driver, "580.95.05", or "unknown"."""
+    module = Path("/proc/driver/nvidia/version")
+    if module.is_file():
+        words = module.read_text(encoding="utf-8", errors="replace").split()
+        versions = [word for word in words if word[0].isdigit() and word.count(".") in (1, 2)]
+        if versions:
+            return versions[0]
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return "unknown"
+    query = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    return answer.stdout.split()[0] if answer.returncode == 0 and answer.stdout.split() else "unknown"
