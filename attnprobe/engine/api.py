@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from attnprobe.engine import launch
-from attnprobe.engine.arrays import Operand, in_kind, take
+from attnprobe.engine.arrays import Operand, in_kind, stream_of, take
 from attnprobe.engine.plan import Plan, make_plan
 from attnprobe.engine.problem import make_problem
 from attnprobe.errors import ProblemError
@@ -28,18 +29,19 @@ def attention(
 ) -> Any:
     """Return O = softmax(mask(softmax_scale * Q K^T)) V, head by head.
 
-    CuPy arrays run on their GPU, on the current stream; NumPy arrays run on the emulator, which executes
-    the same kernel text. Any object with ``__dlpack__`` or ``__cuda_array_interface__`` is taken without a
-    copy, and the result is returned in q's kind.
+    CuPy arrays run on their GPU, on the current stream (torch tensors on torch's); NumPy arrays run
+    on the emulator, which executes the same kernel text. Any object with ``__dlpack__`` or
+    ``__cuda_array_interface__`` is taken without a copy; the result is returned in q's kind.
 
     Parameters
     ----------
     q : (batch, seqlen_q, num_heads, head_dim), float16 or bfloat16. head_dim 64, 128 or 256.
-    k, v : (batch, seqlen_k, num_kv_heads, head_dim), q's dtype; num_kv_heads divides num_heads, and query
-        head h reads K/V head ``h // (num_heads // num_kv_heads)``. Any strides with head_dim contiguous;
-        rows that start at multiples of 16 bytes are faster.
+    k, v : (batch, seqlen_k, num_kv_heads, head_dim), q's dtype; num_kv_heads divides num_heads, and
+        query head h reads K/V head ``h // (num_heads // num_kv_heads)``. Any strides with head_dim
+        contiguous; rows that start at multiples of 16 bytes are faster.
     softmax_scale : factor of Q K^T; 1/sqrt(head_dim) by default.
-    causal : query i sees the keys j <= i + seqlen_k - seqlen_q (bottom-right: the last query sees the last key).
+    causal : query i sees the keys j <= i + seqlen_k - seqlen_q (bottom-right: the last query sees
+        the last key).
     window_size : (left, right), both inclusive, -1 = open: query i sees the keys from
         i + seqlen_k - seqlen_q - left to i + seqlen_k - seqlen_q + right.
     softcap : where > 0, scores become softcap * tanh(score / softcap), before the mask.
@@ -49,8 +51,8 @@ def attention(
     Returns
     -------
     O : (batch, seqlen_q, num_heads, head_dim), q's dtype. A query that sees no key gives 0.
-    LSE : (batch, num_heads, seqlen_q), float32: natural logarithm of the sum of exp(score); -inf for a
-        query that sees no key. Only with ``return_lse``.
+    LSE : (batch, num_heads, seqlen_q), float32: natural logarithm of the sum of exp(score); -inf
+        for a query that sees no key. Only with ``return_lse``.
 
     A NaN or infinity in an input stays in the rows that see it and reaches no other.
 
@@ -65,7 +67,7 @@ def attention(
 
     Source
     ------
-    Dao et al., FlashAttention-2 (arXiv 2307.08691), for the online softmax; conventions in docs/numerics.md.
+    Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
     operands = {"q": take("q", q), "k": take("k", k), "v": take("v", v)}
     if out is not None:
@@ -83,7 +85,7 @@ def attention(
         softcap=softcap,
     )
     query = operands["q"]
-    with _device_of(query):
+    with _place_of_run(query):
         plan = make_plan(problem, _arch_of(query))
         O = operands["out"].array if out is not None else _empty_output(query.array)
         lse = launch.empty_lse(plan, query.array)
@@ -94,11 +96,8 @@ def attention(
 
 
 def _run(plan: Plan, operands: dict[str, Operand], O: Any, lse: Any) -> None:
-    arrays = [operands[name].array for name in ("q", "k", "v")]
-    if operands["q"].on_gpu:
-        launch.run_gpu(plan, *arrays, O, lse)
-    else:
-        launch.run_emulator(plan, *arrays, O, lse)
+    run = launch.run_gpu if operands["q"].on_gpu else launch.run_emulator
+    run(plan, operands["q"].array, operands["k"].array, operands["v"].array, O, lse)
 
 
 def _arch_of(query: Operand) -> Any:
@@ -107,8 +106,14 @@ def _arch_of(query: Operand) -> Any:
     return launch.emulated_arch()
 
 
-def _device_of(query: Operand) -> Any:
-    return query.array.device if query.on_gpu else nullcontext()
+@contextmanager
+def _place_of_run(query: Operand) -> Iterator[None]:
+    """Make q's device current, and the stream of the library that q comes from."""
+    if not query.on_gpu:
+        yield
+        return
+    with query.array.device, stream_of(query):
+        yield
 
 
 def _empty_output(like: Any) -> Any:

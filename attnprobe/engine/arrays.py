@@ -1,8 +1,9 @@
-"""Array arguments of any library, as NumPy or CuPy arrays without a copy, and results back in kind."""
+"""Array arguments of any library as NumPy or CuPy arrays, without a copy, and results in kind."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,8 @@ class Operand:
         strides = tuple(step // size if step % size == 0 else step for step in array.strides)
         if any(step % size for step in array.strides):
             raise ProblemError(
-                f"{name} has byte strides {array.strides}, not multiples of its {size}-byte elements: copy it"
+                f"{name} has byte strides {array.strides}, not multiples of its {size}-byte "
+                "elements: copy it"
             )
         address = array.data.ptr if self.on_gpu else array.__array_interface__["data"][0]
         format_ = formats.of_dtype(array.dtype)
@@ -77,22 +79,35 @@ def take(name: str, given: Any) -> Operand:
             f"{name}: {type(given).__name__} could not be taken in: {error}"
         ) from error
     raise ProblemError(
-        f"{name} is a {type(given).__name__}; a NumPy or CuPy array, or an object with __dlpack__ or "
-        "__cuda_array_interface__, is wanted"
+        f"{name} is a {type(given).__name__}; a NumPy or CuPy array, or an object with __dlpack__ "
+        "or __cuda_array_interface__, is wanted"
     )
 
 
 def in_kind(result: Any, like: Operand) -> Any:
-    """Return ``result`` (an array of ``like``'s backend) as the kind of array that the caller gave."""
+    """Return ``result`` (an array of ``like``'s backend) as the kind that the caller gave."""
     if isinstance(like.original, type(result)):
         return result
     namespace = _namespace(like.original)
     if namespace is None or not hasattr(namespace, "from_dlpack"):
         return result  # only __cuda_array_interface__: a CuPy array offers that as well
     if not like.on_gpu and result.dtype == ml_dtypes.bfloat16:
-        # NumPy exports no bfloat16: hand over its bits, and let the library look at them as what they are.
+        # NumPy exports no bfloat16: hand over the bits, and let the library see what they are.
         return namespace.from_dlpack(result.view(np.uint16)).view(like.original.dtype)
     return namespace.from_dlpack(result)
+
+
+def stream_of(like: Operand) -> Any:
+    """Return a context in which CuPy's current stream is the one that ``like``'s library works on.
+
+    DLPack hands over no stream with ``out``, so torch is asked for its current stream where the
+    arrays are torch's; elsewhere CuPy's current stream stays.
+    """
+    namespace = _namespace(like.original)
+    if not like.on_gpu or getattr(namespace, "__name__", "") != "torch":
+        return nullcontext()
+    current = namespace.cuda.current_stream(like.array.device.id)
+    return _cupy().cuda.Stream.from_external(current)
 
 
 def _from_cpu(given: Any) -> Any:
@@ -104,7 +119,7 @@ def _from_cpu(given: Any) -> Any:
 
 
 def _namespace(given: Any) -> Any:
-    """Return the module whose functions make arrays of ``given``'s kind, or None. Imports nothing."""
+    """Return the module that makes arrays of ``given``'s kind, or None. Imports nothing."""
     if hasattr(given, "__array_namespace__"):
         return given.__array_namespace__()
     return sys.modules.get(type(given).__module__.split(".")[0])
@@ -115,6 +130,7 @@ def _cupy() -> Any:
         import cupy
     except ImportError as error:
         raise DeviceError(
-            "the arrays are in GPU memory and CuPy is not installed: pip install 'attnprobe[cuda12]' (or [cuda13])"
+            "the arrays are in GPU memory and CuPy is not installed: "
+            "pip install 'attnprobe[cuda12]' (or [cuda13])"
         ) from error
     return cupy

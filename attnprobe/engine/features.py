@@ -1,7 +1,7 @@
 """Features of the attention kernels: one row each, from which plan and launch take their part.
 
-A row says which macro switches the feature's block of kernel text, when a problem needs it, and which
-fields of ``AttentionParams`` it fills.
+A row says which macro switches the feature's block of kernel text, when a problem needs it, and
+which fields of ``AttentionParams`` it fills.
 """
 
 from __future__ import annotations
@@ -56,6 +56,6 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def exponent_scale(problem: Problem) -> float:
-    """Return c in exp(s - m) = 2^((s - m) * c): log2(e) times what the score block leaves to scale."""
+    """Return c in exp(s - m) = 2^((s - m) * c): log2(e) times what is left to scale."""
     remaining = 1.0 if problem.softcap > 0 else abs(problem.softmax_scale)
     return max(remaining * LOG2E, SMALLEST_EXPONENT_SCALE)

@@ -58,12 +58,12 @@ def run_emulator(
     source: compile_.Source | None = None,
     checked: bool | None = None,
 ) -> Any:
-    """Run ``plan`` on NumPy arrays, writing ``o`` and ``lse`` in place; return the emulator's report.
+    """Run ``plan`` on NumPy arrays, writing ``o`` and ``lse``; return the emulator's report.
 
     Parameters
     ----------
     source : kernel text instead of the plan's own: how a mutant runs.
-    checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (default: off).
+    checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (off).
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _checked_by_default() -> bool:
 
 
 def empty_lse(plan: Plan, like: Any) -> Any:
-    """Return an uninitialised LSE: float32, (batch, num_heads, seqlen_q), of ``like``'s library and device."""
+    """Return an LSE to write: float32, (batch, num_heads, seqlen_q), of ``like``'s library."""
     problem = plan.problem
     shape = (problem.batch, problem.num_heads, problem.seqlen_q)
     if isinstance(like, np.ndarray):

@@ -1,4 +1,4 @@
-"""The bytes of ``AttentionParams``, laid out as kernels/attention/params.cuh declares the struct."""
+"""The bytes of ``AttentionParams``, laid out as kernels/attention/params.cuh declares them."""
 
 from __future__ import annotations
 

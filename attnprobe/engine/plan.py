@@ -1,4 +1,4 @@
-"""Which kernel, tile, grid and shared memory serve a problem, and why not the rows before it. Pure."""
+"""Which kernel, tile, grid and shared memory serve a problem, and why not earlier rows. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a call asks for, checked and made canonical; wrong input is refused here, before any compile.
+"""What a call asks for, checked and made canonical; wrong input is refused before any compile.
 
-Pure: it looks at shapes, strides, dtypes and numbers, never at the contents of an array or at a device.
+Pure: it looks at shapes, strides, dtypes and numbers, never at an array's contents or at a device.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ArraySpec:
 
     @property
     def aligned(self) -> bool:
-        """Whether every row starts at a multiple of 16 bytes, so that 16-byte copies can be used."""
+        """Whether every row starts at a multiple of 16 bytes, as 16-byte copies want it."""
         if self.format is None:
             return False
         size = self.format.bits // 8
@@ -145,7 +145,8 @@ def _check_formats(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> Format:
             )
     if not q.format == k.format == v.format or q.format is None:
         raise ProblemError(
-            f"q, k and v have dtypes {q.dtype}, {k.dtype}, {v.dtype}; they must be one: convert to q's"
+            f"q, k and v have dtypes {q.dtype}, {k.dtype}, {v.dtype}; they must be equal: "
+            f"convert them to {q.dtype}"
         )
     return q.format
 
@@ -155,7 +156,8 @@ def _check_shapes(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> None:
         if len(spec.shape) != 4:
             hint = "; add the batch axis: x[None]" if len(spec.shape) == 3 else ""
             raise ProblemError(
-                f"{spec.name} has {len(spec.shape)} axes {spec.shape}; four are wanted, {_AXES}{hint}"
+                f"{spec.name} has {len(spec.shape)} axes {spec.shape}; four are wanted, "
+                f"{_AXES}{hint}"
             )
         if max(spec.shape) > MAX_SEQLEN:
             raise ProblemError(
@@ -197,14 +199,16 @@ def _check_heads(num_heads: int, num_kv_heads: int) -> None:
         divisors = [n for n in range(1, num_heads + 1) if num_heads % n == 0]
         nearest = min(divisors, key=lambda n: abs(n - num_kv_heads), default=0)
         raise ProblemError(
-            f"num_kv_heads {num_kv_heads} does not divide num_heads {num_heads}; the nearest that does: {nearest}"
+            f"num_kv_heads {num_kv_heads} does not divide num_heads {num_heads}; "
+            f"the nearest that does: {nearest}"
         )
 
 
 def _check_out(out: ArraySpec, q: ArraySpec) -> None:
     if out.shape != q.shape or out.format != q.format:
         raise ProblemError(
-            f"out has shape {out.shape} and dtype {out.dtype}; it must be as q: {q.shape}, {q.dtype}"
+            f"out has shape {out.shape} and dtype {out.dtype}; it must be as q: "
+            f"{q.shape}, {q.dtype}"
         )
     by_step = sorted(
         (abs(stride), extent)
@@ -256,13 +260,14 @@ def _window(window_size: tuple[int, int], causal: bool) -> tuple[int, int]:
         whole = False
     if not whole or left < -1 or right < -1:
         raise ProblemError(
-            f"window_size is {window_size!r}; two whole numbers (left, right) from 0 up are wanted, -1 = open"
+            f"window_size is {window_size!r}; two whole numbers (left, right) from 0 up are "
+            "wanted, -1 = open"
         )
     if causal:
         if right > 0:
             raise ProblemError(
-                f"causal=True and window_size {window_size!r} contradict: causal closes the right side; "
-                "pass a right side of -1 or 0, or causal=False"
+                f"causal=True and window_size {window_size!r} contradict: causal closes the right "
+                "side; pass a right side of -1 or 0, or causal=False"
             )
         right = 0
     return left, right

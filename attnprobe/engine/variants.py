@@ -1,4 +1,4 @@
-"""Kernel variants: one row for each kernel and tile, in order of preference. The plan takes the first that fits."""
+"""Kernel variants: a row for each kernel and tile; the first that fits a problem runs it."""
 
 from __future__ import annotations
 
@@ -49,35 +49,25 @@ class Variant:
         if arch.cc < self.min_cc:
             return f"needs sm_{self.min_cc}"
         if self.shared_bytes > arch.smem_per_block:
-            return f"needs {self.shared_bytes // KIB} KiB of shared memory, {arch.sm} gives {arch.smem_per_block // KIB}"
+            needs, has = self.shared_bytes // KIB, arch.smem_per_block // KIB
+            return f"needs {needs} KiB of shared memory, a block on {arch.sm} gets {has}"
         # A KiB of each block's shared memory is the system's.
         if self.blocks_per_sm * (self.shared_bytes + KIB) > arch.smem_per_sm:
-            return f"is meant for {self.blocks_per_sm} blocks on a multiprocessor, {arch.sm} has room for fewer"
+            return f"is for {self.blocks_per_sm} blocks a multiprocessor, {arch.sm} holds fewer"
         return None
 
 
-def _mma(
-    head_dim: int, block_m: int, block_n: int, warps: int, blocks_per_sm: int, why: str
-) -> Variant:
-    return Variant(
-        "attention/fwd_mma.cu",
-        "attention_fwd_mma",
-        80,
-        head_dim,
-        block_m,
-        block_n,
-        warps,
-        blocks_per_sm,
-        why,
-    )
+def _mma(head_dim: int, tile: tuple[int, int], warps: int, blocks: int, why: str) -> Variant:
+    source, entry = "attention/fwd_mma.cu", "attention_fwd_mma"
+    return Variant(source, entry, 80, head_dim, *tile, warps, blocks, why)
 
 
 VARIANTS: tuple[Variant, ...] = (
-    _mma(64, 128, 64, 4, 2, "32 rows a warp: each K and V fragment feeds two products"),
-    _mma(64, 64, 64, 4, 2, "fits twice into 100 KiB"),
-    _mma(128, 128, 64, 4, 2, "32 rows a warp: each K and V fragment feeds two products"),
-    _mma(128, 64, 32, 4, 2, "fits twice into 100 KiB"),
-    _mma(256, 128, 64, 8, 1, "O of 16 rows is half of a lane's registers"),
-    _mma(256, 128, 32, 8, 1, "fits into 163 KiB"),
-    _mma(256, 64, 32, 4, 1, "fits into 99 KiB"),
+    _mma(64, (128, 128), 4, 2, "32 rows a warp: each K and V fragment feeds two products"),
+    _mma(64, (128, 64), 4, 2, "fits twice into 100 KiB"),
+    _mma(128, (128, 64), 4, 2, "32 rows a warp: each K and V fragment feeds two products"),
+    _mma(128, (64, 32), 4, 2, "fits twice into 100 KiB"),
+    _mma(256, (128, 64), 8, 1, "O of 16 rows is half of a lane's registers"),
+    _mma(256, (128, 32), 8, 1, "fits into 163 KiB"),
+    _mma(256, (64, 32), 4, 1, "fits into 99 KiB"),
 )

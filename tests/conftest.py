@@ -1,0 +1,76 @@
+"""What every test module shares: checked emulation by default, and the two backends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("ATTNPROBE_CHECKED", "1")  # races and uninitialised reads are errors in tests
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@cache
+def gpu_missing() -> str | None:
+    """Return why no GPU test can run here, or None."""
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy is not installed ({error})"
+    if not cupy.is_available():
+        return "no usable NVIDIA GPU"
+    return None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where attention runs: how arrays get there and back."""
+
+    name: str
+    asarray: Callable[[Any], Any]
+    asnumpy: Callable[[Any], Any]
+
+
+def _gpu_array(array: Any) -> Any:
+    """Copy to the GPU with the same strides, gaps of a strided view included."""
+    import cupy
+
+    base = array
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    start = base.__array_interface__["data"][0]
+    if base is array or not base.flags.c_contiguous:
+        return cupy.asarray(array)
+    copied = cupy.asarray(base)
+    offset = array.__array_interface__["data"][0] - start
+    memory = cupy.cuda.MemoryPointer(copied.data.mem, copied.data.ptr - copied.data.mem.ptr + offset)
+    return cupy.ndarray(array.shape, array.dtype, memory, strides=array.strides)
+
+
+def make_backend(name: str) -> Backend:
+    """Return the backend ``emulator`` (NumPy) or ``gpu`` (CuPy)."""
+    if name == "emulator":
+        return Backend(name, lambda array: array, np.asarray)
+    import cupy
+
+    return Backend(name, _gpu_array, cupy.asnumpy)
+
+
+@pytest.fixture(params=["emulator", pytest.param("gpu", marks=pytest.mark.gpu)])
+def xp_backend(request: pytest.FixtureRequest) -> Backend:
+    """Both backends in turn: what holds on one must hold on the other."""
+    return make_backend(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = gpu_missing()
+    if reason is None:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason=reason))
