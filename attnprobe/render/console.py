@@ -47,10 +47,10 @@ def _draw_block(block: Block, console: Console) -> None:
             drawn = _table(block)
             # rich shrinks a table to the console's width and drops what does not fit then, so
             # the console is as wide as the table for as long as it draws it.
-            before = console.width
-            console.width = max(before, _natural_width(drawn, console))
+            before = console.size
+            console.size = before._replace(width=max(before.width, _natural_width(drawn, console)))
             console.print(drawn)
-            console.width = before
+            console.size = before
 
 
 def _natural_width(renderable: RenderableType, console: Console) -> int:

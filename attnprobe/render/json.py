@@ -22,17 +22,16 @@ def dumps(value: Any) -> str:
 
 
 def _pretty(value: Any, indent: int) -> str:
-    flat = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    flat = json.dumps(value, allow_nan=False)
     if not isinstance(value, dict | list | tuple) or len(flat) + indent <= _WIDTH:
         return flat
     inner = " " * (indent + 2)
     if isinstance(value, dict):
-        items = [
-            f"{json.dumps(str(key))}: {_pretty(each, indent + 2)}" for key, each in value.items()
-        ]
-        opening, closing = "{", "}"
+        pairs = ((json.dumps(str(key)), _pretty(each, indent + 2)) for key, each in value.items())
+        items = [f"{key}: {each}" for key, each in pairs]
+        opening, closing = "{}"
     else:
         items = [_pretty(each, indent + 2) for each in value]
-        opening, closing = "[", "]"
+        opening, closing = "[]"
     body = f",\n{inner}".join(items)
     return f"{opening}\n{inner}{body}\n{' ' * indent}{closing}"
