@@ -65,7 +65,7 @@ def mutated(source: Source, mutant: Mutant | None) -> Source:
 def run(
     q: Any, k: Any, v: Any, features: Features = PLAIN, mutant: Mutant | None = None
 ) -> Attention:
-    """Return O and LSE of the mutated kernel: NumPy arrays on the emulator, CuPy arrays on their GPU."""
+    """Return O and LSE of the mutated kernel: on the emulator for NumPy arrays, else on the GPU."""
     operands = [take(name, array) for name, array in zip("qkv", (q, k, v), strict=True)]
     specs = [operand.spec(name) for name, operand in zip("qkv", operands, strict=True)]
     problem = make_problem(specs[0], specs[1], specs[2], None, **features.arguments())

@@ -1,8 +1,8 @@
 """The mutants: one row each, a small change to the kernel text that makes it wrong.
 
-The rows here are the faults that a hand-written m16n8k16 attention kernel once shipped with while every
-test was green. An edit names a piece of the kernel text that must stand there exactly once, so a
-mutant that no longer applies is an error and not a kernel that passes.
+The rows here are the faults that a hand-written m16n8k16 attention kernel once shipped with while
+every test was green. An edit names a piece of the kernel text that must stand there exactly once,
+so a mutant that no longer applies is an error and not a kernel that passes.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _STORE = "pack2<T>(O_acc[m][d][2 * r] * inverse, O_acc[m][d][2 * r + 1] * invers
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "p_repack_order",
-        "P is handed to the second product with a[1] and a[2] exchanged: (row, k >= 8) stands where "
-        "(row + 8, k < 8) belongs",
+        "P is handed to the second product with a[1] and a[2] exchanged: (row, k >= 8) stands "
+        "where (row + 8, k < 8) belongs",
         (
             Edit(_REPACK_1, _REPACK_1.replace("[m][1]", "[m][2]", 1)),
             Edit(_REPACK_2, _REPACK_2.replace("[m][2]", "[m][1]", 1)),
@@ -74,7 +74,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "q_ldmatrix_order",
-        "the four ldmatrix results of Q become a[0..3] in another order than that of their addresses",
+        "the four ldmatrix results of Q become a[0..3] in another order than their addresses",
         (
             Edit(
                 _LOAD_Q,

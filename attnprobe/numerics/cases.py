@@ -29,21 +29,19 @@ class Layout:
     ----------
     name : what the case table calls it.
     buffer : shape of the array -> shape of the memory that holds it.
-    view : that memory, of NumPy or CuPy, and the shape -> the array, a view.
+    view : that memory and the shape -> the array, a view.
     """
 
     name: str
     buffer: Callable[[Shape], Shape]
-    view: Callable[[Any, Shape], Any]
+    view: Callable[[Array, Shape], Array]
 
-    def place(self, array: Array, move: Callable[[Array], Any] = lambda buffer: buffer) -> Any:
-        """Return ``array`` in this layout, with NaN in every element of memory that it leaves out.
-
-        ``move`` takes the memory to where the array is wanted (``cupy.asarray``).
-        """
+    def place(self, array: Array) -> Array:
+        """Return ``array`` in this layout, with NaN in every element of memory that it leaves out."""
         buffer = np.full(self.buffer(array.shape), np.nan, array.dtype)
-        self.view(buffer, array.shape)[...] = array
-        return self.view(move(buffer), array.shape)
+        placed = self.view(buffer, array.shape)
+        placed[...] = array
+        return placed
 
 
 LAYOUTS: dict[str, Layout] = {
