@@ -1,4 +1,4 @@
-"""What every backend takes and gives: a Launch with its digest, a Dump, and the environment it came from."""
+"""What every backend takes and gives: a Launch with its digest, a Dump, and its environment."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LINE_MARK = re.compile(r"^\s*#line[^\n]*$", re.MULTILINE)
 
 
 class NotRunError(AttnprobeError):
-    """A backend has no answer to a launch, and says why: no record, a stale record, an older device."""
+    """A backend has no answer to a launch, and says why: no record, or a stale one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """One kernel launch on arrays: kernel parameters are the inputs, then the outputs, all pointers.
+    """One kernel launch on arrays; the kernel takes pointers to the inputs, then to the outputs.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Launch:
     shared_bytes: int = 0
 
     def digest(self) -> str:
-        """Return a hash of all that decides the outputs: program text, geometry, bytes of the inputs.
+        """Return a hash of all that decides the outputs: program text, geometry, inputs.
 
         Comments and line marks of the text do not count, so evidence outlives a reworded comment.
         """

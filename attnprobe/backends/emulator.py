@@ -1,4 +1,4 @@
-"""Backend "emulator": the same kernel text compiled to PTX and executed by ``attnprobe.ptx``, checked."""
+"""Backend "emulator": the same kernel text as PTX, run by ``attnprobe.ptx`` in checked mode."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from attnprobe.backends.base import Dump, Environment, Launch
 
 
 class EmulatorBackend:
-    """Runs launches on the CPU as sm_90 would. Its products read the layout rows that probes ask about,
-    so it shows that kernel, generator and comparison agree; it cannot refute a row.
+    """Runs launches on the CPU as sm_90 would.
+
+    Its products read the layout rows that probes ask about, so it shows that kernel, generator and
+    comparison agree; it cannot refute a row.
     """
 
     name = "emulator"

@@ -1,4 +1,4 @@
-"""Backend "gpu": a launch through ``cupy.RawModule``, on the current stream of the current device."""
+"""Backend "gpu": launches through ``cupy.RawModule`` on the current stream and device."""
 
 from __future__ import annotations
 
@@ -112,4 +112,5 @@ def driver_version() -> str:
         return "unknown"
     query = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    return answer.stdout.split()[0] if answer.returncode == 0 and answer.stdout.split() else "unknown"
+    words = answer.stdout.split()
+    return words[0] if answer.returncode == 0 and words else "unknown"

@@ -1,9 +1,9 @@
-"""Backend "recorded": dumps of real hardware, kept in ``probes/recorded/<arch>/`` and written on a GPU only.
+"""Backend "recorded": dumps of real hardware, kept in ``probes/recorded/<arch>/``.
 
 A folder holds ``index.json`` (readable: environments, and for each question, instruction and fill
 the digest of the launch and the environment it ran in) and one ``<question>.npz`` with the arrays.
-A record answers a launch only when the digests agree: a changed kernel or fill makes it stale, and a
-stale record is an error with the reason, never an answer.
+A record answers a launch only when the digests agree: a changed kernel or fill makes it stale, and
+a stale record is an error with the reason, never an answer. Records are written on a GPU only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
         return _empty_index()
     index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if index.get("schema") != SCHEMA:
-        raise UsageError(f"{path} has schema {index.get('schema')!r}; this version reads {SCHEMA!r}")
+        found = index.get("schema")
+        raise UsageError(f"{path} has schema {found!r}; this version reads {SCHEMA!r}")
     return index
 
 
@@ -85,18 +86,17 @@ class RecordedBackend:
         Raises
         ------
         NotRunError
-            If nothing is recorded under its label, or the record is of another kernel text or input.
+            If nothing is recorded under its label, or the record is of another text or input.
         """
         found = self._by_digest.get(launch.digest())
         if found is None:
             raise NotRunError(self._why_not(launch))
         question, ptx, fill, entry = found
-        arrays = tuple(
-            self._read(question, _array_name(ptx, fill, number)) for number in range(entry["outputs"])
-        )
+        names = [_array_name(ptx, fill, number) for number in range(entry["outputs"])]
+        arrays = tuple(self._read(question, name) for name in names)
         for array, (shape, dtype) in zip(arrays, launch.outputs, strict=True):
             if array.shape != tuple(shape) or array.dtype != dtype:
-                raise NotRunError(f"the record of {ptx}, {question}, {fill} is damaged: {array.shape}")
+                raise NotRunError(f"the record of {ptx}, {fill}, has shape {array.shape}")
         environment = dict(self._index["environments"][entry["environment"]])
         return Dump(arrays, self.name, environment)
 
@@ -144,7 +144,8 @@ class Recorder:
         return dump
 
     def save(self, folder: Path) -> int:
-        """Add what was kept to ``folder``, replacing records of the same label; return their number."""
+        """Add what was kept to ``folder`` over records of the same label; return their number."""
+        folder.mkdir(parents=True, exist_ok=True)
         index = _read_index(folder)
         environment = {**self.environment(), "command": self._command}
         if environment not in index["environments"]:
@@ -160,7 +161,6 @@ class Recorder:
     def _save_question(
         self, folder: Path, index: dict[str, Any], question: str, environment: int
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{question}.npz"
         arrays: dict[str, Array] = {}
         if path.is_file():
@@ -174,7 +174,8 @@ class Recorder:
             records.setdefault(ptx, {})[fill] = entry
             for output, array in enumerate(outputs):
                 arrays[_array_name(ptx, fill, output)] = array
-        np.savez_compressed(path, **{key: arrays[key] for key in sorted(arrays)})
+        in_order: dict[str, Any] = {key: arrays[key] for key in sorted(arrays)}
+        np.savez_compressed(path, **in_order)
 
 
 def _drop_unused_environments(index: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""Probes: questions as data, launches generated from layout rows, and comparisons of what came with the rows."""
+"""Probes: questions as data, launches generated from layout rows, comparisons with the rows."""

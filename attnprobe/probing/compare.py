@@ -1,4 +1,4 @@
-"""Comparisons: what the row predicts against what the dump holds, bit by bit, as verdicts with differences.
+"""Comparisons of products: what the row predicts against what the dump holds, bit by bit.
 
 A comparison is a function of (row, question, asked) to an Answer, where ``asked`` has for each fill
 its launch and its dump. Questions name one of ``COMPARISONS``.
@@ -67,11 +67,9 @@ def verdict(
         holds, expected, bits, expected_bits = describe(block, lane, element)
         row, col = operand.fragment.coords()[lane, element].tolist()
         register, part = divmod(element, operand.format.per_register)
-        differences.append(
-            Difference(
-                label, lane, register, part, row, col, holds, expected, bits, expected_bits, block
-            )
-        )
+        slot = registers.register_name(operand, register, part)
+        at = (label, slot, lane, register, part, row, col)
+        differences.append(Difference(*at, holds, expected, bits, expected_bits, block))
     count = int(wrong.sum())
     return OperandVerdict(
         label, MISMATCH if count else MATCH, wrong.size, count, tuple(differences)
@@ -79,7 +77,7 @@ def verdict(
 
 
 def compare_bits(operand: Operand, bits: Array, expected: Array, name: str = "") -> OperandVerdict:
-    """Return the verdict on raw elements (blocks, lanes, elements) that must have the expected bits."""
+    """Return the verdict on raw elements (blocks, lanes, elements): all bits as expected."""
 
     def describe(block: int, lane: int, element: int) -> tuple[str, str, int, int]:
         pair = np.array([bits[block, lane, element], expected[block, lane, element]])
@@ -123,8 +121,8 @@ def product_bound(row: Instruction, question: Question, asked: Mapping[str, Aske
 
     Each of the k + 1 additions may lose less than one unit in the last place of the accumulator at
     the largest partial sum, truncated rather than rounded, and f32 accumulators keep 23 bits beyond
-    the leading one: |D - exact| <= (k + 1) * 2**-22 * magnitude. A narrower D adds its own rounding at
-    each step that the hardware may split the sum into (at most two): 2 * ulp.
+    the leading one: |D - exact| <= (k + 1) * 2**-22 * magnitude. A narrower D adds its own rounding
+    at each step that the hardware may split the sum into (at most two): 2 * ulp.
     """
     d = row["D"]
     verdicts = []

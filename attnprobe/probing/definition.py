@@ -101,9 +101,10 @@ def read(path: Path) -> Question:
     data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     wrong = sorted(set(data) ^ set(_KEYS))
     if wrong:
-        raise UsageError(f"{path.name}: missing or unknown: {', '.join(wrong)}; wanted {', '.join(_KEYS)}")
+        listed = f"{', '.join(wrong)}; wanted: {', '.join(_KEYS)}"
+        raise UsageError(f"{path.name}: missing or unknown: {listed}")
     if data["name"] != path.stem:
-        raise UsageError(f"{path.name}: name is {data['name']!r}; it must be the file's, {path.stem!r}")
+        raise UsageError(f"{path.name}: its name is {data['name']!r}, not {path.stem!r}")
     fills = tuple(_fill(path, table) for table in data.pop("fill"))
     names = [fill.name for fill in fills]
     if len(set(names)) != len(names):

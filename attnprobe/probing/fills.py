@@ -1,9 +1,9 @@
 """Fills: what the lanes' registers of one operand hold, as blocks of one launch.
 
 A fill is a function from (instruction, operand) to registers: uint32, shape (blocks, registers,
-lanes). Most number the register slots and never look at the row's fragment, so that a dump made with
-them is evidence for or against any row; the ones that need the row say so. Values are integers that
-the operand's format holds exactly, or come from integer arithmetic alone: the same bits everywhere.
+lanes). Most number the register slots and never look at the row's fragment, so that a dump made
+with them is evidence for or against any row; the ones that need the row say so. Values are integers
+that the operand's format holds exactly, or come from integer arithmetic: the same bits everywhere.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def tag_passes(row: Instruction, operand: Operand) -> int:
 
 
 def read_tags(row: Instruction, operand: Operand, values: Array) -> npt.NDArray[np.int64]:
-    """Return the slot numbers that tag ``values`` (passes, ...) name: int64, -1 for 0, -2 for no tag."""
+    """Return the slots that tag ``values`` (passes, ...) name: int64; -1 for 0, -2 for no tag."""
     base = tag_base(row, operand)
     number = np.zeros(values.shape[1:], np.int64)
     readable = np.ones(values.shape[1:], bool)
@@ -107,7 +107,7 @@ def ones(row: Instruction, operand: Operand) -> Array:
 
 @fill("tags")
 def tags(row: Instruction, operand: Operand) -> Array:
-    """The number of each slot from 1 on; one block for each digit where one value cannot hold it."""
+    """The number of each slot from 1 on; a block for each digit where one value cannot hold it."""
     base, passes = tag_base(row, operand), tag_passes(row, operand)
     number = np.arange(registers.slots(operand)).reshape(_shape(operand))
     return np.stack([number // base**digit % base + 1.0 for digit in range(passes)])
@@ -144,7 +144,8 @@ def selector(row: Instruction, operand: Operand) -> Array:
     k_size = (operand.fragment.rows, operand.fragment.cols)[k_axis]
     blocks = np.arange(-(-k_size // other_size))[:, None, None]
     chosen = coords[..., k_axis] == coords[..., 1 - k_axis] + blocks * other_size
-    return chosen.astype(np.float64)
+    selected: Array = chosen.astype(np.float64)
+    return selected
 
 
 @fill("integers")
@@ -163,8 +164,9 @@ def outliers(row: Instruction, operand: Operand) -> Array:
     words = random_words(operand.name, 13 * count).reshape(13, count)
     uniform = (words[:12] >> np.uint64(40)).astype(np.float64) / 2.0**24  # exact in float64
     values = uniform.sum(axis=0) - 6.0
-    values = np.where(words[12] % np.uint64(32) == 0, 64.0 * values, values)
-    return values.reshape(RANDOM_BLOCKS, *_shape(operand))
+    rare = words[12] % np.uint64(32) == 0
+    result: Array = np.where(rare, 64.0 * values, values)
+    return result.reshape(RANDOM_BLOCKS, *_shape(operand))
 
 
 def random_words(seed: str, count: int) -> npt.NDArray[np.uint64]:

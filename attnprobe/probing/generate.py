@@ -1,8 +1,8 @@
 """From (layout row, question, fill) to a Launch: the kernel's macros and the operand buffers.
 
 A kernel of ``kernels/probe/`` knows no instruction. This module writes the instruction as a macro,
-with operand lists from the row's register counts, and fills the inputs. One *recipe* for each kernel
-file: which rows it applies to, and its launch.
+with operand lists from the row's register counts, and fills the inputs. There is one *recipe* for
+each kernel file: which rows it applies to, and its launch.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from attnprobe import layouts
 from attnprobe.backends.base import Launch
 from attnprobe.compile import Source, load_source
 from attnprobe.errors import UsageError
-from attnprobe.layouts import Instruction, Operand
-from attnprobe.probing import fills, memory, registers
+from attnprobe.layouts import Instruction
+from attnprobe.probing import fills, memory
 from attnprobe.probing.definition import Fill, Question
 
 Array = npt.NDArray[Any]
@@ -47,14 +47,17 @@ def launch(row: Instruction, question: Question, fill: Fill) -> Launch:
 def _recipe(question: Question) -> Recipe:
     if question.kernel not in RECIPES:
         known = ", ".join(RECIPES)
-        raise UsageError(f"{question.name}: no recipe for kernel {question.kernel!r}; there are {known}")
+        raise UsageError(f"{question.name}: no recipe for {question.kernel!r}; there are {known}")
     return RECIPES[question.kernel]
 
 
 # --- Macros ---------------------------------------------------------------------------------------
 
 
-def statement(ptx: str, outputs: Sequence[tuple[str, int]], inputs: Sequence[tuple[str, int]]) -> str:
+Arrays = Sequence[tuple[str, int]]  # (name, registers) of each operand
+
+
+def statement(ptx: str, outputs: Arrays, inputs: Arrays) -> str:
     """Return an asm statement for ``ptx`` with operands (array name, registers) as brace lists."""
     number = 0
     lists: list[str] = []
@@ -81,8 +84,8 @@ def load_macro(row: Instruction) -> dict[str, object]:
     count = row["D"].registers
     held = ",".join(f"%{i}" for i in range(count))
     written = ", ".join(f'"=r"((r)[{i}])' for i in range(count))
-    text = f'asm volatile("{row.ptx} {{{held}}}, [%{count}];" : {written} : "r"(address) : "memory")'
-    return {"LOAD(r, address)": text}
+    text = f'"{row.ptx} {{{held}}}, [%{count}];" : {written} : "r"(address) : "memory"'
+    return {"LOAD(r, address)": f"asm volatile({text})"}
 
 
 def _source(kernel: str, macros: dict[str, object]) -> Source:
@@ -110,7 +113,7 @@ def _assemble(
 
 
 def crossed(arrays: Sequence[Array]) -> list[Array]:
-    """Return the arrays with every block of each met by every block of the others, the last fastest."""
+    """Return the arrays with every block of each beside every block of the others."""
     counts = [array.shape[0] for array in arrays]
     index = np.indices(counts).reshape(len(arrays), -1)
     return [array[chosen] for array, chosen in zip(arrays, index, strict=True)]
@@ -156,7 +159,7 @@ def load_for_a(row: Instruction) -> Instruction | None:
     a = row["A"]
     if a.format.bits != 16 or a.fragment.cols % 8 or a.fragment.rows % 8:
         return None
-    loads = (other for other in layouts.rows() if other.family == "ldmatrix" and not other.transposed)
+    loads = (item for item in layouts.rows() if item.family == "ldmatrix" and not item.transposed)
     fitting = (load for load in loads if load["D"].registers == a.registers)
     return next((load for load in fitting if load["D"].format.bits == 16), None)
 
@@ -189,7 +192,7 @@ _PACKS = {  # two f32 values to one register; the first source operand goes to t
 
 
 def tiles_for_a(row: Instruction) -> int:
-    """Return how many tiles D, side by side along n, are as wide as A is along k (0: it does not divide)."""
+    """Return how many D side by side along n are as wide as A is along k; 0 if none are."""
     width, n = row["A"].fragment.cols, row["D"].fragment.cols
     return width // n if width % n == 0 else 0
 
@@ -230,15 +233,3 @@ RECIPES: dict[str, Recipe] = {
     "ldmatrix_to_a.cu": Recipe(_a_is_loadable, _load_to_a_launch),
     "d_is_next_a.cu": Recipe(_d_packs_to_a, _next_a_launch),
 }
-
-
-def operand_inputs(row: Instruction, question: Question, made: Launch) -> dict[str, Array]:
-    """Return the registers that ``made`` gives the operands of ``row``, by operand name."""
-    if question.kernel != "mma_sync.cu":
-        return {}
-    return dict(zip("ABC", made.inputs, strict=True))
-
-
-def result(row: Instruction) -> Operand:
-    """Return the operand that the instruction writes."""
-    return row["D"]

@@ -23,7 +23,7 @@ Int = npt.NDArray[np.int64]
 
 @comparison
 def loaded(row: Instruction, question: Question, asked: Mapping[str, Asked]) -> Answer:
-    """Every slot holds the element that the row names, at the address that its row's lane passed."""
+    """Every slot holds the element that the row names, read where its row's lane pointed."""
     d = row["D"]
     verdicts, findings = [], []
     for item in asked.values():
@@ -72,8 +72,10 @@ def _whose_addresses(row: Instruction, bits: Array, offsets: Int) -> list[str]:
         return [alone] if slots.tolist() == [0] else [f"rows {slots.tolist()} of memory came"]
     used = np.flatnonzero(np.isin(offsets // memory.ROW_BYTES, slots))
     span = f"{used.min()} ... {used.max()}" if used.size else "none"
-    said = "as the row says" if used.tolist() == list(range(row.addresses)) else (
-        f"the row says 0 ... {row.addresses - 1}"
+    said = (
+        "as the row says"
+        if used.tolist() == list(range(row.addresses))
+        else (f"the row says 0 ... {row.addresses - 1}")
     )
     return [f"addresses of lanes {span} were used, {said}"]
 
@@ -137,7 +139,7 @@ def _tile_product(row: Instruction, item: Asked, d: Operand) -> OperandVerdict:
 
 @comparison
 def d_is_next_a(row: Instruction, question: Question, asked: Mapping[str, Asked]) -> Answer:
-    """Packed D has the bits of A that the rows say, and its product with the selectors is D again."""
+    """Packed D has the bits of A, and its product with the selecting columns is D again."""
     (item,) = asked.values()
     a, d = row["A"], row["D"]
     held, selecting = item.launch.inputs

@@ -1,10 +1,11 @@
-"""Comparison "meetings": which element of A met which of B in which sum of D, and which row is to blame.
+"""Comparison "meetings": which element of A met which of B in which sum, and which row is to blame.
 
 With B one-hot and A numbered, every nonzero sum names the slot of A that met the one slot of B: a
-table of meetings (a, b, d), m * n * k of them, that knows nothing of any layout. A row says for each
-slot which (m, k), (k, n) or (m, n) it is, so each meeting is three claims: m of a is m of d, k of a is
-k of b, n of b is n of d; and C passing through D is two more. Where claims fail, each operand in turn
-is solved for from the others; what explains all meetings with the fewest wrong operands is the verdict.
+table of meetings (a, b, d), m * n * k of them, that knows nothing of any layout. A row says for
+each slot which (m, k), (k, n) or (m, n) it is, so each meeting is three claims: m of a is m of d, k
+of a is k of b, n of b is n of d; and C passing through D is two more. Where claims fail, each
+operand in turn is solved for from the others; what explains all meetings with the fewest wrong
+operands is the verdict.
 """
 
 from __future__ import annotations
@@ -53,8 +54,7 @@ def read(row: Instruction, asked: Mapping[str, Asked]) -> Meetings:
     numbers = fills.read_tags(row, a, by_digit)
     met_b, met_d = np.nonzero(numbers >= 0)
     passed = d.format.decode(registers.unpack(asked["pass_through"].dump.arrays[0], d.format))
-    by_digit = passed.reshape(fills.tag_passes(row, c), registers.slots(d))
-    c_of_d = fills.read_tags(row, c, by_digit)
+    c_of_d = fills.read_tags(row, c, passed.reshape(fills.tag_passes(row, c), registers.slots(d)))
     unreadable = int((numbers == -2).sum() + (c_of_d < 0).sum())
     return Meetings(numbers[met_b, met_d], met_b, met_d, c_of_d, unreadable)
 
@@ -65,7 +65,7 @@ def claims(row: Instruction) -> Solution:
 
 
 def solve(row: Instruction, found: Meetings, operand: str) -> Solution | None:
-    """Return what ``operand`` and C must be for all meetings to hold with the other rows as they are.
+    """Return what ``operand`` and C must be for all meetings to hold, the others as they are.
 
     None where nothing does: some other operand is wrong as well.
     """
@@ -112,7 +112,7 @@ def _through(c_of_d: Int, coords_d: Int, count: int) -> Int | None:
 
 
 def explanations(row: Instruction, found: Meetings) -> list[Solution]:
-    """Return every way to explain the meetings by changing one of A, B, D (and C with it), fewest first.
+    """Return every way to explain the meetings by changing A, B or D, and C with it; fewest first.
 
     Each has only the operands that differ from the row.
     """
@@ -162,7 +162,7 @@ def _d_bits(row: Instruction, item: Asked, label: str) -> OperandVerdict:
 
 
 def _moved(operand: Operand, measured: Int | None) -> OperandVerdict:
-    """Return the verdict on an operand whose slots hold the elements ``measured`` (None: as the row says)."""
+    """Return the verdict on an operand whose slots hold ``measured`` (None: what the row says)."""
     said = operand.fragment.coords()
     if measured is None:
         return OperandVerdict(operand.name, MATCH, registers.slots(operand))
@@ -197,10 +197,12 @@ def _unexplained(
         "n of B and D": int((said["B"][b, 1] != said["D"][d, 1]).sum()),
     }
     expected = row["A"].fragment.rows * row["A"].fragment.cols * row["B"].fragment.cols
-    findings = [f"{count} of {len(a)} meetings contradict {name}" for name, count in broken.items()]
-    findings.append(f"{len(a)} meetings, {expected} expected; {found.unreadable} values unreadable")
+    findings = [
+        f"{count} of {len(a)} meetings contradict {claim}" for claim, count in broken.items()
+    ]
+    findings.append(f"{len(a)} meetings of {expected}; {found.unreadable} values are unreadable")
     findings.append("no single operand explains this: at least two rows are wrong")
-    failing = {name for claim, count in broken.items() if count for name in claim[5:].split(" and ")}
+    failing = {claim[at] for claim, count in broken.items() if count for at in (5, -1)}
     verdicts = []
     for name in "ABCD":
         item = checked[name]

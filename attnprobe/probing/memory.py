@@ -77,9 +77,10 @@ def tile(row: Instruction, a: Operand) -> npt.NDArray[np.uint32]:
 
 
 def usual_offsets(a: Operand) -> Offsets:
-    """Return what lanes pass in the usual order: row l % m, column 8 * (l // m). uint32, (lanes,), bytes.
+    """Return what lanes pass in the usual order: row l % m, column 8 * (l // m).
 
-    Lanes beyond the tile pass the address of its start: theirs must not be used, but must be valid.
+    uint32, (lanes,), in bytes. Lanes beyond the tile pass the address of its start: theirs must not
+    be used, but must be valid.
     """
     lane = np.arange(a.fragment.lanes)
     row, col = lane % a.fragment.rows, 8 * (lane // a.fragment.rows)

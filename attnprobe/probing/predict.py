@@ -1,4 +1,4 @@
-"""What a layout row predicts: the product of the matrices that the registers hold by the row, to the bit."""
+"""What a layout row predicts: the product of the matrices that the registers hold by the row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Product:
 
 
 def matrix(operand: Operand, held: Array) -> Float:
-    """Return the matrix (..., rows, cols) of which registers (..., registers, lanes) hold the fragments."""
+    """Return the matrix (..., rows, cols) that registers (..., registers, lanes) hold."""
     values = operand.format.decode(registers.unpack(held, operand.format))
     return operand.fragment.scatter(values)
 
@@ -48,5 +48,5 @@ def product(row: Instruction, held: Mapping[str, Array]) -> Product:
 
 
 def fragment_bits(operand: Operand, values: Float) -> Array:
-    """Return matrices (..., rows, cols) as raw elements (..., lanes, elements), rounded to the format."""
+    """Return matrices (..., rows, cols) as raw elements (..., lanes, elements) of the format."""
     return operand.fragment.gather(operand.format.encode(values))

@@ -1,8 +1,8 @@
 """Elements to 32-bit registers and back, and the names of register slots.
 
-A *slot* is a place for one element in the registers of a warp: (lane, register, part), parts counted
-from the low bits. Slots of an operand are numbered ``lane * elements + element``; this number names
-a slot without saying which element of the matrix it holds, which is what a probe asks.
+A *slot* is a place for one element in the registers of a warp: (lane, register, part), with parts
+counted from the low bits. Slots of an operand are numbered ``lane * elements + element``; this
+number names a slot without saying which element of the matrix it holds, which is what a probe asks.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def pack(elements: Array, form: Format) -> Registers:
     return np.ascontiguousarray(np.swapaxes(words, -1, -2)).astype(np.uint32, copy=False)
 
 
-def unpack(registers: Registers, form: Format) -> Array:
-    """Return registers (..., registers, lanes) as raw elements: unsigned, (..., lanes, elements)."""
-    words = np.ascontiguousarray(np.swapaxes(registers, -1, -2)).astype("<u4", copy=False)
+def unpack(held: Registers, form: Format) -> Array:
+    """Return registers (..., registers, lanes) as raw elements (..., lanes, elements)."""
+    words = np.ascontiguousarray(np.swapaxes(held, -1, -2)).astype("<u4", copy=False)
     return words.view(form.storage)
 
 
@@ -61,7 +61,7 @@ def register_name(operand: Operand, register: int, part: int) -> str:
 
 
 def position(operand: Operand, row: int, col: int) -> str:
-    """Return the name of an element: ``A[8, 0]``, or ``matrix 1 [0, 3]`` where rows count through matrices."""
+    """Return the name of an element: ``A[8, 0]``, or ``matrix 1 [0, 3]`` of a matrix load."""
     if operand.matrix_rows:
         matrix, inner = divmod(row, operand.matrix_rows)
         return f"matrix {matrix} [{inner}, {col}]"

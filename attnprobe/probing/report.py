@@ -1,4 +1,4 @@
-"""What asking gives: differences, a verdict per operand, a result per question, a report; as data and JSON."""
+"""What asking gives: differences, verdicts per operand, results per question, a report."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Difference:
     Attributes
     ----------
     operand : operand whose registers it is in.
+    slot : the slot's name, ``a[1].lo``.
     lane, register, part : the slot; parts count from the low bits.
     row, col : the element that the layout row puts there.
     holds, expected : what it holds and what the row says, in words: an element, or a value.
@@ -30,6 +31,7 @@ class Difference:
     """
 
     operand: str
+    slot: str
     lane: int
     register: int
     part: int
@@ -109,7 +111,8 @@ class ProbeResult:
         data = asdict(self)
         for operand in data["operands"]:
             del operand["differences"]
-        return {"schema": SCHEMA, **data, "differences": [asdict(item) for item in self.differences]}
+        differences = [asdict(item) for item in self.differences]
+        return {"schema": SCHEMA, **data, "differences": differences}
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class ProbeReport:
 
     @property
     def exit_code(self) -> int:
-        """0: something ran and all of it matches; 1: a mismatch; 4: a compile failed; 5: nothing could run."""
+        """0: all that ran matches; 1: a mismatch; 4: a compile failed; 5: nothing could run."""
         if self.count(MISMATCH):
             return 1
         if any(result.cause == "compile" for result in self.results):

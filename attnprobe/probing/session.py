@@ -51,7 +51,7 @@ def ask(row: Instruction, question: Question, backend: Backend) -> ProbeResult:
     """Return the answer to one question about one row.
 
     What a backend cannot run (a newer instruction, no record, an opcode that the emulator lacks, a
-    text that the compiler refuses) is a result "not run" with the reason; any other error is raised.
+    text that the compiler refuses) is a result "not run" with the reason; other errors are raised.
     """
     if row.min_cc > backend.cc:
         reason = f"{row.ptx} needs sm_{row.min_cc}; {backend.name} is sm_{backend.cc}"

@@ -66,7 +66,7 @@ def _name_text(name: Named) -> str:
 
 
 def as_object(report: DumpReport) -> dict[str, Any]:
-    """Return the report as what JSON can hold; ``lanes`` has each lane's elements from low to high."""
+    """Return the report for JSON; ``lanes`` has each lane's elements from low to high."""
     return {
         "schema": SCHEMA,
         "ptx": report.row.ptx,
@@ -95,7 +95,7 @@ def _held_object(held: Held) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | int | str:
-    """Return a value as JSON can hold it: whole numbers without a point, NaN and infinity as text."""
+    """Return a value for JSON: whole numbers without a point, NaN and infinity as text."""
     if value != value or value in (float("inf"), float("-inf")):
         return str(value)
     return int(value) if value == int(value) else value
@@ -105,7 +105,8 @@ def _records(report: DumpReport) -> list[tuple[object, ...]]:
     records: list[tuple[object, ...]] = []
     for held in report.held:
         operand = held.operand
-        at, values, bits = operand.fragment.coords().tolist(), held.values().tolist(), held.bits.tolist()
+        at = operand.fragment.coords().tolist()
+        values, bits = held.values().tolist(), held.bits.tolist()
         for lane in range(operand.fragment.lanes):
             for element in range(operand.fragment.elements):
                 register, part = divmod(element, operand.format.per_register)

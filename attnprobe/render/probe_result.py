@@ -75,8 +75,8 @@ def caution(backend: str) -> str:
     if backend != "emulator":
         return ""
     return (
-        "the emulator reads the same rows: this shows that kernels, generator and comparison agree, "
-        "and cannot refute a row; --backend recorded compares with dumps of real hardware"
+        "the emulator reads the same rows: this shows that kernels, generator and comparison "
+        "agree, and cannot refute a row; --backend recorded compares with dumps of real hardware"
     )
 
 
@@ -90,7 +90,8 @@ def summary(report: ProbeReport) -> Document:
     rows = []
     for name in dict.fromkeys(result.probe for result in report.results):
         results = [result for result in report.results if result.probe == name]
-        counts = [sum(r.verdict == verdict for r in results) for verdict in (MATCH, MISMATCH, NOT_RUN)]
+        of_question = ProbeReport(tuple(results))
+        counts = [of_question.count(verdict) for verdict in (MATCH, MISMATCH, NOT_RUN)]
         rows.append((name, *counts, results[0].asks))
     header = ("question", MATCH, MISMATCH, NOT_RUN, "asks")
     document: Document = (table(header, rows, numeric=(1, 2, 3)),)

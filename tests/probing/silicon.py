@@ -1,7 +1,7 @@
-"""A stand-in for a GPU that knows no layout row: the ISA's formulas, written a second time, in plain loops.
+"""A stand-in for a GPU that knows no layout row: the ISA's formulas, written again, in plain loops.
 
-Source: PTX ISA 9.1, "Matrix Fragments for mma.m16n8k8", "... mma.m16n8k16 with floating point type",
-"Warp-level matrix load instruction: ldmatrix".
+Source: PTX ISA 9.1, "Matrix Fragments for mma.m16n8k8", "... for mma.m16n8k16 with floating point
+type", "Warp-level matrix load instruction: ldmatrix".
 """
 
 import ml_dtypes
@@ -14,15 +14,15 @@ TYPES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32}
 
 
 def a_at(lane: int, i: int) -> tuple[int, int]:
-    """(m, k) of element i of A; k8 has i < 4 and k16 i < 8."""
+    """(m, k) of element i of A: i < 4 in the first eight of k, and so on in steps of eight."""
     group, thread = lane >> 2, lane % 4
     row = group if (i % 4) < 2 else group + 8
-    return row, thread * 2 + (i & 1) + (8 if i >= 4 else 0)
+    return row, thread * 2 + (i & 1) + 8 * (i // 4)
 
 
 def b_at(lane: int, i: int) -> tuple[int, int]:
     """(k, n) of element i of B."""
-    return (lane % 4) * 2 + (i & 1) + (8 if i >= 2 else 0), lane >> 2
+    return (lane % 4) * 2 + (i & 1) + 8 * (i // 2), lane >> 2
 
 
 def c_at(lane: int, i: int) -> tuple[int, int]:
