@@ -1,4 +1,4 @@
-"""The fills are what their rows say, and the same for the same seed; the real layers are as captured."""
+"""The fills are what their rows say, the same for one seed; the real layers are the model's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The float64 reference against tables written by hand and against loops that share nothing with it."""
+"""The float64 reference against tables written by hand and loops that share nothing with it."""
 
 from __future__ import annotations
 
