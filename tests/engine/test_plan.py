@@ -1,0 +1,135 @@
+"""The plan: the right kernel for each arch, and a text that the arch's compiler accepts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from attnprobe import compile as compile_
+from attnprobe.arch import ARCHES, Arch, arch
+from attnprobe.engine.features import FEATURES, exponent_scale
+from attnprobe.engine.plan import make_plan
+from attnprobe.engine.problem import HEAD_DIMS, Problem
+from attnprobe.engine.variants import VARIANTS
+from attnprobe.errors import UnsupportedError
+from attnprobe.formats import FORMATS
+
+
+def make(head_dim: int = 128, format_name: str = "f16", **changes: object) -> Problem:
+    plain = Problem(2, 300, 500, 8, 2, head_dim, FORMATS[format_name], 0.125, (-1, -1), 0.0, True)
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("row", ARCHES, ids=lambda row: row.sm)
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+def test_every_arch_has_a_kernel_that_fits(row: Arch, head_dim: int) -> None:
+    plan = make_plan(make(head_dim), row)
+    assert plan.shared_bytes <= plan.arch.smem_per_block
+    assert plan.variant.head_dim == head_dim
+
+
+def test_every_variant_is_reachable() -> None:
+    chosen = {make_plan(make(head_dim), row).variant for head_dim in HEAD_DIMS for row in ARCHES}
+    assert chosen == set(VARIANTS)
+
+
+def test_plan_says_why_earlier_variants_were_passed_over() -> None:
+    plan = make_plan(make(256), arch(89))
+    assert plan.variant.block_m == 64
+    assert len(plan.passed_over) == 2
+    assert "192 KiB" in plan.passed_over[0]
+    assert "99" in plan.passed_over[0]
+
+
+def test_old_arch_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="sm_75"):
+        arch(75)
+
+
+def test_unknown_minor_takes_the_nearest_older_row() -> None:
+    assert arch(103).cc == 100
+    assert arch(121).cc == 120
+
+
+def test_grid_covers_every_query_of_every_head() -> None:
+    plan = make_plan(make(), arch(90))
+    assert plan.variant.block_m == 128
+    assert plan.grid == (3 * 8 * 2, 1, 1)
+
+
+def test_features_switch_their_macros() -> None:
+    plain = make_plan(make(), arch(90)).defines
+    assert [plain[row.define] for row in FEATURES] == [1, 0, 0, 0]
+    all_on = make(window=(3, 0), softcap=5.0, softmax_scale=-0.1, aligned=False)
+    macros = make_plan(all_on, arch(90)).defines
+    assert [macros[row.define] for row in FEATURES] == [0, 1, 1, 1]
+
+
+def test_open_side_of_a_window_reaches_over_everything() -> None:
+    fields = make_plan(make(window=(-1, 0)), arch(90)).fields()
+    assert fields["window_left"] == 800
+    assert fields["window_right"] == 0
+
+
+def test_zero_scale_still_masks() -> None:
+    assert exponent_scale(make(softmax_scale=0.0)) > 0
+
+
+# Every variant once, and each head_dim on the oldest, the recorded and the newest arch.
+COMPILED = [
+    (64, 80),
+    (64, 90),
+    (64, 120),
+    (128, 80),
+    (128, 89),
+    (128, 90),
+    (256, 80),
+    (256, 90),
+    (256, 120),
+]
+
+
+@pytest.mark.parametrize(("head_dim", "cc"), COMPILED)
+def test_machine_code_has_few_spills(head_dim: int, cc: int) -> None:
+    """Windowed bf16, the text with the most in it: at most 40 registers' worth goes to memory."""
+    plan = make_plan(make(head_dim, "bf16", window=(-1, 0)), arch(cc))
+    cubin, log = compile_.cubin(plan.source(), arch(cc).sm)
+    assert cubin[:4] == b"\x7fELF"
+    spills = [int(n) for n in re.findall(r"(\d+) bytes spill", log)]
+    assert spills, log
+    assert max(spills) <= 160, log
+
+
+def test_compiled_pairs_cover_every_variant() -> None:
+    covered = {make_plan(make(head_dim), arch(cc)).variant for head_dim, cc in COMPILED}
+    assert covered == set(VARIANTS)
+
+
+@pytest.mark.parametrize("row", ARCHES, ids=lambda row: row.sm)
+def test_ptx_for_every_arch(row: Arch) -> None:
+    plan = make_plan(make(128, "bf16", window=(-1, 0)), row)
+    assert f".target {row.sm}" in compile_.ptx(plan.source(), row.cc)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aligned": False},
+        {"softcap": 30.0},
+        {"softmax_scale": -1.0},
+        {"window": (5, 5), "softcap": 30.0, "softmax_scale": -1.0, "aligned": False},
+    ],
+    ids=["unaligned", "softcap", "negated", "all"],
+)
+def test_every_feature_compiles(changes: dict[str, object]) -> None:
+    plan = make_plan(make(64, **changes), arch(90))
+    assert f".entry {plan.variant.entry}" in compile_.ptx(plan.source(), 90)
+
+
+def test_compile_leaves_no_fma_to_the_assembler() -> None:
+    """With -fmad=false every mul and add carries .rn, which ptxas does not fuse."""
+    text = compile_.ptx(make_plan(make(softcap=5.0, window=(-1, 0)), arch(90)).source(), 90)
+    fusable = re.findall(r"^\s*(?:mul|add|sub)\.(?:ftz\.)?f32\b.*$", text, re.MULTILINE)
+    assert fusable == []
