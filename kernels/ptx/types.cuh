@@ -8,5 +8,9 @@ typedef unsigned long long u64_t;
 typedef long long i64_t;
 
 // 16-bit floats are bits in memory and in registers; only the tensor core and cvt interpret them.
-struct f16_t { u16_t bits; };
-struct bf16_t { u16_t bits; };
+struct f16_t {
+    u16_t bits;
+};
+struct bf16_t {
+    u16_t bits;
+};

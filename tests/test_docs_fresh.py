@@ -1,0 +1,60 @@
+"""The written tables in docs/ are what the data say, and a stale one is noticed."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def write_docs() -> ModuleType:
+    """Return tools/write_docs.py as a module."""
+    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "tools" / "write_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_written_table_is_fresh(write_docs: ModuleType) -> None:
+    assert write_docs.stale() == []
+
+
+def test_a_table_that_was_edited_by_hand_is_noticed(write_docs: ModuleType, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for section in write_docs.sections():
+        (tmp_path / section.page).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / section.page, tmp_path / section.page)
+    page = tmp_path / "docs" / "fragments.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace("`k = 2 * (lane % 4)", "`k = 4 * (lane % 4)", 1), encoding="utf-8")
+    assert write_docs.stale(tmp_path) == ["docs/fragments.md"]
+
+
+def test_a_page_without_the_markers_is_refused(write_docs: ModuleType) -> None:
+    section = write_docs.sections()[0]
+    with pytest.raises(ValueError, match="has 0 times the markers"):
+        write_docs.fresh("# A page\n", section)
+
+
+def test_what_stands_outside_the_markers_is_kept(write_docs: ModuleType) -> None:
+    section = write_docs.sections()[0]
+    start, end = f"<!-- table: {section.name} -->", f"<!-- end: {section.name} -->"
+    text = write_docs.fresh(f"before\n{start}\nold\n{end}\nafter\n", section)
+    assert text.startswith(f"before\n{start}\n\n")
+    assert text.endswith(f"\n\n{end}\nafter\n")
+    assert "old" not in text.splitlines()
+
+
+def test_every_layout_row_is_on_the_page_of_fragments() -> None:
+    from attnprobe import layouts
+
+    text = (ROOT / "docs" / "fragments.md").read_text(encoding="utf-8")
+    assert [row.ptx for row in layouts.rows() if f"`{row.ptx}`" not in text] == []
