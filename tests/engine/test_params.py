@@ -8,21 +8,27 @@ import numpy as np
 import pytest
 
 from attnprobe import compile as compile_
+from attnprobe import ptx
 from attnprobe.engine.params import pack_params, params_dtype
 
 
 def test_every_offset_is_the_compilers() -> None:
     dtype = params_dtype()
-    assert dtype.names is not None
     assert dtype.fields is not None
-    checks = "\n".join(
-        f'static_assert(__builtin_offsetof(AttentionParams, {name}) == {field[1]}, "{name}");'
-        for name, field in dtype.fields.items()
+    stores = "".join(
+        f"offsets[{i}] = reinterpret_cast<u64_t>(&static_cast<AttentionParams *>(nullptr)->{name});"
+        for i, name in enumerate(dtype.fields)
     )
-    text = compile_.load_source("attention/params.cuh").text
-    size = f'static_assert(sizeof(AttentionParams) == {dtype.itemsize}, "size");'
-    source = compile_.Source(f"{text}\n{checks}\n{size}\n__global__ void f() {{}}", "offsets.cu")
-    assert ".entry" in compile_.ptx(source, 90)
+    header = compile_.load_source("attention/params.cuh").text
+    kernel = f'extern "C" __global__ void report(u64_t *offsets, u64_t *size) {{ {stores}'
+    text = f"{header}\n{kernel} *size = sizeof(AttentionParams); }}"
+    memory = ptx.GlobalMemory()
+    offsets, size = np.zeros(len(dtype.fields), np.uint64), np.zeros(1, np.uint64)
+    program = ptx.load(compile_.ptx(compile_.Source(text, "offsets.cu"), 90))
+    buffers = [memory.map(offsets, name="offsets"), memory.map(size, name="size")]
+    ptx.launch(program, "report", (1, 1, 1), (1, 1, 1), buffers, memory=memory)
+    assert offsets.tolist() == [field[1] for field in dtype.fields.values()]
+    assert size[0] == dtype.itemsize
 
 
 def test_reader_finds_every_field_of_the_header() -> None:
