@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensor_layouts.atoms_nv as atoms
 from layout_mutants import mutant_rows
 
 from attnprobe import layouts
 from attnprobe.layouts import Instruction
+
+atoms = pytest.importorskip("tensor_layouts.atoms_nv", reason="comes with the extra 'test'")
 
 MMA_ATOMS = {
     atom.ptx: atom
