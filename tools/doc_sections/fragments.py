@@ -72,10 +72,13 @@ def _distinct() -> list[tuple[str, Operand]]:
 
 
 def _place_name(row: Instruction, operand: Operand) -> str:
-    words = row.ptx.split(".")
-    if row.family == "ldmatrix":
-        return f"ldmatrix {' '.join(word for word in words if word[0] == 'x' or word == 'trans')}"
-    return f"{operand.name} of {words[3]}"
+    if row.shape:
+        shape = "".join(f"{axis}{size}" for axis, size in zip("mnk", row.shape, strict=True))
+        return f"{operand.name} of {shape}"
+    count, trans = operand.axis_sizes[0], " trans" if row.transposed else ""
+    return (
+        f"{row.family} x{count}{trans}" if operand.matrix_rows else f"{operand.name} of {row.ptx}"
+    )
 
 
 def _picture(operand: Operand) -> str:
