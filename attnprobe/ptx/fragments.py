@@ -1,0 +1,151 @@
+"""From registers to matrices and back, planned once for each layout row.
+
+A plan is made from the row's fragments alone. Registers are arrays (warps, 32) of raw 32-bit words;
+matrices are (warps, rows, columns) in float32.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from attnprobe.errors import UnsupportedError
+from attnprobe.formats import Format
+from attnprobe.layouts import Instruction, Operand
+from attnprobe.ptx import numeric
+from attnprobe.ptx.values import LANES, Array, spread
+
+
+def decode(words: Array, form: Format) -> Array:
+    """Return raw 32-bit ``words`` (..., r) as float32 elements (..., r * elements per word)."""
+    raw = words.view(form.storage)
+    if form.name == "f16":
+        return raw.view(np.float16).astype(np.float32)
+    if form.name == "bf16":
+        return numeric.bf16_to_f32(raw)
+    if form.name == "f32":
+        return raw.view(np.float32)
+    return form.decode(raw).astype(np.float32)
+
+
+def encode(values: Array, form: Format) -> Array:
+    """Return float32 elements (..., e) as raw 32-bit words (..., e / elements per word)."""
+    if form.name == "f32":
+        return values
+    if form.name == "f16":
+        return np.ascontiguousarray(numeric.f16_bits(values)).view(np.uint32)
+    return np.ascontiguousarray(form.encode(values)).view(np.uint32)
+
+
+class Packer:
+    """One operand: how its registers become a matrix, and the matrix its registers."""
+
+    def __init__(self, operand: Operand) -> None:
+        fragment = operand.fragment
+        if fragment.lanes != LANES:
+            raise UnsupportedError(f"operand {operand.name} is spread over {fragment.lanes} lanes, not {LANES}")
+        self.format = operand.format
+        self.registers = operand.registers
+        self.rows, self.cols = fragment.rows, fragment.cols
+        flat = fragment.flat_index()  # (lanes, elements)
+        self.flat = flat.reshape(-1)
+        # For each position of the matrix, which (lane, element) holds it; of copies, the first.
+        self.source = np.zeros(self.rows * self.cols, np.int64)
+        self.source[self.flat[::-1]] = np.arange(self.flat.size)[::-1]
+
+    def matrix(self, warps: int, *registers: Array) -> Array:
+        """Return the matrix (warps, rows, cols), float32, that the registers hold."""
+        words = np.empty((warps, LANES, self.registers), np.uint32)
+        for number, register in enumerate(registers):
+            words[:, :, number] = register if register.dtype == np.uint32 else register.view(np.uint32)
+        held = decode(words, self.format).reshape(warps, -1)
+        return held.take(self.source, axis=1).reshape(warps, self.rows, self.cols)
+
+    def split(self, matrix: Array) -> list[Array]:
+        """Return the registers that hold ``matrix``: (warps, 32) each, float32 or raw uint32."""
+        held = matrix.reshape(len(matrix), -1).take(self.flat, axis=1)
+        words = encode(held.reshape(len(matrix), LANES, -1), self.format)
+        return [words[:, :, number] for number in range(self.registers)]
+
+
+class Product:
+    """The plan of one mma instruction."""
+
+    def __init__(self, row: Instruction) -> None:
+        self.a, self.b = Packer(row["A"]), Packer(row["B"])
+        self.c, self.d = Packer(row["C"]), Packer(row["D"])
+
+    def pack_a(self, warps: int, *registers: Array) -> Array:
+        """Return A, (warps, m, k)."""
+        return self.a.matrix(warps, *registers)
+
+    def pack_b(self, warps: int, *registers: Array) -> Array:
+        """Return B, (warps, k, n)."""
+        return self.b.matrix(warps, *registers)
+
+    def pack_c(self, warps: int, *registers: Array) -> Array:
+        """Return C, (warps, m, n)."""
+        return self.c.matrix(warps, *registers)
+
+    def multiply(self, a: Array, b: Array, c: Array) -> Array:
+        """Return A B + C, (warps, m, n), rounded to D's format."""
+        total = np.matmul(a, b)
+        total += c
+        if self.d.format.name != "f32":
+            total = self.d.format.decode(self.d.format.encode(total)).astype(np.float32)
+        return total
+
+    def unpack(self, d: Array) -> list[Array]:
+        """Return D's registers."""
+        return self.d.split(d)
+
+
+class Loader:
+    """The plan of one ldmatrix instruction: which words of the gathered rows each register takes."""
+
+    def __init__(self, row: Instruction) -> None:
+        operand = row.operands[0]
+        self.addresses = row.addresses
+        self.row_bytes = operand.fragment.cols * operand.format.bits // 8
+        self.registers = operand.registers
+        self.storage = operand.format.storage
+        self.flat = operand.fragment.flat_index()  # (lanes, elements)
+        # Where every register takes whole words in order of lane, it is a slice of what was gathered.
+        per = operand.format.per_register
+        words = self.flat.reshape(LANES, self.registers, per)
+        plain = words[..., 0] // per
+        first = plain[0]
+        self.slices: list[int] | None = None
+        in_order = (plain == first + np.arange(LANES)[:, None]).all()
+        if in_order and (words == plain[..., None] * per + np.arange(per)).all():
+            self.slices = [int(value) for value in first]
+
+    def split(self, gathered: Array) -> list[Array]:
+        """Return the registers, from rows gathered as (warps, addresses) units of ``row_bytes``."""
+        warps = len(gathered)
+        if self.slices is not None:
+            words = gathered.view(np.uint32).reshape(warps, -1)
+            return [words[:, start : start + LANES] for start in self.slices]
+        elements = gathered.view(self.storage).reshape(warps, -1)
+        held = elements.take(self.flat.reshape(-1), axis=1)
+        parts = held.view(np.uint32).reshape(warps, LANES, self.registers)
+        return [parts[:, :, number] for number in range(self.registers)]
+
+
+@lru_cache(maxsize=256)
+def product(row: Instruction) -> Product:
+    """Return the plan of an mma row."""
+    return Product(row)
+
+
+@lru_cache(maxsize=256)
+def loader(row: Instruction) -> Loader:
+    """Return the plan of an ldmatrix row."""
+    return Loader(row)
+
+
+def full(value: Array, warps: int) -> Any:
+    """Return ``value`` as a (warps, 32) array."""
+    return spread(value, warps)

@@ -1,0 +1,1 @@
+"""What each PTX opcode does: one function an opcode, grouped by family, registered where it stands."""

@@ -1,0 +1,155 @@
+"""Approximate and special functions: ex2, lg2, rcp, rsqrt, sqrt, sin, cos, tanh.
+
+All but ex2 give the correctly rounded result, which the hardware misses by a unit or two in the last
+place (tanh and the 16-bit forms by more). See docs/emulator.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from attnprobe.ptx import numeric
+from attnprobe.ptx.emit import Emitter
+from attnprobe.ptx.ir import Instr
+from attnprobe.ptx.ops.arith import nearest, result_f32, source_f32
+from attnprobe.ptx.ops.convert import narrow
+from attnprobe.ptx.ops.registry import op
+from attnprobe.ptx.values import Array
+
+_FRACTION = np.float64(1 << 23)
+
+
+def ex2_f32(x: Array) -> Array:
+    """Return 2**x by the hardware's rule, its table replaced by correct rounding: float32.
+
+    The argument is fixed point with 23 fraction bits, truncated; of a negative one the fraction is
+    complemented. The fraction chooses a value in [1, 2), correctly rounded here (the hardware's
+    table is within one unit of that); the whole part is added to its exponent. Results below 2**-126
+    are +0.
+    """
+    steps = np.trunc(np.abs(x).astype(np.float64) * _FRACTION)
+    steps = np.minimum(steps, 2.0**40)
+    fixed = np.where(np.isnan(x), 0.0, steps).astype(np.int64)
+    fraction = fixed & np.int64((1 << 23) - 1)
+    fixed = np.where(x < 0, np.where(fraction == 0, -fixed, -fixed - 1), fixed)
+    whole = fixed >> np.int64(23)
+    part = (fixed & np.int64((1 << 23) - 1)) / _FRACTION
+    mantissa = np.exp2(part).astype(np.float32)
+    result = np.ldexp(mantissa, np.clip(whole, -300, 300).astype(np.int32))
+    result = np.where(result < np.float32(2.0**-126), np.float32(0), result)
+    return np.where(np.isnan(x), np.uint32(0x7FFFFFFF).view(np.float32), result)
+
+
+def ex2_f32_subnormal(x: Array) -> Array:
+    """Return 2**x without flushing: small arguments are scaled up and the result down, as the compiler does."""
+    small = x < np.float32(-126)
+    result = ex2_f32(np.where(small, x * np.float32(0.5), x))
+    return np.where(small, result * result, result)
+
+
+def _rounded(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    def compute(x: Array) -> Array:
+        return numeric.canonical(np.asarray(function(x.astype(np.float64))).astype(np.float32))
+
+    compute.__name__ = getattr(function, "__name__", "function")
+    return compute
+
+
+def reciprocal(x: Array) -> Array:
+    """Return 1 / x, rounded to nearest."""
+    return x.dtype.type(1) / x
+
+
+def reciprocal_root(x: Array) -> Array:
+    """Return 1 / sqrt(x) in float64."""
+    return 1.0 / np.sqrt(x)
+
+
+lg2_f32 = _rounded(np.log2)
+rsqrt_f32 = _rounded(reciprocal_root)
+sin_f32 = _rounded(np.sin)
+cos_f32 = _rounded(np.cos)
+tanh_f32 = _rounded(np.tanh)
+
+
+def _halves(e: Emitter, instr: Instr, function: Callable[[Array], Array]) -> bool:
+    """Write a function of 16-bit floats, one or two in a register; False if the type is none."""
+    kind = e.type()
+    if kind not in ("f16", "f16x2", "bf16", "bf16x2"):
+        return False
+    code = "u4" if kind.endswith("x2") else "u2"
+    a = e.src(instr.operands[1], code)
+    e.dst(instr.operands[0], f"{e.fn(on_halves)}({a}, {kind.removesuffix('x2')!r}, {e.fn(function)})", code)
+    return True
+
+
+def on_halves(bits: Array, kind: str, function: Callable[[Array], Array]) -> Array:
+    """Return ``function`` of the 16-bit floats in ``bits``, rounded to them."""
+    halves = np.ascontiguousarray(bits).view(np.uint16)
+    wide = numeric.f16_to_f32(halves) if kind == "f16" else numeric.bf16_to_f32(halves)
+    return narrow(function(wide.astype(np.float64)), kind).view(bits.dtype)
+
+
+def _one_float(e: Emitter, instr: Instr, function: Callable[[Array], Array]) -> None:
+    result_f32(e, instr.operands[0], f"{e.fn(function)}({source_f32(e, instr.operands[1])})")
+
+
+@op("ex2")
+def ex2(e: Emitter, instr: Instr) -> None:
+    """d = 2**a."""
+    if not _halves(e, instr, np.exp2):
+        _one_float(e, instr, ex2_f32 if "ftz" in instr.mods else ex2_f32_subnormal)
+
+
+@op("lg2")
+def lg2(e: Emitter, instr: Instr) -> None:
+    """d = log2(a)."""
+    _one_float(e, instr, lg2_f32)
+
+
+@op("sin")
+def sin(e: Emitter, instr: Instr) -> None:
+    """d = sin(a)."""
+    _one_float(e, instr, sin_f32)
+
+
+@op("cos")
+def cos(e: Emitter, instr: Instr) -> None:
+    """d = cos(a)."""
+    _one_float(e, instr, cos_f32)
+
+
+@op("tanh")
+def tanh(e: Emitter, instr: Instr) -> None:
+    """d = tanh(a)."""
+    if not _halves(e, instr, np.tanh):
+        _one_float(e, instr, tanh_f32)
+
+
+@op("rcp", accepts=nearest)
+def rcp(e: Emitter, instr: Instr) -> None:
+    """d = 1 / a."""
+    if e.type() == "f64":
+        e.dst(instr.operands[0], f"{e.fn(reciprocal)}({e.src(instr.operands[1], 'f8')})", "f8")
+    else:
+        _one_float(e, instr, reciprocal)
+
+
+@op("rsqrt", accepts=nearest)
+def rsqrt(e: Emitter, instr: Instr) -> None:
+    """d = 1 / sqrt(a)."""
+    if e.type() == "f64":
+        e.dst(instr.operands[0], f"{e.fn(reciprocal_root)}({e.src(instr.operands[1], 'f8')})", "f8")
+    else:
+        _one_float(e, instr, rsqrt_f32)
+
+
+@op("sqrt", accepts=nearest)
+def sqrt(e: Emitter, instr: Instr) -> None:
+    """d = sqrt(a)."""
+    if e.type() == "f64":
+        e.dst(instr.operands[0], f"{e.fn(np.sqrt)}({e.src(instr.operands[1], 'f8')})", "f8")
+    else:
+        _one_float(e, instr, np.sqrt)

@@ -1,0 +1,103 @@
+"""Matrix instructions, from the rows of attnprobe.layouts: mma.sync and ldmatrix.
+
+Nothing here knows a layout: which lane holds which element, in which format, comes from the row
+whose name is the instruction's.
+"""
+
+from __future__ import annotations
+
+
+from attnprobe import layouts
+from attnprobe.ptx.emit import Emitter
+from attnprobe.ptx.fragments import Loader, Product, loader, product
+from attnprobe.ptx.ir import Instr
+from attnprobe.ptx.ops.data import address_of
+from attnprobe.ptx.ops.registry import op
+from attnprobe.ptx.spaces import Access
+from attnprobe.ptx.values import TYPE_CODES
+
+
+def _has_row(instr: Instr) -> bool:
+    row = layouts.exact(instr.name)
+    return row is not None and row.family in ("mma", "ldmatrix")
+
+
+def _row(e: Emitter, instr: Instr) -> layouts.Instruction:
+    row = layouts.exact(instr.name)
+    if row is None:
+        raise e.error(f"{instr.name} has no layout row")
+    e.shared.rows[instr.name] = row
+    return row
+
+
+def _code(kind: str) -> str:
+    """Return the dtype code of a whole 32-bit register of elements."""
+    code = TYPE_CODES.get(kind, "u4")
+    return code if code in ("f4", "u4", "i4") else "u4"
+
+
+@op("mma", converges=True, accepts=_has_row)
+def mma(e: Emitter, instr: Instr) -> None:
+    """D = A B + C."""
+    row = _row(e, instr)
+    plan: Product = product(row)
+    name = e.obj(("product", instr.name), lambda: plan)
+    parts = {}
+    for operand, given in zip(row.operands, instr.operands, strict=True):
+        items = e.vector(given)
+        if len(items) != operand.registers:
+            raise e.error(f"operand {operand.name} of {row.ptx} has {operand.registers} registers, not {len(items)}")
+        parts[operand.name] = items
+    _check_lanes(e)
+    a = _matrix(e, name, "A", tuple(e.src(item, "u4") for item in parts["A"]))
+    b = _matrix(e, name, "B", tuple(e.src(item, "u4") for item in parts["B"]))
+    c_code = _code(row["C"].format.name)
+    c_regs = tuple(e.src(item, c_code) for item in parts["C"])
+    c = e.cache.get(("D", instr.name, c_regs)) or f"{name}.pack_c(g.n, {', '.join(c_regs)})"
+    d = e.tmp(f"{name}.multiply({a}, {b}, {c})")
+    d_code = _code(row["D"].format.name)
+    regs = e.tmp(f"{name}.unpack({d})")
+    names = []
+    for number, item in enumerate(parts["D"]):
+        one = e.tmp(f"{regs}[{number}]")
+        names.append(one)
+        e.dst(item, one, d_code)
+    e.cache[("D", instr.name, tuple(names))] = d
+
+
+def _matrix(e: Emitter, plan: str, which: str, registers: tuple[str, ...]) -> str:
+    """Return the name of an operand as a matrix, made once for the same registers."""
+    key = (plan, which, registers)
+    if key not in e.cache:
+        e.cache[key] = e.tmp(f"{plan}.pack_{which.lower()}(g.n, {', '.join(registers)})")
+    return e.cache[key]
+
+
+def _check_lanes(e: Emitter) -> None:
+    """Write the check that whole warps execute the instruction."""
+    if e.instr.guard is not None:
+        e.line(f"m.whole_warps({e.site()}, g, {e.active()})")
+    elif "whole" not in e.cache:
+        e.cache["whole"] = "yes"
+        e.line(f"if g.mask is not None: m.whole_warps({e.site()}, g, g.mask)")
+
+
+@op("ldmatrix", converges=True, accepts=_has_row)
+def ldmatrix(e: Emitter, instr: Instr) -> None:
+    """d = rows of 8x8 matrices from shared memory, as the row's fragment says."""
+    row = _row(e, instr)
+    plan: Loader = loader(row)
+    items = e.vector(instr.operands[0])
+    operand = row.operands[0]
+    if len(items) != operand.registers:
+        raise e.error(f"{row.ptx} gives {operand.registers} registers, not {len(items)}")
+    _check_lanes(e)
+    base, offset = address_of(e, instr.operands[1], "shared")
+    size = plan.row_bytes
+    access = Access(int(e.site()), "u8", size // 8, offset)
+    name = e.obj(("loader", instr.name), lambda: plan)
+    loaded = e.tmp(f"m.spaces.load_rows({e.obj(access, lambda: access)}, g, {base}, {e.active()}, {name})")
+    for number, item in enumerate(items):
+        e.dst(item, f"{loaded}[{number}]", "u4")
+
+

@@ -1,0 +1,247 @@
+"""A loaded PTX text: every kernel's blocks as Python functions, ready to run."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from attnprobe import layouts
+from attnprobe.errors import UnknownOpcodeError, UsageError
+from attnprobe.ptx import flow
+from attnprobe.ptx.emit import Emitter, Shared
+from attnprobe.ptx.ir import Imm, Instr, Kernel, Module, Not, Operand, Pair, Reg, Sym, Vec
+from attnprobe.ptx.ops import registry
+from attnprobe.ptx.parser import parse
+from attnprobe.ptx.values import DTYPES, RAW_CODES, TYPE_CODES, bits_of
+
+BlockFunction = Callable[..., Any]
+
+
+@dataclass
+class CodeBlock:
+    """One basic block as it runs: ``call(machine, group, registers)``, then what ``flow`` says."""
+
+    call: BlockFunction
+    flow: flow.Block
+    count: int
+    converges: bool
+    live_in: tuple[int, ...]
+
+    @property
+    def ending(self) -> Instr | None:
+        """The instruction that ends the block."""
+        return self.flow.ending
+
+
+@dataclass
+class Code:
+    """One kernel, generated.
+
+    Attributes
+    ----------
+    static_shared : bytes of shared memory that the kernel itself declares.
+    shared_align : alignment of its dynamic shared memory.
+    local_bytes : bytes of local memory per thread.
+    codes : dtype code of each register between blocks.
+    text : the generated Python, for reading.
+    """
+
+    kernel: Kernel
+    blocks: list[CodeBlock]
+    shared: Shared
+    static_shared: int
+    shared_align: int
+    local_bytes: int
+    codes: list[str]
+    text: str
+
+
+@dataclass
+class Program:
+    """A PTX text, parsed and generated. ``entries`` are its kernels by name."""
+
+    module: Module
+    entries: dict[str, Code]
+    rows: dict[str, layouts.Instruction] = field(default_factory=dict)
+
+    def entry(self, name: str) -> Code:
+        """Return the kernel ``name``.
+
+        Raises
+        ------
+        UsageError
+            If there is none; names those that there are.
+        """
+        if name in self.entries:
+            return self.entries[name]
+        raise UsageError(f"no kernel {name!r} in this PTX; it has: {', '.join(self.entries) or 'none'}")
+
+
+_LOADED: OrderedDict[str, Program] = OrderedDict()
+_KEEP = 64
+_LOCK = threading.Lock()
+
+
+def load(text: str) -> Program:
+    """Return the program that the PTX ``text`` is, kept for the next call with the same text.
+
+    Raises
+    ------
+    PtxSyntaxError
+        If the text is not PTX.
+    UnknownOpcodeError
+        If any of its kernels has an instruction that the emulator does not implement.
+    """
+    with _LOCK:
+        found = _LOADED.get(text)
+        # A layout row may have been replaced since (layouts.added): then the old code is stale.
+        if found is not None and all(layouts.exact(name) == row for name, row in found.rows.items()):
+            _LOADED.move_to_end(text)
+            return found
+    module = parse(text)
+    program = Program(module, {})
+    for name, kernel in module.kernels.items():
+        program.entries[name] = _generate(module, kernel, program.rows)
+    with _LOCK:
+        _LOADED[text] = program
+        while len(_LOADED) > _KEEP:
+            _LOADED.popitem(last=False)
+    return program
+
+
+def _generate(module: Module, kernel: Kernel, rows: dict[str, layouts.Instruction]) -> Code:
+    _refuse_unknown(kernel)
+    symbols, static, align, local = _places(module, kernel)
+    codes = _codes(kernel)
+    shared = Shared(kernel, codes, symbols, rows=rows)
+    shared.names.update(DTYPES)
+    shared.names["m"] = None
+    all_blocks = flow.blocks(kernel)
+    texts: list[str] = []
+    for block in all_blocks:
+        texts.append(_function(shared, block))
+    text = "\n".join(texts)
+    names = shared.names
+    exec(compile(text, f"<ptx {kernel.name}>", "exec"), names)  # the generated text is all ours
+    result = []
+    for block in all_blocks:
+        count = len(block.instrs) + (block.ending is not None)
+        converges = any(registry.converges(instr) for instr in block.instrs)
+        result.append(CodeBlock(names[f"b{block.index}"], block, count, converges, tuple(sorted(block.live_in))))
+    return Code(kernel, result, shared, static, align, local, codes, text)
+
+
+def _refuse_unknown(kernel: Kernel) -> None:
+    for item in kernel.body:
+        if isinstance(item, Instr) and not registry.known(item):
+            raise UnknownOpcodeError(registry.refusal(item))
+
+
+def _function(shared: Shared, block: flow.Block) -> str:
+    emitter = Emitter(shared)
+    for instr in block.instrs:
+        emitter.instr = instr
+        registry.emit(emitter, instr)
+    ending = ""
+    if block.ending is not None:
+        emitter.instr = block.ending
+        ending = registry.emit_ending(emitter, block)
+    return emitter.finish(f"b{block.index}", set(block.live_out), ending)
+
+
+def _places(module: Module, kernel: Kernel) -> tuple[dict[str, tuple[str, int]], int, int, int]:
+    """Return where each variable is, the static shared bytes, the dynamic alignment, the local bytes."""
+    symbols: dict[str, tuple[str, int]] = {}
+    static, local, align = 0, 0, 16
+    everything = [*module.variables.values(), *kernel.variables]
+    used = _used_symbols(kernel)
+    for variable in everything:
+        if variable.space == "shared" and not variable.external and variable.name in used:
+            static = -(-static // variable.align) * variable.align
+            symbols[variable.name] = ("shared", static)
+            static += variable.size
+        elif variable.space == "shared" and variable.external:
+            symbols[variable.name] = ("dynamic", 0)
+            align = max(align, variable.align)
+        elif variable.space == "local":
+            local = -(-local // variable.align) * variable.align
+            symbols[variable.name] = ("local", local)
+            local += variable.size
+        elif variable.space in ("global", "const"):
+            symbols[variable.name] = ("global", 0)
+    for parameter in kernel.params:
+        symbols[parameter.name] = ("param", parameter.offset)
+    return symbols, static, align, -(-local // 16) * 16
+
+
+def _used_symbols(kernel: Kernel) -> set[str]:
+    found: set[str] = set()
+
+    def visit(operand: Operand | None) -> None:
+        if isinstance(operand, Sym):
+            found.add(operand.name)
+        elif isinstance(operand, Vec):
+            for item in operand.items:
+                visit(item)
+        elif hasattr(operand, "base"):
+            visit(operand.base)
+
+    for item in kernel.body:
+        if isinstance(item, Instr):
+            for operand in item.operands:
+                visit(operand)
+    return found
+
+
+def _codes(kernel: Kernel) -> list[str]:
+    """Return the dtype code in which each register is kept: the one that most instructions use it as."""
+    votes: dict[int, Counter[str]] = {}
+    for item in kernel.body:
+        if isinstance(item, Instr):
+            for register, code in _uses(item):
+                if register.bits > 1 and bits_of(code) == register.bits:
+                    votes.setdefault(register.index, Counter())[code] += 1
+    result = []
+    for register in kernel.registers:
+        if register.index in votes:
+            result.append(max(votes[register.index].items(), key=lambda vote: vote[1])[0])
+        else:
+            result.append(RAW_CODES[min(register.bits, 64)])
+    return result
+
+
+def _uses(instr: Instr) -> list[tuple[Reg, str]]:
+    row = layouts.exact(instr.name)
+    found: list[tuple[Reg, str]] = []
+    types = [mod for mod in instr.mods if mod in TYPE_CODES]
+    for number, operand in enumerate(instr.operands):
+        if row is not None and number < len(row.operands):
+            kind = row.operands[number].format.name
+        elif not types:
+            continue
+        else:
+            kind = types[0] if number == 0 or len(types) == 1 else types[-1]
+        code = TYPE_CODES.get(kind)
+        if code is None:
+            continue
+        if kind.startswith("b") and instr.op == "mov":
+            continue  # a move of bits says nothing about what they are
+        found += [(register, code) for register in _plain(operand)]
+    return found
+
+
+def _plain(operand: Operand) -> list[Reg]:
+    if isinstance(operand, Reg):
+        return [operand]
+    if isinstance(operand, Not):
+        return [operand.reg]
+    if isinstance(operand, Vec):
+        return [register for item in operand.items for register in _plain(item)]
+    if isinstance(operand, Pair):
+        return _plain(operand.first)
+    if isinstance(operand, Imm):
+        return []
+    return []

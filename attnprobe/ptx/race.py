@@ -1,0 +1,23 @@
+"""Stub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Checker:
+    """Stub."""
+
+    def __init__(self, machine: Any, stride: int) -> None: ...
+
+    def full_barrier(self, group: Any) -> None: ...
+
+    def arrive(self, key: int, group: Any) -> None: ...
+
+    def release(self, key: int, blocks: Any, groups: Any) -> None: ...
+
+    def read(self, site: int, group: Any, index: Any, mask: Any, size: int) -> None: ...
+
+    def write(self, site: int, group: Any, index: Any, mask: Any, size: int) -> None: ...
+
+    def atomic(self, site: int, group: Any, index: Any, mask: Any, size: int) -> None: ...

@@ -1,0 +1,378 @@
+"""Loads and stores: global, shared, local, parameter and generic addresses, bounds and alignment checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnprobe.errors import EmulatorError, MemoryFault
+from attnprobe.ptx.fragments import Loader
+from attnprobe.ptx.group import Group
+from attnprobe.ptx.memory import Buffer, as_units, unit_dtype
+from attnprobe.ptx.race import Checker
+from attnprobe.ptx.values import DTYPES, LANES, POISON_BYTE, Array, spread
+
+if TYPE_CHECKING:
+    from attnprobe.ptx.machine import Machine
+
+# Generic addresses: windows of shared and local memory, far from where arrays are mapped.
+SHARED_WINDOW = 0x7E0000000000
+LOCAL_WINDOW = 0x7D0000000000
+WINDOW_BYTES = 1 << 32
+
+
+@dataclass(frozen=True)
+class Access:
+    """One load or store as the text has it.
+
+    Attributes
+    ----------
+    site : number of the instruction.
+    code : dtype code of one element; count : elements of the vector.
+    offset : constant part of the address.
+    """
+
+    site: int
+    code: str
+    count: int
+    offset: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that one lane accesses."""
+        return DTYPES[self.code].itemsize * self.count
+
+
+class Spaces:
+    """The memory of one chunk of blocks, and global memory seen from it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        launch = machine.launch
+        self.size = launch.shared_bytes
+        self.stride = -(-self.size // 32) * 32
+        self.raw = np.full(machine.block_count * self.stride, POISON_BYTE, np.uint8)
+        self.units = {size: as_units(self.raw, size) for size in (1, 2, 4, 8, 16, 32)}
+        self.base = (np.arange(machine.block_count, dtype=np.int64) * self.stride).repeat(machine.warps_per_block)
+        self.base = self.base[:, None]
+        self.local_size = machine.code.local_bytes
+        self.local = np.full(machine.warps * LANES * self.local_size, POISON_BYTE, np.uint8)
+        lanes = np.arange(machine.warps * LANES, dtype=np.int64).reshape(-1, LANES)
+        self.local_base = lanes * self.local_size
+        self.checker = Checker(machine, self.stride) if launch.checked and self.size else None
+
+    # Shared memory
+
+    def base_of(self, group: Group) -> Array:
+        """Return where each warp's block starts in the chunk's shared memory: int64 (n, 1)."""
+        found: Array | None = group.cache.get("base")
+        if found is None:
+            found = self.base if group.n == self.machine.warps else self.base[group.rows]
+            group.cache["base"] = found
+        return found
+
+    def shared_index(self, access: Access, group: Group, address: Array, mask: Array | None, size: int) -> Array:
+        """Return the number of the accessed unit of ``size`` bytes for each lane: int64 (n, 32) or (n, 1).
+
+        Raises
+        ------
+        MemoryFault
+            If any active lane's access is misaligned or not within the block's shared memory.
+        """
+        local = address.astype(np.int64)
+        if access.offset:
+            local += access.offset
+        inside = local if mask is None else spread(local, group.n)[mask]
+        if inside.size:
+            union = int(np.bitwise_or.reduce(inside, axis=None))
+            if union < 0 or union > self.size - size or union & (size - 1):
+                self._check_local(access, group, local, mask, size, self.size, "shared memory")
+        return (local + self.base_of(group)) >> (size.bit_length() - 1)
+
+    def _check_local(
+        self, access: Access, group: Group, local: Array, mask: Array | None, size: int, limit: int, what: str
+    ) -> None:
+        """Raise the exact error of an access to shared or local memory, if there is one."""
+        lanes = spread(local, group.n)
+        active = group.active() if mask is None else mask
+        outside = ((lanes < 0) | (lanes > limit - size)) & active
+        if outside.any():
+            value = int(lanes[outside][0])
+            raise self.fault(access.site, group, outside,
+                             f"out of bounds: {size} bytes at {what} address {value}, which has {limit} bytes")  # fmt: skip
+        skewed = (lanes % size != 0) & active
+        if skewed.any():
+            value = int(lanes[skewed][0])
+            raise self.fault(access.site, group, skewed,
+                             f"misaligned: {size} bytes at {what} address {value}, not a multiple of {size}")  # fmt: skip
+
+    def load_shared(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+        """Return the elements that each lane loads: ``count`` arrays (n, 32)."""
+        size = access.bytes
+        index = self.shared_index(access, group, address, mask, size)
+        if self.checker is not None:
+            self.checker.read(access.site, group, index, mask, size)
+        return _split(_gather(self.units[size], index, mask, group.n), access)
+
+    def load_rows(
+        self, access: Access, group: Group, address: Array, mask: Array | None, loader: Loader
+    ) -> list[Array]:
+        """Return the registers of ldmatrix: each of the first lanes supplies the address of one row."""
+        size = access.bytes
+        used = loader.addresses
+        address = spread(address, group.n)
+        if used < LANES:
+            lanes = np.arange(LANES) < used
+            mask = np.broadcast_to(lanes, (group.n, LANES)) if mask is None else mask & lanes
+        index = self.shared_index(access, group, address, mask, size)
+        if self.checker is not None:
+            self.checker.read(access.site, group, index, mask, size)
+        if mask is not None and used == LANES:
+            return loader.split(_gather(self.units[size], index, mask, group.n))
+        return loader.split(self.units[size][index[:, :used]])
+
+    def atomic_places(
+        self, access: Access, group: Group, space: str, address: Array, mask: Array | None
+    ) -> list[tuple[Array, Array, Array]]:
+        """Return (memory units, lanes, unit of each of those lanes) of an atomic operation."""
+        size = access.bytes
+        active = group.active() if mask is None else mask
+        if space == "generic":
+            found = []
+            for part, local, lanes in self._windows(group, address, access.offset, mask):
+                found += self.atomic_places(access, group, part, local, lanes)
+            return found
+        if space == "shared":
+            index = self.shared_index(access, group, address, mask, size)
+            if self.checker is not None:
+                self.checker.atomic(access.site, group, index, mask, size)
+            return [(self.units[size], active, spread(index, group.n)[active])]
+        places = self.buffer_of(access, group, address, mask, size, write=True)
+        if isinstance(places, tuple):
+            buffer, index = places
+            return [(buffer.units(size), active, spread(index, group.n)[active])]
+        return [(buffer.units(size), lanes, index) for buffer, lanes, index in places]
+
+    def store_shared(
+        self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None
+    ) -> None:
+        """Store ``count`` values per lane."""
+        size = access.bytes
+        index = self.shared_index(access, group, address, mask, size)
+        if self.checker is not None:
+            self.checker.write(access.site, group, index, mask, size)
+        _scatter(self.units[size], index, _join(values, access, group.n), mask, group.n)
+
+    # Local memory
+
+    def _local_index(self, access: Access, group: Group, address: Array, mask: Array | None) -> Array:
+        size = access.bytes
+        local = address.astype(np.int64) + access.offset
+        self._check_local(access, group, local, mask, size, self.local_size, "local memory")
+        return (local + self.local_base[group.rows]) // size
+
+    def load_local(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+        """Return the elements that each lane loads from its local memory."""
+        index = self._local_index(access, group, address, mask)
+        return _split(_gather(as_units(self.local, access.bytes), index, mask, group.n), access)
+
+    def store_local(self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None) -> None:
+        """Store to local memory."""
+        index = self._local_index(access, group, address, mask)
+        _scatter(as_units(self.local, access.bytes), index, _join(values, access, group.n), mask, group.n)
+
+    # Parameters
+
+    def load_param(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+        """Return parameter bytes; ``address`` counts from the first parameter."""
+        size = access.bytes
+        params = self.machine.launch.params
+        local = address.astype(np.int64) + access.offset
+        self._check_local(access, group, local, mask, size, len(params), "parameter")
+        index = local // size
+        if mask is not None:
+            index = np.where(spread(mask, group.n), spread(index, group.n), 0)
+        return _split(np.asarray(as_units(params, size)[index]), access)
+
+    # Global memory
+
+    def load_global(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+        """Return the elements that each lane loads from global memory."""
+        size = access.bytes
+        found = self.buffer_of(access, group, address, mask, size, write=False)
+        if isinstance(found, tuple):
+            buffer, index = found
+            return _split(_gather(buffer.units(size), index, mask, group.n), access)
+        out = _poisoned((group.n, LANES), size)
+        for buffer, lanes, index in found:
+            out[lanes] = buffer.units(size)[index]
+        return _split(out, access)
+
+    def store_global(
+        self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None
+    ) -> None:
+        """Store to global memory."""
+        size = access.bytes
+        found = self.buffer_of(access, group, address, mask, size, write=True)
+        joined = _join(values, access, group.n)
+        if isinstance(found, tuple):
+            buffer, index = found
+            _scatter(buffer.units(size), index, joined, mask, group.n)
+            return
+        for buffer, lanes, index in found:
+            buffer.units(size)[index] = spread(joined, group.n)[lanes]
+
+    def buffer_of(
+        self, access: Access, group: Group, address: Array, mask: Array | None, size: int, *, write: bool
+    ) -> tuple[Buffer, Array] | list[tuple[Buffer, Array, Array]]:
+        """Return the buffer that all active lanes access and the unit of ``size`` bytes of each lane.
+
+        Where lanes access several buffers: a list of (buffer, lanes, units of those lanes).
+
+        Raises
+        ------
+        MemoryFault
+            If a lane's access is misaligned, not within a mapped array, or writes to a read-only one.
+        """
+        if access.offset:
+            address = address + np.uint64(access.offset & (2**64 - 1))
+        inside = address if mask is None else spread(address, group.n)[mask]
+        if inside.size == 0:
+            return []
+        buffer = self.machine.launch.memory.at(int(inside.flat[0]))
+        if buffer is not None and (buffer.writable or not write):
+            low, high = int(inside.min()), int(inside.max())
+            skew = size > 1 and int(np.bitwise_or.reduce(inside, axis=None)) & (size - 1)
+            if low >= buffer.low and high + size <= buffer.high and not skew:
+                offset = address - np.uint64(buffer.origin)
+                return buffer, (offset >> np.uint64(size.bit_length() - 1)).view(np.int64)
+        return self._several(access, group, spread(address, group.n), mask, size, write)
+
+    def _several(
+        self, access: Access, group: Group, address: Array, mask: Array | None, size: int, write: bool
+    ) -> list[tuple[Buffer, Array, Array]]:
+        active = group.active() if mask is None else mask
+        skewed = (address % np.uint64(size) != 0) & active
+        if skewed.any():
+            value = int(address[skewed][0])
+            raise self.fault(access.site, group, skewed,
+                             f"misaligned: {size} bytes at global address {value:#x}, not a multiple of {size} "
+                             f"({self.machine.launch.memory.nearest(value)})")  # fmt: skip
+        memory = self.machine.launch.memory
+        left = active.copy()
+        result = []
+        while left.any():
+            value = int(address[left][0])
+            buffer = memory.at(value)
+            if buffer is None:
+                raise self._outside(access, group, address, left & (address == value), size, write)
+            here = left & (address >= np.uint64(buffer.low)) & (address <= np.uint64(max(buffer.high - size, 0)))
+            if not here[left][0]:
+                raise self._outside(access, group, address, left & (address == np.uint64(value)), size, write)
+            if write and not buffer.writable:
+                raise self.fault(access.site, group, here, f"write to {buffer.name}, which is mapped read-only")
+            index = ((address[here] - np.uint64(buffer.origin)) >> np.uint64(size.bit_length() - 1)).astype(np.int64)
+            result.append((buffer, here, index))
+            left &= ~here
+        return result
+
+    def _outside(
+        self, access: Access, group: Group, address: Array, lanes: Array, size: int, write: bool
+    ) -> EmulatorError:
+        value = int(address[lanes][0])
+        verb = "write of" if write else "read of"
+        nearest = self.machine.launch.memory.nearest(value)
+        return self.fault(access.site, group, lanes,
+                          f"out of bounds: {verb} {size} bytes at global address {value:#x}, {nearest}")  # fmt: skip
+
+    # Generic addresses
+
+    def _windows(
+        self, group: Group, address: Array, offset: int, mask: Array | None
+    ) -> list[tuple[str, Array, Array | None]]:
+        """Return (space, address in that space, lanes) for each space that active lanes access."""
+        lanes = spread(address, group.n)
+        active = group.active() if mask is None else mask
+        found: list[tuple[str, Array, Array | None]] = []
+        rest = active
+        for space, window in (("shared", SHARED_WINDOW), ("local", LOCAL_WINDOW)):
+            here = (lanes >= np.uint64(window)) & (lanes < np.uint64(window + WINDOW_BYTES)) & active
+            if here.any():
+                found.append((space, lanes - np.uint64(window), None if here.all() else here))
+                rest = rest & ~here
+        if rest.any():
+            found.append(("global", address, None if rest.all() else rest))
+        return found
+
+    def load_generic(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+        """Return the elements that each lane loads through a generic address."""
+        out: list[Array] | None = None
+        for space, local, lanes in self._windows(group, address, access.offset, mask):
+            part = getattr(self, f"load_{space}")(access, group, local, lanes)
+            if out is None or lanes is None:
+                out = part
+            else:
+                out = [np.where(lanes, new, old) for new, old in zip(part, out, strict=True)]
+        if out is None:
+            return _split(_poisoned((1, 1), access.bytes), access)
+        return out
+
+    def store_generic(
+        self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None
+    ) -> None:
+        """Store through generic addresses."""
+        for space, local, lanes in self._windows(group, address, access.offset, mask):
+            getattr(self, f"store_{space}")(access, group, local, values, lanes)
+
+    def fault(self, site: int, group: Group, lanes: Array, what: str) -> EmulatorError:
+        """Return a MemoryFault at a site."""
+        return self.machine.fault(MemoryFault, self.machine.site(site), group, lanes, what)
+
+
+def _poisoned(shape: tuple[int, ...], size: int) -> Array:
+    out = np.empty(shape, unit_dtype(size))
+    out.view(np.uint8)[...] = POISON_BYTE
+    return out
+
+
+def _gather(units: Array, index: Array, mask: Array | None, warps: int) -> Array:
+    """Return ``units[index]``; lanes outside ``mask`` get poison."""
+    if mask is None:
+        return units[index]
+    out = _poisoned((warps, LANES), units.dtype.itemsize)
+    out[mask] = units[spread(index, warps)[mask]]
+    return out
+
+
+def _scatter(units: Array, index: Array, values: Array, mask: Array | None, warps: int) -> None:
+    """Write ``values`` at ``index``; of lanes that write to one place, the last stays."""
+    if mask is not None:
+        units[spread(index, warps)[mask]] = spread(values, warps)[mask]
+    elif index.shape == values.shape:
+        units[index] = values
+    else:
+        units[spread(index, warps)] = spread(values, warps)
+
+
+def _split(data: Array, access: Access) -> list[Array]:
+    """Return the elements of loaded units as one array each."""
+    dtype = DTYPES[access.code]
+    if access.count == 1:
+        return [data.view(dtype)]
+    parts = np.ascontiguousarray(data).view(dtype).reshape(*data.shape, access.count)
+    return [parts[..., number] for number in range(access.count)]
+
+
+def _join(values: list[Any], access: Access, warps: int) -> Array:
+    """Return units made of ``count`` elements."""
+    unit = unit_dtype(access.bytes)
+    if access.count == 1:
+        value: Array = values[0]
+        return value.view(unit)
+    shape = np.broadcast_shapes(*(value.shape for value in values))
+    joined = np.empty((*shape, access.count), DTYPES[access.code])
+    for number, value in enumerate(values):
+        joined[..., number] = value
+    return joined.view(unit)[..., 0]
