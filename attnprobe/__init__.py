@@ -1,4 +1,4 @@
-"""attnprobe: tensor-core fragment layouts proved on hardware, and attention on CuPy and NumPy arrays.
+"""attnprobe: tensor-core fragment layouts proved on hardware, and attention built on them.
 
     import attnprobe
     O, LSE = attnprobe.attention(q, k, v, causal=True, return_lse=True)

@@ -68,7 +68,7 @@ def load_source(name: str, defines: Mapping[str, object] | None = None) -> Sourc
 
 
 def expand_includes(root: Path, name: str) -> str:
-    """Return the text of ``root/name`` with every ``#include "..."`` replaced by the file, once each.
+    """Return the text of ``root/name`` with every ``#include "..."`` replaced by the file, once.
 
     Includes are looked up beside the including file, then from ``root``.
 
@@ -163,7 +163,7 @@ def ptx(source: Source, cc: int = 90, *, lineinfo: bool = True) -> str:
 
 
 def cubin(source: Source, target: str) -> tuple[bytes, str]:
-    """Return the cubin of ``source`` for a real target (``sm_90``, ``sm_90a``) and ptxas's resource log.
+    """Return the cubin of ``source`` for a real target (``sm_90``) and ptxas's resource log.
 
     The log holds registers, spills and shared memory per kernel.
 

@@ -1,7 +1,7 @@
 """Every error that attnprobe raises on purpose, and the exit code that each gives the command line.
 
 AttnprobeError                  1
-├── UsageError                  2   a name or a value that does not exist; says the nearest that does
+├── UsageError                  2   a name or a value that does not exist; says the nearest
 │   └── UnsupportedError        5   a real thing that this kernel, arch or backend does not do
 ├── ProblemError (ValueError)   2   attention() was given arrays or arguments that it refuses
 ├── LayoutError (ValueError)    2   a layout row that does not cover its operand exactly once
@@ -58,7 +58,7 @@ class DeviceError(AttnprobeError):
 
 
 class CompileError(AttnprobeError):
-    """NVRTC refused a source text, or NVRTC itself is missing. ``log`` is the compiler's own log."""
+    """NVRTC refused a text, or NVRTC itself is missing. ``log`` is the compiler's own log."""
 
     exit_code = 4
 
@@ -72,7 +72,10 @@ class ToleranceError(AttnprobeError, AssertionError):
 
 
 class EmulatorError(AttnprobeError):
-    """The emulated program did something wrong. The message names PTX line, source line, block, warp, lanes."""
+    """The emulated program did something wrong.
+
+    The message names PTX line, source line, block, warp and lanes.
+    """
 
 
 class PtxSyntaxError(EmulatorError):
@@ -92,7 +95,7 @@ class MemoryFault(EmulatorError):
 
 
 class RaceError(EmulatorError):
-    """Two warps touch the same shared memory with no barrier between them, or cp.async data is used before its wait."""
+    """Two warps touch one address with no barrier between, or cp.async data before its wait."""
 
 
 class DeadlockError(EmulatorError):

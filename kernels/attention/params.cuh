@@ -4,11 +4,11 @@
 #include "ptx/types.cuh"
 
 struct AttentionParams {
-    const void *Q;            // (batch, seqlen_q, num_heads, head_dim)
-    const void *K;            // (batch, seqlen_k, num_kv_heads, head_dim)
-    const void *V;            // (batch, seqlen_k, num_kv_heads, head_dim)
-    void *O;                  // (batch, seqlen_q, num_heads, head_dim)
-    float *LSE;               // (batch, num_heads, seqlen_q), contiguous; natural logarithm
+    const void *Q;  // (batch, seqlen_q, num_heads, head_dim)
+    const void *K;  // (batch, seqlen_k, num_kv_heads, head_dim)
+    const void *V;  // (batch, seqlen_k, num_kv_heads, head_dim)
+    void *O;        // (batch, seqlen_q, num_heads, head_dim)
+    float *LSE;     // (batch, num_heads, seqlen_q), contiguous; natural logarithm
     i64_t q_batch_stride;
     i64_t q_row_stride;
     i64_t q_head_stride;
@@ -25,9 +25,9 @@ struct AttentionParams {
     int heads_per_kv_head;
     int seqlen_q;
     int seqlen_k;
-    int window_left;          // keys before the diagonal that a query sees; large = all
-    int window_right;         // keys after it; 0 = causal
-    float score_scale;        // factor of S before softcap; unused without softcap
-    float softcap;            // unused without softcap
-    float exponent_scale;     // exp(s - m) = 2^((s - m) * exponent_scale), > 0
+    int window_left;       // keys before the diagonal that a query sees; large = all
+    int window_right;      // keys after it; 0 = causal
+    float score_scale;     // factor of S before softcap; unused without softcap
+    float softcap;         // unused without softcap
+    float exponent_scale;  // exp(s - m) = 2^((s - m) * exponent_scale), > 0
 };

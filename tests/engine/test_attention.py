@@ -146,7 +146,7 @@ def test_nonfinite_v_reaches_the_rows_that_see_it_and_no_other(
         v[0, key, 0, key % 64] = value
     O = attnprobe.attention(*(xp_backend.asarray(a) for a in (q, k, v)), **features.arguments())
     actual, unspoiled = xp_backend.asnumpy(O), xp_backend.asnumpy(clean)
-    exact = exact_attention(q, k, v, features).O
+    exact = exact_attention(q, k, v, features).o
     for kind in (np.isnan, np.isposinf, np.isneginf):
         assert np.array_equal(kind(actual.astype(np.float32)), kind(exact))
     finite = np.isfinite(exact)

@@ -1,0 +1,120 @@
+"""Run what only a GPU can show, and record it: the GPU tests, and compute-sanitizer.
+
+    python tools/gpu_evidence.py                   # both; needs a GPU, CuPy, compute-sanitizer
+    python tools/gpu_evidence.py --only sanitizer
+
+Writes tests/recorded/gpu-<device>.json: device, driver, NVRTC, command, date, what was said.
+Exits 1 if anything failed, 3 without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]  # a checkout need not be installed
+
+from attnprobe.backends.gpu import GpuBackend  # noqa: E402
+from attnprobe.errors import DeviceError  # noqa: E402
+
+SCHEMA = "attnprobe.gpu-evidence/1"
+SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+TARGET = Path(__file__).with_name("sanitizer_target.py")
+_CLEAN = re.compile(r"(?:ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards)")
+_COUNTS = re.compile(r"(\d+) (passed|failed|skipped|deselected|errors?)")
+
+
+def main() -> int:
+    """Run, print, record; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("tests", "sanitizer"), help="run one half only")
+    parser.add_argument("--out", type=Path, default=ROOT / "tests" / "recorded")
+    arguments = parser.parse_args()
+    try:
+        environment = GpuBackend().environment()
+    except DeviceError as error:
+        print(f"gpu_evidence: {error}", file=sys.stderr)
+        return error.exit_code
+    args = [f"--only {arguments.only}"] if arguments.only else []
+    environment["command"] = " ".join(["python tools/gpu_evidence.py", *args])
+    record: dict[str, Any] = {"schema": SCHEMA, "environment": environment}
+    if arguments.only != "sanitizer":
+        record["tests"] = run_tests()
+    if arguments.only != "tests":
+        record["sanitizer"] = [run_sanitizer(tool) for tool in SANITIZERS]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    slug = environment["device"].lower().replace(" ", "-")
+    path = arguments.out / f"gpu-{slug}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"record: {path.name}", file=sys.stderr)
+    results = [*record.get("sanitizer", []), *([record["tests"]] if "tests" in record else [])]
+    return 0 if all(result["ok"] for result in results) else 1
+
+
+def run_tests() -> dict[str, Any]:
+    """Run ``pytest -m gpu`` and return its counts."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-q",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+    ]
+    code, output, seconds = _run(command)
+    counts = {name: int(number) for number, name in _COUNTS.findall(output.splitlines()[-1])}
+    print(output[-6000:])
+    return {
+        "command": "python -m pytest -m gpu",
+        "ok": code == 0 and counts.get("passed", 0) > 0,
+        "counts": counts,
+        "seconds": round(seconds, 1),
+    }
+
+
+def run_sanitizer(tool: str) -> dict[str, Any]:
+    """Run one tool of compute-sanitizer over the attention cases and return its summary line."""
+    program = shutil.which("compute-sanitizer")
+    if program is None:
+        return {"tool": tool, "ok": False, "summary": "compute-sanitizer is not on the PATH"}
+    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, str(TARGET)]
+    code, output, seconds = _run(command)
+    lines = output.splitlines()
+    summary = next((line.strip("= ") for line in reversed(lines) if "SUMMARY" in line), lines[-1])
+    cases = sum(line.startswith("case ") for line in lines)
+    sound = code == 0 and _CLEAN.search(output) is not None and cases > 0
+    if not sound:
+        print("\n".join(lines[-60:]))
+    print(f"{tool}: {summary} ({cases} cases, {seconds:.0f} s)", flush=True)
+    return {
+        "tool": tool,
+        "ok": sound,
+        "summary": summary,
+        "cases": cases,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _run(command: list[str]) -> tuple[int, str, float]:
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return (
+        done.returncode,
+        (done.stdout + done.stderr).strip() or "(no output)",
+        time.monotonic() - start,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
