@@ -29,15 +29,25 @@ def select(name: str) -> tuple[Backend, str]:
         name = "gpu"
     if name == "gpu":
         backend = gpu.GpuBackend()
-        return backend, f"backend: gpu ({backend.environment()['device']})"
+        return backend, f"backend: gpu ({described(backend)})"
     if name == "emulator":
         return _emulator(), "backend: emulator"
     if name == "recorded":
         from attnprobe.backends.recorded import RecordedBackend
 
         recorded = RecordedBackend()
-        return recorded, f"backend: recorded (dumps of {recorded.environment()['device']})"
+        return recorded, f"backend: recorded (dumps of {described(recorded)})"
     raise UsageError(f"no backend {name!r}; there are {', '.join(NAMES)}")
+
+
+def described(backend: Backend) -> str:
+    """Return device, driver, NVRTC and date of what a backend answers from, in a few words."""
+    environment = backend.environment()
+    parts = [environment["device"]]
+    for key in ("driver", "nvrtc", "date"):
+        if key in environment:
+            parts.append(environment[key] if key == "date" else f"{key} {environment[key]}")
+    return ", ".join(parts)
 
 
 def _emulator() -> Backend:

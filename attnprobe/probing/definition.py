@@ -16,7 +16,7 @@ from typing import Any
 from attnprobe import _paths
 from attnprobe.errors import UsageError
 
-_KEYS = ("name", "family", "kernel", "compare", "asks", "proves", "blind", "fill")
+_KEYS = ("name", "family", "kernel", "compare", "asks", "proves", "blind", "within", "fill")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Question:
     kernel : file in ``kernels/probe/``.
     compare : name of a function in ``COMPARISONS``.
     asks, proves, blind : the question, what an answer proves, and what it cannot see.
+    within : what is said beside a match because of ``blind``, or "".
     fills : the launches.
     """
 
@@ -56,6 +57,7 @@ class Question:
     asks: str
     proves: str
     blind: str
+    within: str
     fills: tuple[Fill, ...]
 
     def fill(self, name: str) -> Fill:

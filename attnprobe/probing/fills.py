@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 Fill = Callable[[Instruction, Operand], Array]
 
 FILLS: dict[str, Fill] = {}
-RANDOM_BLOCKS = 4
+RANDOM_BLOCKS = 2  # of each operand; every block of one meets every block of the others
 
 
 def fill(name: str) -> Callable[[Fill], Fill]:

@@ -84,7 +84,7 @@ class ProbeResult:
     reason : why it was not run, else "".
     cause : "arch", "compile", "record" or "emulator" where it was not run, else "".
     operands, findings : of the comparison.
-    asks, proves, blind : of the question.
+    asks, proves, blind, within : of the question.
     environment : of the backend that answered.
     """
 
@@ -99,6 +99,7 @@ class ProbeResult:
     asks: str = ""
     proves: str = ""
     blind: str = ""
+    within: str = ""
     environment: Environment = field(default_factory=dict)
 
     @property
@@ -111,6 +112,7 @@ class ProbeResult:
         data = asdict(self)
         for operand in data["operands"]:
             del operand["differences"]
+        data["operands"], data["findings"] = list(data["operands"]), list(data["findings"])
         differences = [asdict(item) for item in self.differences]
         return {"schema": SCHEMA, **data, "differences": differences}
 

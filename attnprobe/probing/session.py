@@ -88,6 +88,7 @@ def _answered(
         asks=question.asks,
         proves=question.proves,
         blind=question.blind,
+        within=question.within,
         environment=next(iter(asked.values())).dump.environment,
     )
 
@@ -105,5 +106,6 @@ def _not_run(
         asks=question.asks,
         proves=question.proves,
         blind=question.blind,
+        within=question.within,
         environment=backend.environment(),
     )

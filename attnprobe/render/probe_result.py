@@ -18,11 +18,12 @@ SHOWN = 8  # differences of one operand that the text shows; the JSON lists them
 
 def line(result: ProbeResult) -> str:
     """Return the one line of a result: verdict, question, instruction, verdict of each operand."""
-    head = f"{result.verdict:<8}  {result.probe:<21}  {result.ptx:<49}"
+    head = f"{result.verdict:<8}  {result.probe:<21}  {result.ptx:<51}"
     if result.verdict == NOT_RUN:
         return f"{head}  {first_line(result.reason)}"
     verdicts = ", ".join(f"{item.operand} {item.verdict}" for item in result.operands)
-    return f"{head}  {verdicts}"
+    within = f" ({result.within})" if result.within and result.verdict == MATCH else ""
+    return f"{head}  {verdicts}{within}"
 
 
 def first_line(text: str) -> str:
@@ -31,10 +32,10 @@ def first_line(text: str) -> str:
 
 
 def details(result: ProbeResult) -> list[str]:
-    """Return the lines that explain a mismatch, indented; of anything else, what was found."""
+    """Return what was found, indented: of a mismatch what differs, of what was not run why."""
+    if result.verdict == NOT_RUN:
+        return [f"    {text}" for text in result.reason.splitlines()[1:]]
     lines = [f"    {finding}" for finding in result.findings]
-    if result.verdict != MISMATCH:
-        return lines
     for operand in result.operands:
         lines += _operand_lines(operand)
     return [*lines, f"    cannot be seen: {result.blind}"]

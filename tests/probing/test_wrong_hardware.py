@@ -1,0 +1,101 @@
+"""The questions can fail: hardware that behaves otherwise than the ISA says gets a mismatch."""
+
+import numpy as np
+from silicon import Silicon
+
+from attnprobe import layouts
+from attnprobe.backends import Dump, Launch
+from attnprobe.probing import definition, session
+from attnprobe.probing.report import MATCH, MISMATCH, NOT_RUN, ProbeResult
+
+MMA = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
+X4 = layouts.find("ldmatrix.sync.aligned.m8n8.x4.shared.b16")
+X1 = layouts.find("ldmatrix.sync.aligned.m8n8.x1.shared.b16")
+
+
+def ask(row: layouts.Instruction, question: str, hardware: Silicon) -> ProbeResult:
+    return session.ask(row, definition.find(question), hardware)
+
+
+class StepsThroughMemory(Silicon):
+    """Takes lane 0's address and steps on by itself."""
+
+    def ldmatrix(self, ptx, memory, offsets):
+        return super().ldmatrix(ptx, memory, (offsets[0] + 16 * np.arange(32)) % 512)
+
+
+class TakesTheLastLanes(Silicon):
+    """Takes the addresses of the last lanes rather than the first."""
+
+    def ldmatrix(self, ptx, memory, offsets):
+        return super().ldmatrix(ptx, memory, np.roll(offsets, 8))
+
+
+class WritesNothing(Silicon):
+    """Leaves the outputs as they were."""
+
+    def run(self, launch: Launch) -> Dump:
+        return Dump(tuple(launch.unwritten()), self.name)
+
+
+class OneBitWrong(Silicon):
+    """Flips one bit of one register of one lane."""
+
+    def product(self, ptx, a, b, c):
+        d = super().product(ptx, a, b, c).copy()
+        d[3, 17] ^= 1
+        return d
+
+
+def test_a_load_that_steps_by_itself_is_seen_when_rows_are_scattered_or_the_pointer_is_one() -> (
+    None
+):
+    assert ask(X4, "ldmatrix_layout", StepsThroughMemory()).verdict == MISMATCH
+    result = ask(X4, "ldmatrix_same_pointer", StepsThroughMemory())
+    assert result.verdict == MISMATCH
+    assert result.findings == (f"rows {list(range(32))} of memory came",)
+
+
+def test_all_lanes_with_one_pointer_get_row_0_everywhere() -> None:
+    result = ask(X4, "ldmatrix_same_pointer", Silicon())
+    assert result.verdict == MATCH
+    assert result.findings == ("every register of every lane comes from row 0 alone",)
+
+
+def test_addresses_of_other_lanes_than_the_row_says_are_named() -> None:
+    result = ask(X1, "ldmatrix_layout", TakesTheLastLanes())
+    assert result.verdict == MISMATCH
+    assert "addresses of lanes 24 ... 31 were used, the row says 0 ... 7" in result.findings
+    assert result.differences[0].holds == "[0] of the row at lane 24's address"
+
+
+def test_outputs_that_nobody_wrote_are_a_mismatch_of_every_question() -> None:
+    report = session.run(layouts.rows(), definition.questions(), WritesNothing())
+    assert {result.verdict for result in report.results} == {MISMATCH}
+
+
+def test_one_wrong_bit_is_shown_with_lane_register_value_and_what_the_row_says() -> None:
+    result = ask(MMA, "integer_products", OneBitWrong())
+    assert result.verdict == MISMATCH
+    assert {(item.lane, item.register) for item in result.differences} == {(17, 3)}
+    first = result.differences[0]
+    assert first.bits is not None
+    assert first.expected_bits is not None
+    assert first.bits ^ first.expected_bits == 1
+    assert (first.row, first.col) == (17 // 4 + 8, 2 * (17 % 4) + 1)
+
+
+def test_an_error_beyond_the_bound_of_the_accumulation_is_a_mismatch() -> None:
+    class Coarse(Silicon):
+        def product(self, ptx, a, b, c):
+            return super().product(ptx, a, b, c) & np.uint32(0xFFFF0000)  # eight bits of mantissa
+
+    assert ask(MMA, "random_products", Coarse()).verdict == MISMATCH
+    assert ask(MMA, "random_products", Silicon()).verdict == MATCH
+
+
+def test_a_device_that_is_too_old_is_not_run_with_the_reason() -> None:
+    result = ask(MMA, "operand_layout", Silicon(cc=75))
+    assert (result.verdict, result.cause) == (NOT_RUN, "arch")
+    assert "needs sm_80" in result.reason
+    assert ask(X4, "ldmatrix_layout", Silicon(cc=75)).verdict == MATCH
