@@ -8,8 +8,8 @@
 // B, registers and D are [block][register][lane].
 typedef unsigned int u32_t;
 
-extern "C" __global__ void ldmatrix_to_a(const u32_t *memory, const u32_t *offsets, const u32_t *B,
-                                         u32_t *registers, u32_t *D) {
+extern "C" __global__ void ldmatrix_to_a(const u32_t *memory, const u32_t *offsets, const u32_t *B, u32_t *registers,
+                                         u32_t *D) {
     __shared__ __align__(128) u32_t tile_smem[MEMORY_WORDS];
     const int lane = threadIdx.x;
     for (int word = lane; word < MEMORY_WORDS; word += LANES) {
