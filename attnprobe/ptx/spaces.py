@@ -200,15 +200,19 @@ class Spaces:
 
     def load_global(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
         """Return the elements that each lane loads from global memory."""
+        return _split(self.load_units(access, group, address, mask), access)
+
+    def load_units(self, access: Access, group: Group, address: Array, mask: Array | None) -> Array:
+        """Return what each lane loads from global memory in one piece: units that broadcast to (n, 32)."""
         size = access.bytes
         found = self.buffer_of(access, group, address, mask, size, write=False)
         if isinstance(found, tuple):
             buffer, index = found
-            return _split(_gather(buffer.units(size), index, mask, group.n), access)
+            return _gather(buffer.units(size), index, mask, group.n)
         out = _poisoned((group.n, LANES), size)
         for buffer, lanes, index in found:
             out[lanes] = buffer.units(size)[index]
-        return _split(out, access)
+        return out
 
     def store_global(
         self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None

@@ -54,10 +54,10 @@ def wait_group(e: Emitter, instr: Instr) -> None:
     count = instr.operands[0]
     if not isinstance(count, Imm):
         raise e.error("the number of groups is a literal")
-    e.line(f"m.copies.wait({e.site()}, g, {count.value}, {e.active()})")
+    e.line(f"m.copies.wait(g, {count.value}, {e.active()})")
 
 
 @op("cp.async.wait_all")
 def wait_all(e: Emitter, instr: Instr) -> None:
     """Wait for all of this thread's copies, committed or not."""
-    e.line(f"m.copies.wait({e.site()}, g, -1, {e.active()})")
+    e.line(f"m.copies.wait(g, -1, {e.active()})")
