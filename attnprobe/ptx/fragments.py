@@ -125,6 +125,7 @@ class Loader:
     def split(self, gathered: Array) -> list[Array]:
         """Return the registers, from rows gathered as (warps, addresses) units of ``row_bytes``."""
         warps = len(gathered)
+        gathered = np.ascontiguousarray(gathered)  # indexing keeps the order of the addresses' axes
         if self.slices is not None:
             words = gathered.view(np.uint32).reshape(warps, -1)
             return [words[:, start : start + LANES] for start in self.slices]
