@@ -22,7 +22,9 @@ class Waiting:
 
     __slots__ = ("after", "group", "instr", "result")
 
-    def __init__(self, group: Group, instr: Instr, after: int, result: tuple[str, int, Array] | None) -> None:
+    def __init__(
+        self, group: Group, instr: Instr, after: int, result: tuple[str, int, Array] | None
+    ) -> None:
         self.group, self.instr, self.after = group, instr, after
         self.result = result
 
@@ -79,10 +81,17 @@ class Barriers:
         key = int(numbers[0])
         if key >= BARRIERS_PER_BLOCK:
             lanes = group.active()
-            raise self.machine.fault(EmulatorError, instr, group, lanes, f"there is no barrier {key}: there are 16")
+            raise self.machine.fault(
+                EmulatorError, instr, group, lanes, f"there is no barrier {key}: there are 16"
+            )
         barrier = self.all.get(key)
         whole = barrier is None or not barrier.waiting and not barrier.arrived.any()
-        if whole and action == "sync" and wanted in (0, self.machine.threads) and self._all_here(group):
+        if (
+            whole
+            and action == "sync"
+            and wanted in (0, self.machine.threads)
+            and self._all_here(group)
+        ):
             self._join_whole(group)
             group.block = after
             self.machine.queue.append(group)
@@ -99,7 +108,11 @@ class Barriers:
         if len(counts) > 1 or counts[0] == 0 or counts[0] % 32:
             lanes = group.active()
             raise self.machine.fault(
-                EmulatorError, instr, group, lanes, f"a barrier's thread count is one multiple of 32, not {counts}"
+                EmulatorError,
+                instr,
+                group,
+                lanes,
+                f"a barrier's thread count is one multiple of 32, not {counts}",
             )
         return int(counts[0])
 
@@ -171,9 +184,13 @@ class Barriers:
                 still.append(entry)
                 continue
             if not mine.all():
-                rest = group.part(group.active() & ~mine[:, None], group.block, range(len(group.regs)))
+                rest = group.part(
+                    group.active() & ~mine[:, None], group.block, range(len(group.regs))
+                )
                 still.append(Waiting(rest, entry.instr, entry.after, entry.result))
-                group = group.part(group.active() & mine[:, None], group.block, range(len(group.regs)))
+                group = group.part(
+                    group.active() & mine[:, None], group.block, range(len(group.regs))
+                )
             group.block = entry.after
             if entry.result is not None:
                 self._reduce(barrier, group, entry.result)
@@ -214,7 +231,9 @@ class Barriers:
                     lines.append(self._wait_line(key, barrier, entry, int(slot)))
         shown = "\n  ".join(lines[:12])
         more = f"\n  and {len(lines) - 12} more" if len(lines) > 12 else ""
-        raise DeadlockError(f"no warp can run: every one has exited or waits at a barrier\n  {shown}{more}")
+        raise DeadlockError(
+            f"no warp can run: every one has exited or waits at a barrier\n  {shown}{more}"
+        )
 
     def _wait_line(self, key: int, barrier: Barrier, entry: Waiting, slot: int) -> str:
         machine = self.machine
@@ -226,7 +245,8 @@ class Barriers:
         missing = [
             str(warp)
             for warp in range(machine.warps_per_block)
-            if not barrier.joined[slot, warp] and machine.live[slot * machine.warps_per_block + warp].any()
+            if not barrier.joined[slot, warp]
+            and machine.live[slot * machine.warps_per_block + warp].any()
         ]
         absent = f"; not there: warp {', '.join(missing)}" if missing else ""
         return (

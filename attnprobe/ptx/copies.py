@@ -73,12 +73,22 @@ class Copies:
         batch.copies.append(Copy(index, data, mask, size))
 
     def _fetch(
-        self, remote: Access, group: Group, at: Array, wanted: Array | None, mask: Array | None, size: int
+        self,
+        remote: Access,
+        group: Group,
+        at: Array,
+        wanted: Array | None,
+        mask: Array | None,
+        size: int,
     ) -> Array:
         """Return what the copies bring: (n, 32) units."""
         spaces = self.machine.spaces
         unit = unit_dtype(size)
-        amount = np.full((1, 1), size, np.uint32) if wanted is None else np.minimum(wanted, np.uint32(size))
+        amount = (
+            np.full((1, 1), size, np.uint32)
+            if wanted is None
+            else np.minimum(wanted, np.uint32(size))
+        )
         if not (amount != size).any():
             return spread(spaces.load_units(remote, group, at, mask), group.n)
         out = np.zeros((group.n, LANES), unit)
@@ -93,7 +103,9 @@ class Copies:
             some = (lanes == length) & active
             for offset in range(int(length)):
                 one = Access(remote.site, "u1", 1, remote.offset + offset)
-                raw[..., offset] = np.where(some, spaces.load_global(one, group, at, some)[0], raw[..., offset])
+                raw[..., offset] = np.where(
+                    some, spaces.load_global(one, group, at, some)[0], raw[..., offset]
+                )
         return out
 
     def commit(self, group: Group, mask: Array | None) -> None:

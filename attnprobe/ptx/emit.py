@@ -9,6 +9,7 @@ register which holds a float and is moved as bits costs nothing.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,7 @@ class Shared:
     sites: list[Instr] = field(default_factory=list)
     rows: dict[str, Any] = field(default_factory=dict)
     known: dict[Any, str] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
     def name(self, key: Any, prefix: str, make: Callable[[], Any]) -> str:
         """Return the global name under which the object for ``key`` is known, making it once."""
@@ -69,7 +71,9 @@ class Emitter:
 
     def fn(self, function: Callable[..., Any]) -> str:
         """Return the name under which the generated code calls ``function``."""
-        return self.shared.name(function, "f_" + getattr(function, "__name__", "x"), lambda: function)
+        return self.shared.name(
+            function, "f_" + getattr(function, "__name__", "x"), lambda: function
+        )
 
     def obj(self, key: Any, make: Callable[[], Any]) -> str:
         """Return the name of a constant object."""
@@ -173,7 +177,9 @@ class Emitter:
             raise self.error(f"no variable {operand.name!r}")
         space, offset = place
         if space == "global":
-            return self.convert(self.tmp(f"m.symbol({operand.name!r}, {operand.offset})"), "u8", code)
+            return self.convert(
+                self.tmp(f"m.symbol({operand.name!r}, {operand.offset})"), "u8", code
+            )
         if space == "dynamic":
             return self.convert(self.tmp(f"m.dynamic_shared({operand.offset})"), "u4", code)
         return self.const(offset + operand.offset, code)

@@ -8,6 +8,7 @@ whatever order the compiler wrote the blocks in.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from attnprobe.errors import PtxSyntaxError
 from attnprobe.ptx.ir import Addr, Instr, Kernel, Label, Not, Operand, Pair, Reg, Vec
@@ -31,7 +32,7 @@ class Block:
     targets : blocks that the ending may go to (not counting ``after``).
     after : the block that stands behind, or -1.
     rank : place in the order in which groups run.
-    live_in : registers that are read here or later before they are written.
+    live_in_bits, live_out_bits : the same as live_in and live_out, one bit a register.
     """
 
     index: int
@@ -41,14 +42,26 @@ class Block:
     targets: list[int] = field(default_factory=list)
     after: int = -1
     rank: int = 0
-    live_in: frozenset[int] = frozenset()
-    live_out: frozenset[int] = frozenset()
+    live_in_bits: int = 0
+    live_out_bits: int = 0
+
+    @cached_property
+    def live_in(self) -> tuple[int, ...]:
+        """Registers that are read here or later before they are written, ascending."""
+        return _members(self.live_in_bits)
+
+    @cached_property
+    def live_out(self) -> tuple[int, ...]:
+        """Registers that are read after this block before they are written, ascending."""
+        return _members(self.live_out_bits)
 
     @property
     def successors(self) -> list[int]:
         """Blocks that can run next."""
         follows = self.after >= 0 and not (
-            self.kind in ("branch", "exit", "trap", "switch") and self.ending is not None and self.ending.guard is None
+            self.kind in ("branch", "exit", "trap", "switch")
+            and self.ending is not None
+            and self.ending.guard is None
         )
         return [*self.targets, self.after] if follows else list(self.targets)
 
@@ -130,33 +143,55 @@ def _registers(operands: list[Operand]) -> set[int]:
 
 
 def _liveness(all_blocks: list[Block]) -> None:
-    used: list[set[int]] = []
-    killed: list[set[int]] = []
+    # Sets of registers as bits of an int: unions of thousands of registers are one operation.
+    used: list[int] = []
+    killed: list[int] = []
     for block in all_blocks:
-        use: set[int] = set()
-        kill: set[int] = set()
+        use = kill = 0
         for instr in [*block.instrs, *([block.ending] if block.ending else [])]:
-            use |= reads(instr) - kill
+            use |= _bits(reads(instr)) & ~kill
             if instr.guard is None:
-                kill |= writes(instr)
+                kill |= _bits(writes(instr))
         used.append(use)
         killed.append(kill)
-    live = [frozenset[int]() for _ in all_blocks]
+    live = [0] * len(all_blocks)
+    outs = [0] * len(all_blocks)
     changed = True
     while changed:
         changed = False
-        for block in reversed(all_blocks):
-            out = frozenset[int]().union(*(live[target] for target in block.successors))
-            into = frozenset(used[block.index] | (out - killed[block.index]))
-            block.live_out = out
+        for block in sorted(all_blocks, key=lambda one: -one.rank):
+            out = 0
+            for target in block.successors:
+                out |= live[target]
+            into = used[block.index] | (out & ~killed[block.index])
+            outs[block.index] = out
             if into != live[block.index]:
                 live[block.index], changed = into, True
     for block in all_blocks:
-        block.live_in = live[block.index]
+        block.live_in_bits, block.live_out_bits = live[block.index], outs[block.index]
+
+
+def _bits(registers: set[int]) -> int:
+    result = 0
+    for register in registers:
+        result |= 1 << register
+    return result
+
+
+def _members(bits: int) -> tuple[int, ...]:
+    text = bin(bits)[:1:-1]
+    found = []
+    at = text.find("1")
+    while at >= 0:
+        found.append(at)
+        at = text.find("1", at + 1)
+    return tuple(found)
 
 
 def _rank(all_blocks: list[Block]) -> None:
-    order = _loop_order(set(range(len(all_blocks))), [block.successors for block in all_blocks], [0])
+    order = _loop_order(
+        set(range(len(all_blocks))), [block.successors for block in all_blocks], [0]
+    )
     for rank, index in enumerate(order):
         all_blocks[index].rank = rank
 
@@ -171,7 +206,9 @@ def _loop_order(members: set[int], edges: list[list[int]], entries: list[int]) -
         inside = set(component)
         outside = [node for node in members if node not in inside]
         heads = [entry for entry in entries if entry in inside]
-        heads += sorted({target for node in outside for target in edges[node] if target in inside} - set(heads))
+        heads += sorted(
+            {target for node in outside for target in edges[node] if target in inside} - set(heads)
+        )
         head = heads[0] if heads else min(inside)
         cut = list(edges)
         for node in inside:
@@ -201,7 +238,9 @@ def _components(members: set[int], edges: list[list[int]]) -> list[list[int]]:
                     index[target] = low[target] = len(index)
                     stack.append(target)
                     on_stack.add(target)
-                    work.append((target, iter([after for after in edges[target] if after in members])))
+                    work.append(
+                        (target, iter([after for after in edges[target] if after in members]))
+                    )
                     break
                 if target in on_stack:
                     low[node] = min(low[node], index[target])

@@ -45,7 +45,9 @@ class Packer:
     def __init__(self, operand: Operand) -> None:
         fragment = operand.fragment
         if fragment.lanes != LANES:
-            raise UnsupportedError(f"operand {operand.name} is spread over {fragment.lanes} lanes, not {LANES}")
+            raise UnsupportedError(
+                f"operand {operand.name} is spread over {fragment.lanes} lanes, not {LANES}"
+            )
         self.format = operand.format
         self.registers = operand.registers
         self.rows, self.cols = fragment.rows, fragment.cols
@@ -59,7 +61,9 @@ class Packer:
         """Return the matrix (warps, rows, cols), float32, that the registers hold."""
         words = np.empty((warps, LANES, self.registers), np.uint32)
         for number, register in enumerate(registers):
-            words[:, :, number] = register if register.dtype == np.uint32 else register.view(np.uint32)
+            words[:, :, number] = (
+                register if register.dtype == np.uint32 else register.view(np.uint32)
+            )
         held = decode(words, self.format).reshape(warps, -1)
         return held.take(self.source, axis=1).reshape(warps, self.rows, self.cols)
 

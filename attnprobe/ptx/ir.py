@@ -131,7 +131,9 @@ class Variable:
     data: bytes = b""
     external: bool = False
     offset: int = 0
-    references: tuple[tuple[int, str, int], ...] = ()  # (offset, symbol, addend) of addresses in data
+    references: tuple[
+        tuple[int, str, int], ...
+    ] = ()  # (offset, symbol, addend) of addresses in data
 
 
 @dataclass(slots=True)

@@ -81,7 +81,9 @@ class LaunchState:
     def who(self, machine: Machine, row: int, lanes: Array) -> str:
         """Return block, warp and lanes as text. ``lanes`` is bool (32,)."""
         number = int(machine.block_numbers[machine.slot[row]])
-        return f"{self.block_name(number)}, warp {row % machine.warps_per_block}, {lane_text(lanes)}"
+        return (
+            f"{self.block_name(number)}, warp {row % machine.warps_per_block}, {lane_text(lanes)}"
+        )
 
 
 def lane_text(lanes: Array) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from attnprobe.errors import PtxSyntaxError
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token: ``kind`` is "word", "directive", "line" (a whole-line directive), "int", "float", "string" or the
-    punctuation itself."""
+class Token(NamedTuple):
+    """One token.
+
+    ``kind``: "word", "directive", "line" (a whole-line directive), "int", "float", "string", "end", or
+    the punctuation itself.
+    """
 
     kind: str
     text: str
@@ -22,23 +24,26 @@ class Token:
 _WORD = r"[A-Za-z_$%][\w$%]*(?:(?:\.|::)[\w$]+)*"
 _TOKEN = re.compile(
     rf"""
-      (?P<space>[ \t\r]+)
-    | (?P<newline>\n)
-    | (?P<comment>//[^\n]*|/\*.*?\*/)
+    [ \t\r]*+ (?:
+      (?P<newline>\n)
+    | (?P<word>{_WORD})
+    | (?P<punct>[{{}}()\[\]<>,;:=@!|+\-*&~^?])
     | (?P<line>\.(?:version|target|address_size|file|loc)\b[^\n]*)
     | (?P<float>0[fF][0-9a-fA-F]{{8}}|0[dD][0-9a-fA-F]{{16}}|\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)
     | (?P<int>0[xX][0-9a-fA-F]+U?|0[bB][01]+U?|\d+U?)
     | (?P<directive>\.[A-Za-z_][\w$]*(?:::[\w$]+)*)
-    | (?P<word>{_WORD})
+    | (?P<comment>//[^\n]*|/\*.*?\*/)
     | (?P<string>"[^"\n]*")
-    | (?P<punct>[{{}}()\[\]<>,;:=@!|+\-*/&~^?])
+    | (?P<end>\Z)
+    | (?P<bad>.)
+    )
     """,
     re.VERBOSE | re.DOTALL,
 )
 
 
 def tokens(text: str) -> list[Token]:
-    """Return the tokens of ``text``.
+    """Return the tokens of ``text``, the last of kind "end".
 
     Raises
     ------
@@ -46,23 +51,28 @@ def tokens(text: str) -> list[Token]:
         At a character that begins no token.
     """
     result: list[Token] = []
-    position, line = 0, 1
-    match_at = _TOKEN.match
-    while position < len(text):
-        match = match_at(text, position)
-        if match is None:
-            raise PtxSyntaxError(f"PTX line {line}: cannot read {text[position : position + 20]!r}")
-        kind = match.lastgroup or ""
-        value = match[0]
-        position = match.end()
+    append = result.append
+    line = 1
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup
         if kind == "newline":
             line += 1
+            continue
+        value = match[kind]  # type: ignore[index]
+        if kind == "word" or kind == "int" or kind == "directive":
+            append(Token(kind, value, line))
+        elif kind == "punct":
+            append(Token(value, value, line))
         elif kind == "comment":
             line += value.count("\n")
         elif kind == "line":
-            result.append(Token(kind, value.split("//")[0].strip(), line))
-        elif kind == "punct":
-            result.append(Token(value, value, line))
-        elif kind != "space":
-            result.append(Token(kind, value, line))
+            append(Token(kind, value.split("//")[0].strip(), line))
+        elif kind == "bad":
+            start = match.start("bad")
+            raise PtxSyntaxError(f"PTX line {line}: cannot read {text[start : start + 20]!r}")
+        elif kind == "end":
+            append(Token("end", "end of text", line))
+            break
+        else:
+            append(Token(str(kind), value, line))
     return result

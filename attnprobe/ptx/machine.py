@@ -167,7 +167,9 @@ class Machine:
         group.block = block
         self.queue.append(group)
 
-    def _divide(self, group: Group, condition: Array | None, yes: int, no: int) -> tuple[Group | None, Group | None]:
+    def _divide(
+        self, group: Group, condition: Array | None, yes: int, no: int
+    ) -> tuple[Group | None, Group | None]:
         """Return the parts of ``group`` for which ``condition`` holds and does not, sent on their ways."""
         if condition is None or condition.shape == (1, 1):
             if condition is None or condition[0, 0]:
@@ -213,7 +215,11 @@ class Machine:
                 raise self.fault(EmulatorError, block.ending, taken, lanes >= len(block.flow.targets),
                                  f"the index {value} has no target")  # fmt: skip
             target = block.flow.targets[int(value)]
-            self.queue.append(taken.part((lanes == value) & taken.active(), target, self.code.blocks[target].live_in))
+            self.queue.append(
+                taken.part(
+                    (lanes == value) & taken.active(), target, self.code.blocks[target].live_in
+                )
+            )
 
     def _barrier(self, group: Group, block: CodeBlock, result: tuple[Any, ...]) -> None:
         guard, *arguments = result
@@ -237,7 +243,9 @@ class Machine:
             self.queue.append(rest)
         if taken is not None:
             assert block.ending is not None
-            raise self.fault(EmulatorError, block.ending, taken, taken.active(), "the kernel executed trap")
+            raise self.fault(
+                EmulatorError, block.ending, taken, taken.active(), "the kernel executed trap"
+            )
 
     # Errors
 
@@ -245,7 +253,9 @@ class Machine:
         """Return the instruction at a site number."""
         return self.code.shared.sites[number]
 
-    def fault(self, kind: type[EmulatorError], instr: Instr, group: Group, lanes: Array, what: str) -> EmulatorError:
+    def fault(
+        self, kind: type[EmulatorError], instr: Instr, group: Group, lanes: Array, what: str
+    ) -> EmulatorError:
         """Return an error that says what went wrong where: PTX line, source line, block, warp and lanes."""
         row = int(np.argmax(lanes.any(axis=1)))
         others = int(np.count_nonzero(lanes.any(axis=1))) - 1

@@ -139,7 +139,10 @@ class GlobalMemory:
             for edge, word in ((buffer.low, "before"), (buffer.high, "past the end of")):
                 off = abs(address - edge)
                 if distance is None or off < distance:
-                    distance, best = off, f"{off} bytes {word} {buffer.name} ({buffer.high - buffer.low} bytes)"
+                    distance, best = (
+                        off,
+                        f"{off} bytes {word} {buffer.name} ({buffer.high - buffer.low} bytes)",
+                    )
         return best
 
 

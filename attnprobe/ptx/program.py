@@ -6,6 +6,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from attnprobe import layouts
@@ -20,15 +21,40 @@ from attnprobe.ptx.values import DTYPES, RAW_CODES, TYPE_CODES, bits_of
 BlockFunction = Callable[..., Any]
 
 
-@dataclass
 class CodeBlock:
-    """One basic block as it runs: ``call(machine, group, registers)``, then what ``flow`` says."""
+    """One basic block as it runs: ``call(machine, group, registers)``, then what ``flow`` says.
 
-    call: BlockFunction
-    flow: flow.Block
-    count: int
-    converges: bool
-    live_in: tuple[int, ...]
+    The Python function is written when the block first runs: most kernels have blocks that never do.
+    """
+
+    def __init__(self, shared: Shared, block: flow.Block) -> None:
+        self.shared = shared
+        self.flow = block
+        self.count = len(block.instrs) + (block.ending is not None)
+        self.converges = any(registry.converges(instr) for instr in block.instrs)
+
+    @property
+    def live_in(self) -> tuple[int, ...]:
+        """Registers whose values the block, or what follows it, needs."""
+        return self.flow.live_in
+
+    @cached_property
+    def text(self) -> str:
+        """The generated Python, for reading."""
+        return _function(self.shared, self.flow)
+
+    @cached_property
+    def call(self) -> BlockFunction:
+        """The function that runs the block."""
+        names = self.shared.names
+        with self.shared.lock:
+            # The generated text is all ours: names from the PTX never reach it.
+            exec(
+                compile(self.text, f"<{self.shared.kernel.name} block {self.flow.index}>", "exec"),
+                names,
+            )
+        function: BlockFunction = names[f"b{self.flow.index}"]
+        return function
 
     @property
     def ending(self) -> Instr | None:
@@ -46,7 +72,6 @@ class Code:
     shared_align : alignment of its dynamic shared memory.
     local_bytes : bytes of local memory per thread.
     codes : dtype code of each register between blocks.
-    text : the generated Python, for reading.
     """
 
     kernel: Kernel
@@ -56,7 +81,6 @@ class Code:
     shared_align: int
     local_bytes: int
     codes: list[str]
-    text: str
 
 
 @dataclass
@@ -77,7 +101,9 @@ class Program:
         """
         if name in self.entries:
             return self.entries[name]
-        raise UsageError(f"no kernel {name!r} in this PTX; it has: {', '.join(self.entries) or 'none'}")
+        raise UsageError(
+            f"no kernel {name!r} in this PTX; it has: {', '.join(self.entries) or 'none'}"
+        )
 
 
 _LOADED: OrderedDict[str, Program] = OrderedDict()
@@ -98,7 +124,9 @@ def load(text: str) -> Program:
     with _LOCK:
         found = _LOADED.get(text)
         # A layout row may have been replaced since (layouts.added): then the old code is stale.
-        if found is not None and all(layouts.exact(name) == row for name, row in found.rows.items()):
+        if found is not None and all(
+            layouts.exact(name) == row for name, row in found.rows.items()
+        ):
             _LOADED.move_to_end(text)
             return found
     module = parse(text)
@@ -114,30 +142,26 @@ def load(text: str) -> Program:
 
 def _generate(module: Module, kernel: Kernel, rows: dict[str, layouts.Instruction]) -> Code:
     _refuse_unknown(kernel)
+    for item in kernel.body:
+        if isinstance(item, Instr) and item.op in ("mma", "ldmatrix"):
+            row = layouts.exact(item.name)
+            if row is not None:
+                rows[item.name] = row
     symbols, static, align, local = _places(module, kernel)
     codes = _codes(kernel)
     shared = Shared(kernel, codes, symbols, rows=rows)
     shared.names.update(DTYPES)
-    shared.names["m"] = None
-    all_blocks = flow.blocks(kernel)
-    texts: list[str] = []
-    for block in all_blocks:
-        texts.append(_function(shared, block))
-    text = "\n".join(texts)
-    names = shared.names
-    exec(compile(text, f"<ptx {kernel.name}>", "exec"), names)  # the generated text is all ours
-    result = []
-    for block in all_blocks:
-        count = len(block.instrs) + (block.ending is not None)
-        converges = any(registry.converges(instr) for instr in block.instrs)
-        result.append(CodeBlock(names[f"b{block.index}"], block, count, converges, tuple(sorted(block.live_in))))
-    return Code(kernel, result, shared, static, align, local, codes, text)
+    code_blocks = [CodeBlock(shared, block) for block in flow.blocks(kernel)]
+    return Code(kernel, code_blocks, shared, static, align, local, codes)
 
 
 def _refuse_unknown(kernel: Kernel) -> None:
+    seen: set[str] = set()
     for item in kernel.body:
-        if isinstance(item, Instr) and not registry.known(item):
-            raise UnknownOpcodeError(registry.refusal(item))
+        if isinstance(item, Instr) and item.name not in seen:
+            if not registry.known(item):
+                raise UnknownOpcodeError(registry.refusal(item))
+            seen.add(item.name)
 
 
 def _function(shared: Shared, block: flow.Block) -> str:
@@ -214,7 +238,7 @@ def _codes(kernel: Kernel) -> list[str]:
 
 
 def _uses(instr: Instr) -> list[tuple[Reg, str]]:
-    row = layouts.exact(instr.name)
+    row = layouts.exact(instr.name) if instr.op in ("mma", "ldmatrix") else None
     found: list[tuple[Reg, str]] = []
     types = [mod for mod in instr.mods if mod in TYPE_CODES]
     for number, operand in enumerate(instr.operands):

@@ -95,14 +95,18 @@ class Checker:
             warp = self._warp(group)
             known = self.clock[self._slot(group), warp].copy()
             known[np.arange(group.n), warp] = PENDING >> _CLOCK_SHIFT
-            found = ((known.min(axis=1) + 1 << _CLOCK_SHIFT).clip(0, PENDING)).astype(np.uint32)[:, None]
+            found = ((known.min(axis=1) + 1 << _CLOCK_SHIFT).clip(0, PENDING)).astype(np.uint32)[
+                :, None
+            ]
             group.cache["limits"] = found
         return found
 
     @staticmethod
     def _forget(group: Group) -> None:
         """Drop what was derived from the group's clocks, which have changed."""
-        for key in [key for key in group.cache if key in ("stamps", "limits") or isinstance(key, tuple)]:
+        for key in [
+            key for key in group.cache if key in ("stamps", "limits") or isinstance(key, tuple)
+        ]:
             del group.cache[key]
 
     def full_barrier(self, group: Group) -> None:
@@ -272,10 +276,19 @@ class Checker:
                 stamps = _stamps_of(self._read_units[size], np.where(active[..., 0], place, 0))
                 unordered = active & (stamps > 0) & ~self._ordered(group, stamps)
                 if unordered.any():
-                    raise self._race(site, group, spread(index, group.n), unordered, size, kind, stamps, "read")
+                    raise self._race(
+                        site, group, spread(index, group.n), unordered, size, kind, stamps, "read"
+                    )
 
     def _mark(
-        self, site: int, group: Group, index: Array, mask: Array | None, size: int, stamps: Array, kind: str
+        self,
+        site: int,
+        group: Group,
+        index: Array,
+        mask: Array | None,
+        size: int,
+        stamps: Array,
+        kind: str,
     ) -> None:
         """Set the write stamps, and find other warps that write the same words in the same instruction."""
         self._keep(Logged(site, kind, group.rows, self._stamps(group), index, mask, size))
@@ -293,14 +306,20 @@ class Checker:
             lost = np.zeros((group.n, LANES, clash.shape[-1]), bool)
             lost[group.active() if mask is None else mask] = clash.reshape(-1, clash.shape[-1])
             stamps_now = _stamps_of(units, np.where(lost.any(axis=2), spread(index, group.n), 0))
-            raise self._race(site, group, spread(index, group.n), lost, size, kind, stamps_now, kind)
+            raise self._race(
+                site, group, spread(index, group.n), lost, size, kind, stamps_now, kind
+            )
 
     # Errors
 
-    def _unwritten(self, site: int, group: Group, index: Array, bad: Array, size: int) -> EmulatorError:
+    def _unwritten(
+        self, site: int, group: Group, index: Array, bad: Array, size: int
+    ) -> EmulatorError:
         lanes = bad.any(axis=2)
         row, lane = np.argwhere(lanes)[0]
-        address = self._address(group, index, int(row), int(lane), size) + 4 * int(np.argmax(bad[row, lane]))
+        address = self._address(group, index, int(row), int(lane), size) + 4 * int(
+            np.argmax(bad[row, lane])
+        )
         what = f"read of shared memory that nothing wrote: shared address {address}"
         return self.machine.fault(MemoryFault, self.machine.site(site), group, lanes, what)
 
@@ -309,7 +328,15 @@ class Checker:
         return int(index[row, lane]) * size - int(spaces.base[group.rows[row], 0])
 
     def _race(
-        self, site: int, group: Group, index: Array, bad: Array, size: int, kind: str, stamps: Array, other: str
+        self,
+        site: int,
+        group: Group,
+        index: Array,
+        bad: Array,
+        size: int,
+        kind: str,
+        stamps: Array,
+        other: str,
     ) -> EmulatorError:
         """Return the error that names this access and the earlier one."""
         row, lane, word = (int(value) for value in np.argwhere(bad)[0])
@@ -322,7 +349,12 @@ class Checker:
         launch = self.machine.launch
         who = launch.who(self.machine, int(group.rows[row]), mine)
         instr = self.machine.site(site)
-        verbs = {"read": "reads", "write": "writes", "copy": "copies (cp.async) to", "atomic": "atomically updates"}
+        verbs = {
+            "read": "reads",
+            "write": "writes",
+            "copy": "copies (cp.async) to",
+            "atomic": "atomically updates",
+        }
         if other == "copy" and kind != "copy":
             head = "cp.async is still under way here: it lands at the wait that covers it"
         else:
@@ -335,7 +367,12 @@ class Checker:
     def _earlier(self, row: int, stamp: int, word: int, kind: str) -> str:
         """Return who made the earlier access, and where, from the log."""
         machine = self.machine
-        verbs = {"read": "read", "write": "wrote", "copy": "issued a copy (cp.async) to", "atomic": "atomically updated"}
+        verbs = {
+            "read": "read",
+            "write": "wrote",
+            "copy": "issued a copy (cp.async) to",
+            "atomic": "atomically updated",
+        }
         kinds = {"write": ("write", "copy", "atomic"), "copy": ("copy",)}.get(kind, (kind,))
         for entry in reversed(self.log):
             if entry.kind not in kinds:

@@ -92,7 +92,15 @@ def launch(
     if shared_bytes or any(place == ("dynamic", 0) for place in code.shared.symbols.values()):
         offset = -(-offset // code.shared_align) * code.shared_align
     state = LaunchState(
-        program.module, code, full_grid, full_block, _parameters(code, args), memory, offset, shared_bytes, checked
+        program.module,
+        code,
+        full_grid,
+        full_block,
+        _parameters(code, args),
+        memory,
+        offset,
+        shared_bytes,
+        checked,
     )
     state.symbols = _globals(program, code, memory)
     return _run(state, chunk_lanes or DEFAULT_CHUNK_LANES)
@@ -101,7 +109,9 @@ def launch(
 def _run(state: LaunchState, chunk_lanes: int) -> LaunchReport:
     total = state.grid[0] * state.grid[1] * state.grid[2]
     warps = -(-state.threads // 32)
-    per_chunk = max(1, min(chunk_lanes // (32 * warps), CHUNK_SHARED_BYTES // max(state.shared_bytes, 1)))
+    per_chunk = max(
+        1, min(chunk_lanes // (32 * warps), CHUNK_SHARED_BYTES // max(state.shared_bytes, 1))
+    )
     started = time.perf_counter()
     done = splits = merges = chunks = 0
     with np.errstate(all="ignore"):
@@ -128,13 +138,17 @@ def _check_threads(code: Code, block: Triple) -> None:
     threads = block[0] * block[1] * block[2]
     limit = code.kernel.max_threads or MAX_THREADS
     if threads > min(limit, MAX_THREADS):
-        raise UsageError(f"kernel {code.kernel.name} runs at most {min(limit, MAX_THREADS)} threads a block, not {threads}")
+        raise UsageError(
+            f"kernel {code.kernel.name} runs at most {min(limit, MAX_THREADS)} threads a block, not {threads}"
+        )
 
 
 def _parameters(code: Code, args: Sequence[Argument]) -> Array:
     params = code.kernel.params
     if len(args) != len(params):
-        raise UsageError(f"kernel {code.kernel.name} takes {len(params)} arguments, got {len(args)}")
+        raise UsageError(
+            f"kernel {code.kernel.name} takes {len(params)} arguments, got {len(args)}"
+        )
     end = max((param.offset + param.size for param in params), default=0)
     data = np.zeros(-(-end // 32) * 32 + 32, np.uint8)
     for number, (param, value) in enumerate(zip(params, args, strict=True)):
@@ -176,5 +190,7 @@ def _globals(program: Program, code: Code, memory: GlobalMemory) -> dict[str, in
     addresses = {name: address for name, (_, _, address) in placed.items()}
     for variable, data, _ in placed.values():
         for offset, name, addend in variable.references:
-            data[offset : offset + 8] = np.frombuffer((addresses[name] + addend).to_bytes(8, "little"), np.uint8)
+            data[offset : offset + 8] = np.frombuffer(
+                (addresses[name] + addend).to_bytes(8, "little"), np.uint8
+            )
     return addresses

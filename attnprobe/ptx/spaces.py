@@ -55,7 +55,9 @@ class Spaces:
         self.stride = -(-self.size // 32) * 32
         self.raw = np.full(machine.block_count * self.stride, POISON_BYTE, np.uint8)
         self.units = {size: as_units(self.raw, size) for size in (1, 2, 4, 8, 16, 32)}
-        self.base = (np.arange(machine.block_count, dtype=np.int64) * self.stride).repeat(machine.warps_per_block)
+        self.base = (np.arange(machine.block_count, dtype=np.int64) * self.stride).repeat(
+            machine.warps_per_block
+        )
         self.base = self.base[:, None]
         self.local_size = machine.code.local_bytes
         self.local = np.full(machine.warps * LANES * self.local_size, POISON_BYTE, np.uint8)
@@ -73,7 +75,9 @@ class Spaces:
             group.cache["base"] = found
         return found
 
-    def shared_index(self, access: Access, group: Group, address: Array, mask: Array | None, size: int) -> Array:
+    def shared_index(
+        self, access: Access, group: Group, address: Array, mask: Array | None, size: int
+    ) -> Array:
         """Return the number of the accessed unit of ``size`` bytes for each lane: int64 (n, 32) or (n, 1).
 
         Raises
@@ -92,7 +96,14 @@ class Spaces:
         return (local + self.base_of(group)) >> (size.bit_length() - 1)
 
     def _check_local(
-        self, access: Access, group: Group, local: Array, mask: Array | None, size: int, limit: int, what: str
+        self,
+        access: Access,
+        group: Group,
+        local: Array,
+        mask: Array | None,
+        size: int,
+        limit: int,
+        what: str,
     ) -> None:
         """Raise the exact error of an access to shared or local memory, if there is one."""
         lanes = spread(local, group.n)
@@ -108,7 +119,9 @@ class Spaces:
             raise self.fault(access.site, group, skewed,
                              f"misaligned: {size} bytes at {what} address {value}, not a multiple of {size}")  # fmt: skip
 
-    def load_shared(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+    def load_shared(
+        self, access: Access, group: Group, address: Array, mask: Array | None
+    ) -> list[Array]:
         """Return the elements that each lane loads: ``count`` arrays (n, 32)."""
         size = access.bytes
         index = self.shared_index(access, group, address, mask, size)
@@ -167,25 +180,35 @@ class Spaces:
 
     # Local memory
 
-    def _local_index(self, access: Access, group: Group, address: Array, mask: Array | None) -> Array:
+    def _local_index(
+        self, access: Access, group: Group, address: Array, mask: Array | None
+    ) -> Array:
         size = access.bytes
         local = address.astype(np.int64) + access.offset
         self._check_local(access, group, local, mask, size, self.local_size, "local memory")
         return (local + self.local_base[group.rows]) // size
 
-    def load_local(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+    def load_local(
+        self, access: Access, group: Group, address: Array, mask: Array | None
+    ) -> list[Array]:
         """Return the elements that each lane loads from its local memory."""
         index = self._local_index(access, group, address, mask)
         return _split(_gather(as_units(self.local, access.bytes), index, mask, group.n), access)
 
-    def store_local(self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None) -> None:
+    def store_local(
+        self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None
+    ) -> None:
         """Store to local memory."""
         index = self._local_index(access, group, address, mask)
-        _scatter(as_units(self.local, access.bytes), index, _join(values, access, group.n), mask, group.n)
+        _scatter(
+            as_units(self.local, access.bytes), index, _join(values, access, group.n), mask, group.n
+        )
 
     # Parameters
 
-    def load_param(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+    def load_param(
+        self, access: Access, group: Group, address: Array, mask: Array | None
+    ) -> list[Array]:
         """Return parameter bytes; ``address`` counts from the first parameter."""
         size = access.bytes
         params = self.machine.launch.params
@@ -198,7 +221,9 @@ class Spaces:
 
     # Global memory
 
-    def load_global(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+    def load_global(
+        self, access: Access, group: Group, address: Array, mask: Array | None
+    ) -> list[Array]:
         """Return the elements that each lane loads from global memory."""
         return _split(self.load_units(access, group, address, mask), access)
 
@@ -229,7 +254,14 @@ class Spaces:
             buffer.units(size)[index] = spread(joined, group.n)[lanes]
 
     def buffer_of(
-        self, access: Access, group: Group, address: Array, mask: Array | None, size: int, *, write: bool
+        self,
+        access: Access,
+        group: Group,
+        address: Array,
+        mask: Array | None,
+        size: int,
+        *,
+        write: bool,
     ) -> tuple[Buffer, Array] | list[tuple[Buffer, Array, Array]]:
         """Return the buffer that all active lanes access and the unit of ``size`` bytes of each lane.
 
@@ -255,7 +287,13 @@ class Spaces:
         return self._several(access, group, spread(address, group.n), mask, size, write)
 
     def _several(
-        self, access: Access, group: Group, address: Array, mask: Array | None, size: int, write: bool
+        self,
+        access: Access,
+        group: Group,
+        address: Array,
+        mask: Array | None,
+        size: int,
+        write: bool,
     ) -> list[tuple[Buffer, Array, Array]]:
         active = group.active() if mask is None else mask
         skewed = (address % np.uint64(size) != 0) & active
@@ -272,12 +310,22 @@ class Spaces:
             buffer = memory.at(value)
             if buffer is None:
                 raise self._outside(access, group, address, left & (address == value), size, write)
-            here = left & (address >= np.uint64(buffer.low)) & (address <= np.uint64(max(buffer.high - size, 0)))
+            here = (
+                left
+                & (address >= np.uint64(buffer.low))
+                & (address <= np.uint64(max(buffer.high - size, 0)))
+            )
             if not here[left][0]:
-                raise self._outside(access, group, address, left & (address == np.uint64(value)), size, write)
+                raise self._outside(
+                    access, group, address, left & (address == np.uint64(value)), size, write
+                )
             if write and not buffer.writable:
-                raise self.fault(access.site, group, here, f"write to {buffer.name}, which is mapped read-only")
-            index = ((address[here] - np.uint64(buffer.origin)) >> np.uint64(size.bit_length() - 1)).astype(np.int64)
+                raise self.fault(
+                    access.site, group, here, f"write to {buffer.name}, which is mapped read-only"
+                )
+            index = (
+                (address[here] - np.uint64(buffer.origin)) >> np.uint64(size.bit_length() - 1)
+            ).astype(np.int64)
             result.append((buffer, here, index))
             left &= ~here
         return result
@@ -302,7 +350,9 @@ class Spaces:
         found: list[tuple[str, Array, Array | None]] = []
         rest = active
         for space, window in (("shared", SHARED_WINDOW), ("local", LOCAL_WINDOW)):
-            here = (lanes >= np.uint64(window)) & (lanes < np.uint64(window + WINDOW_BYTES)) & active
+            here = (
+                (lanes >= np.uint64(window)) & (lanes < np.uint64(window + WINDOW_BYTES)) & active
+            )
             if here.any():
                 found.append((space, lanes - np.uint64(window), None if here.all() else here))
                 rest = rest & ~here
@@ -310,7 +360,9 @@ class Spaces:
             found.append(("global", address, None if rest.all() else rest))
         return found
 
-    def load_generic(self, access: Access, group: Group, address: Array, mask: Array | None) -> list[Array]:
+    def load_generic(
+        self, access: Access, group: Group, address: Array, mask: Array | None
+    ) -> list[Array]:
         """Return the elements that each lane loads through a generic address."""
         out: list[Array] | None = None
         for space, local, lanes in self._windows(group, address, access.offset, mask):

@@ -81,7 +81,11 @@ def _halves(e: Emitter, instr: Instr, function: Callable[[Array], Array]) -> boo
         return False
     code = "u4" if kind.endswith("x2") else "u2"
     a = e.src(instr.operands[1], code)
-    e.dst(instr.operands[0], f"{e.fn(on_halves)}({a}, {kind.removesuffix('x2')!r}, {e.fn(function)})", code)
+    e.dst(
+        instr.operands[0],
+        f"{e.fn(on_halves)}({a}, {kind.removesuffix('x2')!r}, {e.fn(function)})",
+        code,
+    )
     return True
 
 

@@ -69,7 +69,11 @@ def _floats(e: Emitter, instr: Instr, template: str) -> bool:
 def _any_sign(e: Emitter, instr: Instr, template: str) -> None:
     """Write an integer operation whose bits do not depend on signs."""
     code = e.int_code(*instr.operands[1:], bits=TYPE_BITS[e.type()])
-    e.dst(instr.operands[0], template.format(*(e.src(operand, code) for operand in instr.operands[1:])), code)
+    e.dst(
+        instr.operands[0],
+        template.format(*(e.src(operand, code) for operand in instr.operands[1:])),
+        code,
+    )
 
 
 @op("add", accepts=nearest)
@@ -248,7 +252,11 @@ def _extreme(e: Emitter, instr: Instr, name: str, function: str) -> None:
 def neg(e: Emitter, instr: Instr) -> None:
     """d = -a."""
     if not packed(e, instr, "neg") and not _floats(e, instr, "-{}"):
-        e.dst(instr.operands[0], f"-{e.src(instr.operands[1], TYPE_CODES[e.type()])}", TYPE_CODES[e.type()])
+        e.dst(
+            instr.operands[0],
+            f"-{e.src(instr.operands[1], TYPE_CODES[e.type()])}",
+            TYPE_CODES[e.type()],
+        )
 
 
 @op("abs")
@@ -309,7 +317,11 @@ def dp4a(e: Emitter, instr: Instr) -> None:
     first, second = e.type(0), e.type(1)
     a, b = e.src(instr.operands[1], "u4"), e.src(instr.operands[2], "u4")
     c = e.src(instr.operands[3], "u4")
-    e.dst(instr.operands[0], f"{e.fn(dot_bytes)}({a}, {b}, {c}, {first == 's32'}, {second == 's32'})", "u4")
+    e.dst(
+        instr.operands[0],
+        f"{e.fn(dot_bytes)}({a}, {b}, {c}, {first == 's32'}, {second == 's32'})",
+        "u4",
+    )
 
 
 def dot_bytes(a: Array, b: Array, c: Array, a_signed: bool, b_signed: bool) -> Array:

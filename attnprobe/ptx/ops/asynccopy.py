@@ -27,7 +27,9 @@ def cp_async(e: Emitter, instr: Instr) -> None:
     if rest and isinstance(rest[0], Reg) and rest[0].bits == 1:
         from attnprobe.ptx.values import pick
 
-        wanted = f"{e.fn(pick)}({e.src(rest[0], 'p')}, {e.const(0, 'u4')}, {e.const(size.value, 'u4')})"
+        wanted = (
+            f"{e.fn(pick)}({e.src(rest[0], 'p')}, {e.const(0, 'u4')}, {e.const(size.value, 'u4')})"
+        )
     elif rest:
         wanted = e.src(rest[0], "u4")
     code, count = {4: ("u4", 1), 8: ("u8", 1), 16: ("u8", 2)}[size.value]

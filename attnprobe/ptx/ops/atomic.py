@@ -22,7 +22,11 @@ _ACTIONS = ("add", "min", "max", "exch", "cas", "and", "or", "xor", "inc", "dec"
 
 def _accepts(instr: Instr) -> bool:
     kinds = {"u32", "s32", "b32", "u64", "s64", "b64", "f32", "f64"} & set(instr.mods)
-    return bool(kinds) and bool(set(_ACTIONS) & set(instr.mods)) and not any(mod in ("v2", "v4", "v8") for mod in instr.mods)
+    return (
+        bool(kinds)
+        and bool(set(_ACTIONS) & set(instr.mods))
+        and not any(mod in ("v2", "v4", "v8") for mod in instr.mods)
+    )
 
 
 @op("atom", accepts=_accepts)
@@ -49,7 +53,10 @@ def _call(e: Emitter, instr: Instr, address: object, values: list[object]) -> tu
     access = access_of(e, kind, 1, offset)
     sources = ", ".join(e.src(value, code) for value in values[: 2 if action == "cas" else 1])  # type: ignore[arg-type]
     ftz = kind == "f32"
-    return code, f"{e.fn(atomically)}(m, g, {access}, {space!r}, {base}, {action!r}, {e.active()}, {ftz}, {sources})"
+    return (
+        code,
+        f"{e.fn(atomically)}(m, g, {access}, {space!r}, {base}, {action!r}, {e.active()}, {ftz}, {sources})",
+    )
 
 
 def atomically(
@@ -78,7 +85,9 @@ def _sequence(memory: Array, index: Array, action: str, values: list[Array]) -> 
     for place, where in enumerate(index):
         before = memory[where : where + 1].copy()
         found[place] = before[0]
-        memory[where : where + 1] = _result(action, before, [value[place : place + 1] for value in values])
+        memory[where : where + 1] = _result(
+            action, before, [value[place : place + 1] for value in values]
+        )
     return found
 
 

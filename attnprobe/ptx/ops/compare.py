@@ -102,7 +102,11 @@ def slct(e: Emitter, instr: Instr) -> None:
 @op("testp")
 def testp(e: Emitter, instr: Instr) -> None:
     """p = whether a is finite, infinite, a number, not one, normal or subnormal."""
-    test = next(mod for mod in instr.mods if mod in ("finite", "infinite", "number", "notanumber", "normal", "subnormal"))
+    test = next(
+        mod
+        for mod in instr.mods
+        if mod in ("finite", "infinite", "number", "notanumber", "normal", "subnormal")
+    )
     a = e.src(instr.operands[1], TYPE_CODES[e.type()])
     e.dst(instr.operands[0], f"{e.fn(classify)}({a}, {test!r})", "p")
 

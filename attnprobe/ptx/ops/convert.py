@@ -63,7 +63,11 @@ def _packed(e: Emitter, instr: Instr, target: str) -> None:
     high, low = (e.src(operand, "f4") for operand in instr.operands[1:3])
     rounding = "rz" if "rz" in instr.mods else "rn"
     relu, ftz = "relu" in instr.mods, "ftz" in instr.mods
-    e.dst(instr.operands[0], f"{e.fn(pack_halves)}({high}, {low}, {target[:-2]!r}, {rounding!r}, {relu}, {ftz})", "u4")
+    e.dst(
+        instr.operands[0],
+        f"{e.fn(pack_halves)}({high}, {low}, {target[:-2]!r}, {rounding!r}, {relu}, {ftz})",
+        "u4",
+    )
 
 
 def pack_halves(high: Array, low: Array, kind: str, rounding: str, relu: bool, ftz: bool) -> Array:
@@ -110,7 +114,13 @@ def _to_int(a: Array, target: str, rounding: str) -> Array:
     above, below = whole >= float(info.max), whole <= float(info.min)
     inside = np.where(above | below | nan, 0.0, whole).astype(dtype)
     out = np.where(above, dtype.type(info.max), np.where(below, dtype.type(info.min), inside))
-    missing = dtype.type(info.min) if target == "s64" else dtype.type(1 << 63) if target == "u64" else dtype.type(0)
+    missing = (
+        dtype.type(info.min)
+        if target == "s64"
+        else dtype.type(1 << 63)
+        if target == "u64"
+        else dtype.type(0)
+    )
     return np.where(nan, missing, out)
 
 
@@ -158,7 +168,10 @@ def directed(a: Array, target: str, rounding: str) -> Array:
 
 def _compare_wide(a: Array, got: Array) -> tuple[Array, Array]:
     """Return (got > a, got < a) for 64-bit integers, which float64 cannot hold."""
-    pairs = [(int(value), float(other)) for value, other in zip(a.flat, np.broadcast_to(got, a.shape).flat, strict=True)]
+    pairs = [
+        (int(value), float(other))
+        for value, other in zip(a.flat, np.broadcast_to(got, a.shape).flat, strict=True)
+    ]
     up = np.array([int(other) > value for value, other in pairs]).reshape(a.shape)
     down = np.array([int(other) < value for value, other in pairs]).reshape(a.shape)
     return up, down

@@ -44,7 +44,9 @@ def _unpack(e: Emitter, target: Vec, source: object) -> None:
     whole = e.src(source, RAW_CODES[total])  # type: ignore[arg-type]
     code = RAW_CODES[size]
     for number, item in enumerate(target.items):
-        shifted = whole if number == 0 else f"({whole} >> {e.const(number * size, RAW_CODES[total])})"
+        shifted = (
+            whole if number == 0 else f"({whole} >> {e.const(number * size, RAW_CODES[total])})"
+        )
         e.dst(item, f"{shifted}.astype({code})", code)
 
 
@@ -81,7 +83,10 @@ def isspacep(e: Emitter, instr: Instr) -> None:
 
 def in_window(address: Array, space: str) -> Array:
     """Return whether generic addresses lie in ``space``."""
-    shared, local = address >> np.uint64(32) == SHARED_WINDOW >> 32, address >> np.uint64(32) == LOCAL_WINDOW >> 32
+    shared, local = (
+        address >> np.uint64(32) == SHARED_WINDOW >> 32,
+        address >> np.uint64(32) == LOCAL_WINDOW >> 32,
+    )
     return {"shared": shared, "local": local}.get(space, ~(shared | local))
 
 
@@ -109,7 +114,9 @@ def address_of(e: Emitter, operand: object, space: str) -> tuple[str, int]:
         return e.const(operand.offset, code), 0
     if isinstance(operand.base, Reg) and space not in ("global", "const", "generic"):
         name, have = e.read(operand.base)
-        return name if have[0] != "f" else e.view(name, have, RAW_CODES[bits_of(have)]), operand.offset
+        return name if have[0] != "f" else e.view(
+            name, have, RAW_CODES[bits_of(have)]
+        ), operand.offset
     return e.src(operand.base, code), operand.offset
 
 

@@ -13,7 +13,11 @@ from attnprobe.ptx.values import DTYPES, RAW_CODES, TYPE_BITS, TYPE_CODES, Array
 def _bitwise(e: Emitter, instr: Instr, template: str) -> None:
     kind = e.type()
     code = "p" if kind == "pred" else e.int_code(*instr.operands[1:], bits=TYPE_BITS[kind])
-    e.dst(instr.operands[0], template.format(*(e.src(operand, code) for operand in instr.operands[1:])), code)
+    e.dst(
+        instr.operands[0],
+        template.format(*(e.src(operand, code) for operand in instr.operands[1:])),
+        code,
+    )
 
 
 @op("and")
@@ -67,7 +71,9 @@ def three_way(a: Array, b: Array, c: Array, table: int) -> Array:
     out = np.zeros((1, 1), np.uint32)
     for entry in range(8):
         if table >> entry & 1:
-            out = out | (a if entry & 4 else ~a) & (b if entry & 2 else ~b) & (c if entry & 1 else ~c)
+            out = out | (a if entry & 4 else ~a) & (b if entry & 2 else ~b) & (
+                c if entry & 1 else ~c
+            )
     return out
 
 
@@ -104,7 +110,11 @@ def shr(e: Emitter, instr: Instr) -> None:
         if shift >= bits and code[0] == "u":
             e.dst(instr.operands[0], e.const(0, code), code)
         else:
-            e.dst(instr.operands[0], f"{e.src(a, code)} >> {e.const(min(shift, bits - 1), code)}", code)
+            e.dst(
+                instr.operands[0],
+                f"{e.src(a, code)} >> {e.const(min(shift, bits - 1), code)}",
+                code,
+            )
         return
     e.dst(instr.operands[0], f"{e.fn(shift_right)}({e.src(a, code)}, {e.src(amount, 'u4')})", code)
 
@@ -192,7 +202,11 @@ def insert(a: Array, b: Array, position: Array, length: Array) -> Array:
 def bfind(e: Emitter, instr: Instr) -> None:
     """d = position of the highest bit that differs from the sign, or the shift to bring it to the top."""
     code = TYPE_CODES[e.type()]
-    e.dst(instr.operands[0], f"{e.fn(find_high)}({e.src(instr.operands[1], code)}, {'shiftamt' in instr.mods})", "u4")
+    e.dst(
+        instr.operands[0],
+        f"{e.fn(find_high)}({e.src(instr.operands[1], code)}, {'shiftamt' in instr.mods})",
+        "u4",
+    )
 
 
 def find_high(a: Array, shift_amount: bool) -> Array:
@@ -201,7 +215,9 @@ def find_high(a: Array, shift_amount: bool) -> Array:
     magnitude = np.where(a < 0, ~a, a) if a.dtype.kind == "i" else a
     zeros = leading_zeros(magnitude.view(DTYPES[f"u{bits // 8}"]))
     none = magnitude == 0
-    return np.where(none, np.uint32(0xFFFFFFFF), zeros if shift_amount else np.uint32(bits - 1) - zeros)
+    return np.where(
+        none, np.uint32(0xFFFFFFFF), zeros if shift_amount else np.uint32(bits - 1) - zeros
+    )
 
 
 @op("clz")
@@ -226,7 +242,11 @@ def leading_zeros(a: Array) -> Array:
 def popc(e: Emitter, instr: Instr) -> None:
     """d = number of ones."""
     code = RAW_CODES[TYPE_BITS[e.type()]]
-    e.dst(instr.operands[0], f"{e.fn(np.bitwise_count)}({e.src(instr.operands[1], code)}).astype(u4)", "u4")
+    e.dst(
+        instr.operands[0],
+        f"{e.fn(np.bitwise_count)}({e.src(instr.operands[1], code)}).astype(u4)",
+        "u4",
+    )
 
 
 @op("brev")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 from attnprobe import layouts
 from attnprobe.errors import PtxSyntaxError
@@ -66,10 +66,11 @@ def _imported() -> bool:
     return True
 
 
-def _key(instr: Instr) -> str | None:
-    """Return the longest registered name that the instruction's words begin with."""
+@lru_cache(maxsize=4096)
+def _key(name: str) -> str | None:
+    """Return the longest registered name that the words of ``name`` begin with."""
     _imported()
-    words = [instr.op, *instr.mods]
+    words = name.split(".")
     for length in range(len(words), 0, -1):
         name = ".".join(words[:length])
         if name in _OPS or name in _ENDINGS:
@@ -79,7 +80,7 @@ def _key(instr: Instr) -> str | None:
 
 def known(instr: Instr) -> bool:
     """Whether the emulator implements ``instr``."""
-    key = _key(instr)
+    key = _key(instr.name)
     if key is None:
         return False
     accepts = _ACCEPTS.get(key)
@@ -101,23 +102,25 @@ def refusal(instr: Instr) -> str:
 
 def emit(emitter: Emitter, instr: Instr) -> None:
     """Write the code of ``instr``."""
-    key = _key(instr)
+    key = _key(instr.name)
     assert key is not None  # refused before
     try:
         _OPS[key](emitter, instr)
     except (IndexError, ValueError, KeyError) as error:
-        raise PtxSyntaxError(f"PTX line {instr.line}: cannot make sense of {instr.name}: {error!r}") from error
+        raise PtxSyntaxError(
+            f"PTX line {instr.line}: cannot make sense of {instr.name}: {error!r}"
+        ) from error
 
 
 def emit_ending(emitter: Emitter, block: Block) -> str:
     """Write the code of a block's last instruction and return the function's last line."""
     assert block.ending is not None
-    key = _key(block.ending)
+    key = _key(block.ending.name)
     assert key is not None
     return _ENDINGS[key](emitter, block.ending)
 
 
 def converges(instr: Instr) -> bool:
     """Whether the lanes of a warp must execute ``instr`` together."""
-    key = _key(instr)
+    key = _key(instr.name)
     return key in _CONVERGING

@@ -40,7 +40,13 @@ def members(m: Machine, g: Group, site: int, named: Array, active: Array | None)
     wanted = (spread(named, g.n) & _BIT) != 0
     strange = lanes & ~wanted
     if strange.any():
-        raise m.fault(EmulatorError, m.site(site), g, strange, "lanes execute this that its member mask does not name")
+        raise m.fault(
+            EmulatorError,
+            m.site(site),
+            g,
+            strange,
+            "lanes execute this that its member mask does not name",
+        )
     # A mask that different lanes give differently is undefined; the union is what must be here.
     union = (wanted & lanes[:, :, None].any(axis=2)).any(axis=1, keepdims=True) & wanted
     absent = union & ~lanes & m.live[g.rows] & lanes.any(axis=1, keepdims=True)
@@ -66,13 +72,17 @@ def shfl(e: Emitter, instr: Instr) -> None:
         kind = have if have in ("u4", "i4", "f4") else "u4"
     a = e.src(a_operand, kind)
     lanes = _members(e, e.src(mask, "u4"))
-    pair = e.tmp(f"{e.fn(shuffle)}({a}, {e.src(b, 'u4')}, {e.src(c, 'u4')}, {mode!r}, {lanes}, g.n)")
+    pair = e.tmp(
+        f"{e.fn(shuffle)}({a}, {e.src(b, 'u4')}, {e.src(c, 'u4')}, {mode!r}, {lanes}, g.n)"
+    )
     e.dst(target, f"{pair}[0]", kind)
     if not isinstance(predicate, Sink):
         e.dst(predicate, f"{pair}[1]", "p")
 
 
-def shuffle(a: Array, b: Array, c: Array, mode: str, lanes: Array | None, warps: int) -> tuple[Array, Array]:
+def shuffle(
+    a: Array, b: Array, c: Array, mode: str, lanes: Array | None, warps: int
+) -> tuple[Array, Array]:
     """Return (values, in bounds) of shfl: from lanes that do not take part comes poison."""
     value = b.astype(np.int64) & 31
     limit, segment = c.astype(np.int64) & 31, (c.astype(np.int64) >> 8) & 31
