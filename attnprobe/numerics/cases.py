@@ -1,7 +1,7 @@
 """Shapes, features and memory layouts that attention is tested on: one row each.
 
 A row names what it is there to break. Sizes stay small, for the emulator runs them too; what counts
-is where they stand to the tiles (64 or 128 queries, 32 or 64 keys): one less, equal, one more.
+is where they stand to the tiles (64 or 128 queries, 32 to 128 keys): one less, equal, one more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Layout:
     view: Callable[[Array, Shape], Array]
 
     def place(self, array: Array) -> Array:
-        """Return ``array`` in this layout, with NaN in every element of memory that it leaves out."""
+        """Return ``array`` in this layout, with NaN in every element of memory around it."""
         buffer = np.full(self.buffer(array.shape), np.nan, array.dtype)
         placed = self.view(buffer, array.shape)
         placed[...] = array
@@ -118,11 +118,15 @@ CASES: tuple[Case, ...] = (
     Case("whole tiles", Sizes(128, 128, 2, 2), fills=ALL_FILLS),
     Case("whole tiles, bf16", Sizes(128, 128, 2, 2), "bf16", fills=ALL_FILLS),
     Case("113 x 203", Sizes(113, 203), "bf16"),
+    Case("127 x 127", Sizes(127, 127)),
     Case("129 x 257", Sizes(129, 257), fills=("outliers",)),
+    Case("many key blocks", Sizes(40, 520), fills=("normal", "outliers", "real")),
     # causal, bottom-right aligned
     Case("causal 64 x 64", Sizes(64, 64), features=CAUSAL),
     Case("causal 65 x 65", Sizes(65, 65), features=CAUSAL, fills=("outliers",)),
+    Case("causal 129 x 129", Sizes(129, 129), features=CAUSAL),
     Case("causal, more keys", Sizes(113, 203), features=CAUSAL),
+    Case("causal, many tiles", Sizes(300, 400), features=CAUSAL, fills=("normal", "real")),
     Case("causal, more queries: rows with no key", Sizes(140, 23), features=CAUSAL),
     Case("causal, the model's own shape", Sizes(96, 96, 9, 3), features=CAUSAL, fills=("real",)),
     Case("causal decode", Sizes(1, 130, 4), features=CAUSAL, fills=("normal", "real")),
@@ -132,6 +136,8 @@ CASES: tuple[Case, ...] = (
     Case("window (-1, 4)", Sizes(70, 100), features=_window(-1, 4)),
     Case("window (64, -1)", Sizes(140, 140), features=_window(64, -1)),
     Case("window (63, 0) causal", Sizes(150, 150), features=Features(None, True, (63, 0))),
+    Case("window (127, 0), many tiles", Sizes(300, 300), features=_window(127, 0)),
+    Case("window (1, 128), many tiles", Sizes(270, 300), features=_window(1, 128)),
     Case("window, more queries: rows with no key", Sizes(200, 40), features=_window(10, 7)),
     # heads
     Case("three query heads to one", Sizes(64, 64, 3)),
