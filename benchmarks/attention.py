@@ -10,14 +10,15 @@ Source of the method: engines in turn on the same arrays, medians of batches bet
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from attnprobe._paths import data_dir
 from attnprobe.backends.gpu import GpuBackend
 from attnprobe.numerics.error import check_attention
 from benchmarks.cases import CASES, Case
@@ -36,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", default="", help="only cases whose name holds this text")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
     arguments = parser.parse_args(argv)
-    environment = _environment(["python -m benchmarks.attention", *(argv or sys.argv[1:])])
+    only = [f"--cases {arguments.cases}"] if arguments.cases else []
+    environment = _environment(["python -m benchmarks.attention", *only])
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "environment": environment,
@@ -115,16 +117,22 @@ def _check(case: Case, q: Any, k: Any, v: Any) -> float:
 def _environment(command: list[str]) -> dict[str, str]:
     import torch
 
-    answer = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
         **GpuBackend().environment(),
         "torch": torch.__version__,
         "cudnn": str(torch.backends.cudnn.version()),
-        "commit": answer.stdout.strip() or "unknown",
+        "kernels": _kernels_digest(),
         "command": " ".join(command),
     }
+
+
+def _kernels_digest() -> str:
+    """Return a hash of the kernel texts that ran: what a commit number would say, without git."""
+    digest = hashlib.sha256()
+    root = data_dir("kernels")
+    for path in sorted(root.rglob("*.cu*")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 if __name__ == "__main__":

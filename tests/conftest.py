@@ -48,7 +48,9 @@ def _gpu_array(array: Any) -> Any:
         return cupy.asarray(array)
     copied = cupy.asarray(base)
     offset = array.__array_interface__["data"][0] - start
-    memory = cupy.cuda.MemoryPointer(copied.data.mem, copied.data.ptr - copied.data.mem.ptr + offset)
+    memory = cupy.cuda.MemoryPointer(
+        copied.data.mem, copied.data.ptr - copied.data.mem.ptr + offset
+    )
     return cupy.ndarray(array.shape, array.dtype, memory, strides=array.strides)
 
 

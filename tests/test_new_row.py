@@ -15,10 +15,10 @@ from attnprobe.backends.emulator import EmulatorBackend
 from attnprobe.cli import main
 from attnprobe.probing import definition, session
 from attnprobe.probing.report import MATCH
+from tests.probing.made_up import made_up
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "probing"), str(ROOT / "tools")]
-from made_up import made_up  # noqa: E402
+sys.path[:0] = [str(ROOT / "tools")]
 
 ROW = made_up(24, "f16")
 

@@ -1,13 +1,13 @@
 """The emulator answers every question with the very bits of the ISA's formulas."""
 
 import pytest
-from silicon import Silicon
 
 from attnprobe import layouts
 from attnprobe.backends.emulator import EmulatorBackend
 from attnprobe.layouts import Instruction
 from attnprobe.probing import definition, generate, session
 from attnprobe.probing.report import MATCH
+from tests.probing.silicon import Silicon
 
 PAIRS = session.pairs(layouts.rows(), definition.questions())
 

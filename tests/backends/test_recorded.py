@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from silicon import Silicon
 
 from attnprobe import layouts
 from attnprobe.backends import Launch, NotRunError
@@ -15,6 +14,7 @@ from attnprobe.compile import Source
 from attnprobe.layouts import Instruction
 from attnprobe.probing import definition, generate, session
 from attnprobe.probing.report import MATCH, MISMATCH, NOT_RUN
+from tests.probing.silicon import Silicon
 
 MMA = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
 BF16 = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32")

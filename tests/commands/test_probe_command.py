@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +11,7 @@ from attnprobe import backends, layouts
 from attnprobe.backends.recorded import RecordedBackend
 from attnprobe.cli import main
 from attnprobe.layouts import Digit
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "probing"))
-from silicon import Silicon
+from tests.probing.silicon import Silicon
 
 MMA = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
 ROWS, COLS = Digit(2, row=8), Digit(2, col=8)

@@ -10,6 +10,7 @@ import pytest
 
 import attnprobe
 from attnprobe.errors import ProblemError
+from attnprobe.numerics.error import check_attention
 from attnprobe.numerics.reference import Features
 from attnprobe.numerics.reference import attention as exact_attention
 from tests.conftest import Backend
@@ -114,6 +115,17 @@ def test_no_keys_give_zero_and_minus_infinity(xp_backend: Backend, causal: bool)
     O, LSE = attnprobe.attention(q, k, v, causal=causal, return_lse=True, out=out)
     assert not xp_backend.asnumpy(O).any()
     assert np.isneginf(xp_backend.asnumpy(LSE)).all()
+
+
+@pytest.mark.parametrize("softcap", [0.5, 20.0, 1e3, 1e4, 1e6])
+def test_softcap_of_any_size_is_accurate(xp_backend: Backend, softcap: float) -> None:
+    q, k, v = qkv(40, 70)
+    features = Features(softcap=softcap, softmax_scale=1.0)
+    O, LSE = attnprobe.attention(
+        *(xp_backend.asarray(a) for a in (q, k, v)), **features.arguments(), return_lse=True
+    )
+    actual = (xp_backend.asnumpy(O), xp_backend.asnumpy(LSE))
+    check_attention(*actual, q, k, v, **features.arguments())
 
 
 # Where the specials stand: in keys of the diagonal block, of whole blocks, and of the tail.

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from layout_mutants import mutant_rows
 
 from attnprobe import layouts
 from attnprobe.errors import LayoutError
 from attnprobe.layouts import Digit, Fragment, Instruction, Operand
+from tests.layouts.layout_mutants import mutant_rows
 
 Position = tuple[int, ...]
 Formula = Callable[[int, int], Position]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from layout_mutants import mutant_rows
 
 from attnprobe import layouts
 from attnprobe.layouts import Instruction
+from tests.layouts.layout_mutants import mutant_rows
 
 atoms = pytest.importorskip("tensor_layouts.atoms_nv", reason="comes with the extra 'test'")
 

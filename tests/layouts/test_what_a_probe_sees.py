@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from layout_mutants import mutant_rows
-from test_isa_formulas import disagreements
 
 from attnprobe import layouts
 from attnprobe.layouts import Digit, Fragment, Instruction
+from tests.layouts.layout_mutants import mutant_rows
+from tests.layouts.test_isa_formulas import disagreements
 
 MMA_ROWS = layouts.search("mma.sync")
 K16 = layouts.search("m16n8k16")[0]

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from made_up import narrow_row
 
 from attnprobe import layouts
 from attnprobe.errors import UsageError
 from attnprobe.formats import FORMATS
 from attnprobe.probing import fills, registers
+from tests.probing.made_up import narrow_row
 
 MMA = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
 BF16 = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32")

@@ -1,12 +1,12 @@
 """Rows that no kernel was written for: other extents of k, tags of two digits, three tiles of D."""
 
 import pytest
-from made_up import made_up, narrow_row
-from silicon import Silicon
 
 from attnprobe.layouts import Instruction
 from attnprobe.probing import definition, session
 from attnprobe.probing.report import MATCH
+from tests.probing.made_up import made_up, narrow_row
+from tests.probing.silicon import Silicon
 
 
 @pytest.mark.parametrize("row", [made_up(24, "f16"), narrow_row()], ids=lambda row: row.ptx)

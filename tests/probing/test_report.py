@@ -4,13 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from silicon import Silicon
 
 from attnprobe import layouts
 from attnprobe.errors import UsageError
 from attnprobe.probing import definition, report, session
 from attnprobe.probing.report import MATCH, MISMATCH, NOT_RUN, ProbeReport
 from attnprobe.render import probe_result
+from tests.probing.silicon import Silicon
 
 X4 = layouts.find("ldmatrix.sync.aligned.m8n8.x4.shared.b16")
 TRANS = layouts.find("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16")

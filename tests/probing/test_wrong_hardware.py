@@ -1,12 +1,12 @@
 """The questions can fail: hardware that behaves otherwise than the ISA says gets a mismatch."""
 
 import numpy as np
-from silicon import Silicon
 
 from attnprobe import layouts
 from attnprobe.backends import Dump, Launch
 from attnprobe.probing import definition, session
 from attnprobe.probing.report import MATCH, MISMATCH, NOT_RUN, ProbeResult
+from tests.probing.silicon import Silicon
 
 MMA = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
 X4 = layouts.find("ldmatrix.sync.aligned.m8n8.x4.shared.b16")

@@ -8,14 +8,14 @@ not depend on the row, so a dump made once is evidence for or against any row.
 from dataclasses import replace
 
 import pytest
-from layout_mutants import mutant_rows
-from silicon import Silicon
 
 from attnprobe import layouts
 from attnprobe.backends import Dump, Launch
 from attnprobe.layouts import Digit, Fragment, Instruction
 from attnprobe.probing import definition, session
 from attnprobe.probing.report import MATCH, MISMATCH, ProbeResult
+from tests.layouts.layout_mutants import mutant_rows
+from tests.probing.silicon import Silicon
 
 MMA = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
 LDMATRIX = layouts.find("ldmatrix.sync.aligned.m8n8.x4.shared.b16")
