@@ -7,6 +7,9 @@ rounded to odd where a second rounding could go wrong.
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 
 from attnprobe.ptx.values import Array
@@ -70,23 +73,23 @@ def _sum_to_odd(a: Array, b: Array, total: Array) -> Array:
 
 def fma_f64(a: Array, b: Array, c: Array) -> Array:
     """Return a * b + c rounded once to nearest even: float64, element by element in exact arithmetic."""
-    from fractions import Fraction
-
     a, b, c = np.broadcast_arrays(a, b, c)
-    out = a * b + c
-    flat = out.reshape(-1)
-    finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
-    for place in np.flatnonzero(finite):
-        x, y, z = (float(value.flat[place]) for value in (a, b, c))
-        exact = Fraction(x) * Fraction(y) + Fraction(z)
-        if exact == 0:
-            flat[place] = x * y + z if x * y == 0 or z == 0 else 0.0
-        else:
-            try:
-                flat[place] = exact.numerator / exact.denominator
-            except OverflowError:
-                flat[place] = np.inf if exact > 0 else -np.inf
-    return flat.reshape(out.shape)
+    factors = np.isfinite(a) & np.isfinite(b)
+    out = np.where(factors & np.isinf(c), c, a * b + c)
+    for place in zip(*np.nonzero(factors & np.isfinite(c)), strict=True):
+        out[place] = _fma_exact(float(a[place]), float(b[place]), float(c[place]))
+    return out
+
+
+def _fma_exact(a: float, b: float, c: float) -> float:
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    if exact == 0:
+        # Signs of zeros are the same whether rounded once or twice, unless the product underflowed.
+        return a * b + c if a * b == 0 and (a == 0 or b == 0) else 0.0
+    try:
+        return exact.numerator / exact.denominator
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
 
 
 def fma_narrow(a: Array, b: Array, c: Array) -> Array:

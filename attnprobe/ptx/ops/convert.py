@@ -172,6 +172,6 @@ def _compare_wide(a: Array, got: Array) -> tuple[Array, Array]:
         (int(value), float(other))
         for value, other in zip(a.flat, np.broadcast_to(got, a.shape).flat, strict=True)
     ]
-    up = np.array([int(other) > value for value, other in pairs]).reshape(a.shape)
-    down = np.array([int(other) < value for value, other in pairs]).reshape(a.shape)
+    up = np.array([other > value for value, other in pairs]).reshape(a.shape)
+    down = np.array([other < value for value, other in pairs]).reshape(a.shape)
     return up, down
