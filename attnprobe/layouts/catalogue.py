@@ -1,9 +1,13 @@
-"""All layout rows, and how a person's words find one."""
+"""All layout rows, and how a person's words find one.
+
+A family module gives names and, for each, what builds its row (``SPECS``). Rows are built when they
+are asked for, so that the thousands of them cost a start-up nothing.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from attnprobe.errors import UsageError
@@ -13,25 +17,39 @@ from attnprobe.layouts.instruction import Instruction
 _MODULES = (mma_sync, ldmatrix)
 _LISTED = 12  # candidates named in one message
 
+Build = Callable[[], Instruction]
 
-def _by_name(rows: Sequence[Instruction]) -> dict[str, Instruction]:
-    named = {row.ptx: row for row in rows}
-    if len(named) != len(rows):
-        raise UsageError("an instruction stands twice in the layout tables")
+
+def _by_name(tables: Sequence[Mapping[str, Build]]) -> dict[str, Build]:
+    named: dict[str, Build] = {}
+    for table in tables:
+        twice = named.keys() & table.keys()
+        if twice:
+            raise UsageError(f"{min(twice)} stands twice in the layout tables")
+        named |= table
     return named
 
 
-_rows: dict[str, Instruction] = _by_name([row for module in _MODULES for row in module.ROWS])
+_specs: dict[str, Build] = _by_name([module.SPECS for module in _MODULES])
+_built: dict[str, Instruction] = {}
 
 
-def rows() -> tuple[Instruction, ...]:
-    """Return every row, in the order of the tables."""
-    return tuple(_rows.values())
+def names() -> tuple[str, ...]:
+    """Return the name of every row, in the order of the tables. Builds none."""
+    return tuple(_specs)
+
+
+def rows(*families: str) -> tuple[Instruction, ...]:
+    """Return every row, or those of some families, in the order of the tables.
+
+    The family is the mnemonic's beginning: rows of others are not built.
+    """
+    return tuple(row for row in map(_row, _specs) if not families or row.family in families)
 
 
 def exact(ptx: str) -> Instruction | None:
-    """Return the row whose mnemonic is ``ptx``, or None."""
-    return _rows.get(ptx)
+    """Return the row whose name is ``ptx``, or None."""
+    return _row(ptx) if ptx in _specs else None
 
 
 def find(text: str) -> Instruction:
@@ -44,12 +62,11 @@ def find(text: str) -> Instruction:
     UsageError
         If none or several fit; names the candidates or the nearest.
     """
-    whole = _rows.get(text)
-    if whole is not None:
-        return whole
-    hits = search(text)
+    if text in _specs:
+        return _row(text)
+    hits = _search(text)
     if len(hits) == 1:
-        return hits[0]
+        return _row(hits[0])
     if hits:
         raise UsageError(f"{text!r} fits {len(hits)} instructions; name one:{_listed(hits)}")
     raise no_such(text)
@@ -57,45 +74,59 @@ def find(text: str) -> Instruction:
 
 def search(text: str) -> list[Instruction]:
     """Return the rows that ``text`` fits: as a substring, else by its words in any order."""
-    wanted = text.strip().lower()
-    hits = [row for row in _rows.values() if wanted in row.ptx]
-    if hits:
-        return hits
-    words = _words(wanted)
-    by_word = [row for row in _rows.values() if set(words) <= set(_words(row.ptx))]
-    return by_word or [row for row in _rows.values() if all(word in row.ptx for word in words)]
+    return [_row(name) for name in _search(text)]
 
 
 def no_such(text: str) -> UsageError:
     """Return the error for a text that fits no row. It names the nearest rows."""
-    return UsageError(f"no instruction fits {text!r}; the nearest:{_listed(nearest(text))}")
+    return UsageError(f"no instruction fits {text!r}; the nearest:{_listed(_nearest(text, 4))}")
 
 
 def nearest(text: str, count: int = 4) -> list[Instruction]:
     """Return the rows whose words are most alike to those of ``text``, the nearest first."""
+    return [_row(name) for name in _nearest(text, count)]
+
+
+def _row(name: str) -> Instruction:
+    if name not in _built:
+        _built[name] = _specs[name]()
+    return _built[name]
+
+
+def _search(text: str) -> list[str]:
+    wanted = text.strip().lower()
+    hits = [name for name in _specs if wanted in name]
+    if hits:
+        return hits
+    words = _words(wanted)
+    by_word = [name for name in _specs if set(words) <= set(_words(name))]
+    return by_word or [name for name in _specs if all(word in name for word in words)]
+
+
+def _nearest(text: str, count: int) -> list[str]:
     wanted = _words(text.lower()) or [""]
-    vocabulary = {word for name in _rows for word in _words(name)}
+    vocabulary = {word for name in _specs for word in _words(name)}
     alike = {
         (word, known): difflib.SequenceMatcher(None, word, known).ratio()
         for word in wanted
         for known in vocabulary
     }
 
-    def likeness(row: Instruction) -> float:
-        return sum(max(alike[word, known] for known in _words(row.ptx)) for word in wanted)
+    def likeness(name: str) -> float:
+        return sum(max(alike[word, known] for known in _words(name)) for word in wanted)
 
-    return sorted(_rows.values(), key=likeness, reverse=True)[:count]
+    return sorted(_specs, key=likeness, reverse=True)[:count]
 
 
 def _words(text: str) -> list[str]:
     return text.replace(".", " ").split()
 
 
-def _listed(found: Sequence[Instruction]) -> str:
-    names = [row.ptx for row in found[:_LISTED]]
+def _listed(found: Sequence[str]) -> str:
+    shown = list(found[:_LISTED])
     if len(found) > _LISTED:
-        names.append(f"... and {len(found) - _LISTED} more")
-    return "".join(f"\n  {name}" for name in names)
+        shown.append(f"... and {len(found) - _LISTED} more")
+    return "".join(f"\n  {name}" for name in shown)
 
 
 @contextmanager
@@ -107,10 +138,11 @@ def added(row: Instruction) -> Iterator[None]:
     UsageError
         If the catalogue has a row of this name.
     """
-    if row.ptx in _rows:
+    if row.ptx in _specs:
         raise UsageError(f"{row.ptx} is in the catalogue already")
-    _rows[row.ptx] = row
+    _specs[row.ptx] = lambda: row
     try:
         yield
     finally:
-        del _rows[row.ptx]
+        del _specs[row.ptx]
+        _built.pop(row.ptx, None)

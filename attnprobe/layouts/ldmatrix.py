@@ -8,6 +8,9 @@ Source: PTX ISA 9.1, section 9.7.14.5.15 "Warp-level matrix load instruction: ld
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from attnprobe.formats import FORMATS
 from attnprobe.layouts.fragment import Digit, Digits, Fragment
 from attnprobe.layouts.instruction import Instruction, Operand
@@ -21,12 +24,16 @@ _PLAIN: tuple[Digits, Digit] = ((Digit(4, col=2), Digit(8, row=1)), Digit(2, col
 _TRANS: tuple[Digits, Digit] = ((Digit(4, row=2), Digit(8, col=1)), Digit(2, row=1))
 
 
+def _name(count: int, transposed: bool) -> str:
+    trans = ".trans" if transposed else ""
+    return f"ldmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16"
+
+
 def _ldmatrix(count: int, transposed: bool) -> Instruction:
     lane, pair = _TRANS if transposed else _PLAIN
     fragment = Fragment(8 * count, 8, lane, (pair, Digit(count, row=8)))
-    trans = ".trans" if transposed else ""
     return Instruction(
-        ptx=f"ldmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16",
+        ptx=_name(count, transposed),
         family="ldmatrix",
         shape=(),
         operands=(Operand("D", fragment, FORMATS["b16"], ("row", "col"), matrix_rows=8),),
@@ -39,6 +46,8 @@ def _ldmatrix(count: int, transposed: bool) -> Instruction:
     )
 
 
-ROWS: tuple[Instruction, ...] = tuple(
-    _ldmatrix(count, transposed) for transposed in (False, True) for count in (1, 2, 4)
-)
+SPECS: dict[str, Callable[[], Instruction]] = {
+    _name(count, transposed): partial(_ldmatrix, count, transposed)
+    for transposed in (False, True)
+    for count in (1, 2, 4)
+}

@@ -6,6 +6,9 @@ Fragments for mma.m16n8k16 with floating point type"; least versions: 9.7.14.5.1
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from attnprobe.formats import FORMATS
 from attnprobe.layouts.fragment import Digit, Fragment
 from attnprobe.layouts.instruction import Instruction, Operand
@@ -25,6 +28,10 @@ B_16x8_B16 = Fragment(16, 8, QUAD_COLS, (Digit(2, row=1), Digit(2, row=8)))
 CD_16x8 = Fragment(16, 8, QUAD_ROWS, (Digit(2, col=1), Digit(2, row=8)))
 
 
+def _name(k: int, ab: str, cd: str) -> str:
+    return f"mma.sync.aligned.m16n8k{k}.row.col.{cd}.{ab}.{ab}.{cd}"
+
+
 def _mma(k: int, ab: str, cd: str, min_ptx: str, min_cc: int) -> Instruction:
     a, b = {8: (A_16x8_B16, B_8x8_B16), 16: (A_16x16_B16, B_16x8_B16)}[k]
     operands = (
@@ -33,16 +40,21 @@ def _mma(k: int, ab: str, cd: str, min_ptx: str, min_cc: int) -> Instruction:
         Operand("B", b, FORMATS[ab], ("k", "n")),
         Operand("C", CD_16x8, FORMATS[cd], ("m", "n")),
     )
-    ptx = f"mma.sync.aligned.m16n8k{k}.row.col.{cd}.{ab}.{ab}.{cd}"
+    ptx = _name(k, ab, cd)
     source = {8: _SOURCE_K8, 16: _SOURCE_K16}[k]
     return Instruction(ptx, "mma", (16, 8, k), operands, min_ptx, min_cc, source)
 
 
-ROWS: tuple[Instruction, ...] = (
-    _mma(16, "f16", "f32", "7.0", 80),
-    _mma(16, "bf16", "f32", "7.0", 80),
-    _mma(16, "f16", "f16", "7.0", 80),
-    _mma(8, "f16", "f32", "6.5", 75),
-    _mma(8, "bf16", "f32", "7.0", 80),
-    _mma(8, "f16", "f16", "6.5", 75),
+_VARIANTS = (
+    (16, "f16", "f32", "7.0", 80),
+    (16, "bf16", "f32", "7.0", 80),
+    (16, "f16", "f16", "7.0", 80),
+    (8, "f16", "f32", "6.5", 75),
+    (8, "bf16", "f32", "7.0", 80),
+    (8, "f16", "f16", "6.5", 75),
 )
+
+SPECS: dict[str, Callable[[], Instruction]] = {
+    _name(k, ab, cd): partial(_mma, k, ab, cd, min_ptx, min_cc)
+    for k, ab, cd, min_ptx, min_cc in _VARIANTS
+}
