@@ -38,9 +38,12 @@ class Feature:
 
 
 def _window_fields(problem: Problem) -> Fields:
-    everything = problem.seqlen_q + problem.seqlen_k
-    left, right = (everything if side < 0 else min(side, everything) for side in problem.window)
-    return {"window_left": left, "window_right": right}
+    # No query has more than seqlen_k keys before its own, nor more than seqlen_q after it.
+    left, right = problem.window
+    return {
+        "window_left": problem.seqlen_k if left < 0 else min(left, problem.seqlen_k),
+        "window_right": problem.seqlen_q if right < 0 else min(right, problem.seqlen_q),
+    }
 
 
 def _softcap_fields(problem: Problem) -> Fields:

@@ -14,6 +14,9 @@ from attnprobe.engine.variants import VARIANTS, Variant
 from attnprobe.errors import UnsupportedError
 
 WARP_SIZE = 32
+MAX_BLOCKS = (
+    2**31 - 1
+)  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,17 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
         reason = variant.refusal(problem, arch)
         if reason is None:
             features = tuple(row.name for row in FEATURES if row.active(problem))
-            return Plan(problem, arch, variant, features, tuple(passed))
+            return _checked(Plan(problem, arch, variant, features, tuple(passed)))
         if variant.head_dim == problem.head_dim:
             passed.append(f"{variant.entry} {variant.block_m}x{variant.block_n}: {reason}")
     listed = "; ".join(passed)
     raise UnsupportedError(f"no kernel for head_dim {problem.head_dim} on {arch.sm}: {listed}")
+
+
+def _checked(plan: Plan) -> Plan:
+    blocks = plan.grid[0]
+    if blocks > MAX_BLOCKS:
+        raise UnsupportedError(
+            f"{blocks} blocks are needed and a launch takes {MAX_BLOCKS}; split the batch"
+        )
+    return plan

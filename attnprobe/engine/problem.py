@@ -14,7 +14,7 @@ from attnprobe.formats import Format
 
 HEAD_DIMS: tuple[int, ...] = (64, 128, 256)
 FORMAT_NAMES: tuple[str, ...] = ("f16", "bf16")
-MAX_SEQLEN = 2**30  # so that query + offset + window fits in 32 bits
+MAX_SIZE = 2**29  # so that query + offset + window fits in 32 bits
 ALIGNMENT = 16  # bytes: what one cp.async copies
 
 _AXES = "(batch, seqlen, num_heads, head_dim)"
@@ -159,9 +159,9 @@ def _check_shapes(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> None:
                 f"{spec.name} has {len(spec.shape)} axes {spec.shape}; four are wanted, "
                 f"{_AXES}{hint}"
             )
-        if max(spec.shape) > MAX_SEQLEN:
+        if max(spec.shape) > MAX_SIZE:
             raise ProblemError(
-                f"{spec.name} has shape {spec.shape}; sizes up to 2^30 are supported"
+                f"{spec.name} has shape {spec.shape}; sizes up to 2^29 are supported"
             )
     if k.shape != v.shape:
         raise ProblemError(f"k has shape {k.shape} and v {v.shape}; they must be equal")

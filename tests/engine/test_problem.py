@@ -96,6 +96,13 @@ def test_read_only_out_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("no_compile")
+def test_sizes_past_32_bit_arithmetic_are_refused() -> None:
+    long = np.broadcast_to(GOOD[:, :1], (1, 2**29 + 1, 2, 64))
+    with pytest.raises(ProblemError, match="2\\^29"):
+        attnprobe.attention(GOOD, long, long)
+
+
+@pytest.mark.usefixtures("no_compile")
 def test_odd_byte_strides_are_refused() -> None:
     raw = np.zeros(1 * 8 * 2 * 64 * 2 + 64, np.uint8)
     odd = np.ndarray((1, 8, 2, 64), np.float16, raw, 0, (2056, 257, 128, 2))
