@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnprobe import _paths
 from attnprobe.ptx.ir import Instr, Module
 from attnprobe.ptx.memory import GlobalMemory
 from attnprobe.ptx.program import Code
@@ -67,11 +69,15 @@ class LaunchState:
         return f"from {text}"
 
     def _file(self, number: int) -> str:
-        name = self.module.files.get(number, f"file {number}")
-        for marker in ("/kernels/", "\\kernels\\"):
-            if marker in name:
-                return "kernels/" + name.split(marker)[-1]
-        return name
+        """Return a source file's name. NVRTC puts its working directory in front of what ``#line`` says."""
+        name = Path(self.module.files.get(number, f"file {number}"))
+        if name.is_absolute() and name.is_relative_to(Path.cwd()):
+            name = name.relative_to(Path.cwd())
+        try:
+            inside = not name.is_absolute() and (_paths.data_dir("kernels") / name).is_file()
+        except FileNotFoundError:
+            inside = False
+        return f"kernels/{name.as_posix()}" if inside else name.as_posix()
 
     def block_name(self, number: int) -> str:
         """Return a block's coordinates as text."""

@@ -306,26 +306,17 @@ class Spaces:
         left = active.copy()
         result = []
         while left.any():
-            value = int(address[left][0])
-            buffer = memory.at(value)
-            if buffer is None:
-                raise self._outside(access, group, address, left & (address == value), size, write)
-            here = (
-                left
-                & (address >= np.uint64(buffer.low))
-                & (address <= np.uint64(max(buffer.high - size, 0)))
-            )
-            if not here[left][0]:
-                raise self._outside(
-                    access, group, address, left & (address == np.uint64(value)), size, write
-                )
+            buffer = memory.at(int(address[left][0]))
+            first = np.uint64(buffer.low if buffer is not None else 1)
+            last = np.uint64(max(buffer.high - size, 0) if buffer is not None else 0)
+            here = left & (address >= first) & (address <= last)
+            if buffer is None or not here[left][0]:
+                raise self._outside(access, group, address, left, size, write)
             if write and not buffer.writable:
-                raise self.fault(
-                    access.site, group, here, f"write to {buffer.name}, which is mapped read-only"
-                )
-            index = (
-                (address[here] - np.uint64(buffer.origin)) >> np.uint64(size.bit_length() - 1)
-            ).astype(np.int64)
+                what = f"write to {buffer.name}, which is mapped read-only"
+                raise self.fault(access.site, group, here, what)
+            offset = address[here] - np.uint64(buffer.origin)
+            index = (offset >> np.uint64(size.bit_length() - 1)).astype(np.int64)
             result.append((buffer, here, index))
             left &= ~here
         return result
@@ -333,11 +324,17 @@ class Spaces:
     def _outside(
         self, access: Access, group: Group, address: Array, lanes: Array, size: int, write: bool
     ) -> EmulatorError:
-        value = int(address[lanes][0])
-        verb = "write of" if write else "read of"
-        nearest = self.machine.launch.memory.nearest(value)
-        return self.fault(access.site, group, lanes,
-                          f"out of bounds: {verb} {size} bytes at global address {value:#x}, {nearest}")  # fmt: skip
+        """Return the error of those ``lanes`` whose access lies in no array."""
+        memory = self.machine.launch.memory
+        wrong = lanes.copy()
+        for place in zip(*np.nonzero(lanes), strict=True):
+            value = int(address[place])
+            buffer = memory.at(value)
+            wrong[place] = buffer is None or not buffer.low <= value <= buffer.high - size
+        value = int(address[wrong][0])
+        verb = "write" if write else "read"
+        what = f"{verb} of {size} bytes at global address {value:#x}, {memory.nearest(value)}"
+        return self.fault(access.site, group, wrong, f"out of bounds: {what}")
 
     # Generic addresses
 

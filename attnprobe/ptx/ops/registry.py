@@ -21,7 +21,7 @@ _ENDINGS: dict[str, EndFunction] = {}
 _ACCEPTS: dict[str, Callable[[Instr], bool]] = {}
 _CONVERGING: set[str] = set()
 
-FAMILIES = ("arith", "packed", "logic", "compare", "convert", "approx", "data", "asynccopy", "matrix", "warp", "atomic",
+FAMILIES = ("arith", "packed", "logic", "compare", "convert", "narrow", "approx", "data", "asynccopy", "matrix", "warp", "atomic",
             "control")  # fmt: skip
 
 

@@ -1,0 +1,86 @@
+"""Chains of fused multiply-adds in float64, to the bit: what an f64 product is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from attnprobe.ptx import numeric
+from attnprobe.ptx.values import Array
+
+_SPLIT = 2.0**27 + 1
+# Where every part of a * b + c lies in this range, no part of the exact product underflows.
+_LEAST, _GREATEST = 2.0**-900, 2.0**900
+_NAN64 = np.uint64(0x7FFFFFFFFFFFFFFF)
+
+
+def fma(a: Array, b: Array, c: Array) -> Array:
+    """Return a * b + c rounded once to nearest even: float64.
+
+    Source: Boldo, Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using
+    rounding to odd", IEEE TC 2008, for the range where it holds; outside it, exact fractions.
+    """
+    a, b, c = np.broadcast_arrays(a, b, c)
+    high, low = _two_product(a, b)
+    t_high, t_low = _two_sum(c, low)
+    v_high, v_low = _two_sum(high, t_high)
+    result = v_high + _sum_to_odd(t_low, v_low)
+    nothing = (a == 0) | (b == 0)
+    if nothing.any():
+        result = np.where(nothing, high + c, result)
+    safe = _within(high) & _within(a) & _within(b) & (_within(c) | (c == 0)) & _within(result)
+    rare = ~(safe | nothing)
+    if rare.any():
+        result[rare] = numeric.fma_f64(a[rare], b[rare], c[rare])
+    return result
+
+
+def _within(x: Array) -> Array:
+    size = np.abs(x)
+    return (size >= _LEAST) & (size <= _GREATEST)
+
+
+def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a * b as a rounded product and its error (Dekker, with Veltkamp's splitting)."""
+    product = a * b
+    a1, a2 = _split(a)
+    b1, b2 = _split(b)
+    return product, a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
+
+
+def _split(a: Array) -> tuple[Array, Array]:
+    scaled = a * _SPLIT
+    high = scaled - (scaled - a)
+    return high, a - high
+
+
+def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def _sum_to_odd(a: Array, b: Array) -> Array:
+    """Return a + b, rounded to odd where it is not exact."""
+    total, error = _two_sum(a, b)
+    bits = total.view(np.int64)
+    step = np.where((error > 0) == (total > 0), 1, -1)
+    odd = bits + np.where((error != 0) & (bits & 1 == 0), step, 0)
+    return odd.view(np.float64)
+
+
+def multiply_f64(a: Array, b: Array, c: Array) -> Array:
+    """Return A B + C in float64 as a chain of fma in the order of k.
+
+    Parameters
+    ----------
+    a, b, c : float64, (k, m, w), (k, n, w) and (m, n, w).
+    """
+    total = c
+    for x, y in zip(a, b, strict=True):
+        total = fma(x[:, None], y[None], total)
+    return total
+
+
+def bits_f64(x: Array) -> Array:
+    """Return raw bits, with one NaN for all."""
+    return np.where(np.isnan(x), _NAN64, x.view(np.uint64))
