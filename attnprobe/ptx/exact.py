@@ -16,7 +16,7 @@ from attnprobe.ptx.exact_chips import Rule
 from attnprobe.ptx.values import Array
 
 NO_EXPONENT = -16000  # of a zero: two of them still fit into int16
-SLAB = 1 << 15  # elements of one temporary: a few hundred KiB, which a core's cache holds
+SLAB = 1 << 14  # elements of one temporary: what a core's cache holds
 WIDTH = 128  # warps taken at once
 
 _MANTISSA = {"f16": 10, "bf16": 7, "tf32": 10, "f32": 23}
@@ -140,9 +140,7 @@ def _top_exponent(a: Numbers, b: Numbers, c: Numbers | None, rule: Rule) -> Arra
         np.maximum(top, c.exponents, out=top)
     step = max(1, 4 * SLAB // top.size)
     for first in range(0, len(a.exponents), step):
-        sums = (
-            a.exponents[first : first + step, :, None] + b.exponents[first : first + step, None]
-        )
+        sums = a.exponents[first : first + step, :, None] + b.exponents[first : first + step, None]
         np.maximum(top, sums[0] if len(sums) == 1 else sums.max(axis=0), out=top)
         if rule.zero_exponent is not None:
             zero = (sums < NO_EXPONENT // 2).any(axis=0)

@@ -18,7 +18,7 @@ from attnprobe.ptx.values import DTYPES, LANES, TYPE_CODES, Array
 
 
 class RawPacker:
-    """One operand: how its registers become raw bits (rows, cols, warps), and these its registers."""
+    """One operand: its registers as raw bits (rows, cols, warps), and these as registers."""
 
     def __init__(self, operand: Operand) -> None:
         fragment = operand.fragment
@@ -119,5 +119,6 @@ def tiles(row: Instruction, a: Array, b: Array, c: Array, cc: int = 90) -> Array
 def multiplied(chosen: exact_kinds.Arithmetic, a: Array, b: Array, c: Array) -> Array:
     """Return raw D (tiles, m, n) of raw A, B and C (tiles first) under any arithmetic."""
     last = [np.ascontiguousarray(np.moveaxis(x, 0, -1)) for x in (a, b, c)]
-    d = chosen.multiply(chosen.left(last[0]), chosen.right(last[1]), last[2])
+    with np.errstate(all="ignore"):  # NaN and infinities are values like any other here
+        d = chosen.multiply(chosen.left(last[0]), chosen.right(last[1]), last[2])
     return np.ascontiguousarray(np.moveaxis(d, -1, 0))

@@ -34,6 +34,7 @@ _ATOMIC = 32
 _WARP = 31
 NEVER = 0xFFFFFFFF
 PENDING = 0xFFFFFFC0  # plus the warp that issued the copy
+_COPIES_KEPT = 64
 _LOG_BYTES = 48 << 20  # of the addresses kept to name the other access of a race
 
 
@@ -122,8 +123,10 @@ class Checker:
         self.clock[slots] = clocks
         self._forget(group)
         if group.n == self.machine.warps:
-            self.log.clear()
-            self._log_bytes = 0
+            # Nothing before can race with anything to come, but copies may still be under way.
+            copies = [entry for entry in self.log if entry.kind == "copy"][-_COPIES_KEPT:]
+            self.log = deque(copies)
+            self._log_bytes = sum(entry.index.nbytes for entry in copies)
 
     def arrive(self, key: int, group: Group) -> None:
         """The group's warps have arrived at barrier ``key``: what they did so far is before its release."""

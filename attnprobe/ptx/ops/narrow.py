@@ -1,4 +1,4 @@
-"""Conversions to 8 and 4 bits: two floats to a pair of fp8, and cvt.pack of two integers.
+"""Conversions for operands: two floats to a pair of fp8, one to tf32, cvt.pack of two integers.
 
 Source: PTX ISA 9.1, 9.7.9.21 "cvt" (``.satfinite``: NaN stays NaN, what is too large becomes the
 largest finite value) and 9.7.9.22 "cvt.pack".
@@ -74,3 +74,17 @@ def cvt_pack(e: Emitter, instr: Instr) -> None:
     c = e.src(instr.operands[3], "u4")
     call = f"{e.fn(pack_integers)}({a}, {b}, {c}, {int(word[1:])}, {word[0] == 's'})"
     e.dst(instr.operands[0], call, "u4")
+
+
+def tf32_bits(values: Array) -> Array:
+    """Return float32 bits rounded to tf32's 10 bits of fraction, ties away from zero."""
+    raw = values.view(np.uint32)
+    rounded = raw + np.uint32(0x1000) & np.uint32(0xFFFFE000)
+    return np.where(np.isnan(values), np.uint32(0x7FFFFFFF), rounded)
+
+
+@op("cvt.rna.tf32.f32")
+def cvt_tf32(e: Emitter, instr: Instr) -> None:
+    """d = a in tf32: the upper 19 bits of a float32."""
+    value = e.src(instr.operands[1], "f4")
+    e.dst(instr.operands[0], f"{e.fn(tf32_bits)}({value})", "u4")
