@@ -24,7 +24,7 @@ gpu: $(STAMP)    ## the tests that need a GPU
 record: $(STAMP) ## write the dumps of this GPU to probes/recorded/
 	$(PY) -m attnprobe probe --record
 bench: $(STAMP)  ## time attention beside its peers, write benchmarks/results/
-	$(PY) -m benchmarks.attention
+	$(PY) -m benchmarks.attention && $(PY) -m benchmarks.host_cost
 bench-emulator: $(STAMP) ## time the emulator
 	$(PY) -m benchmarks.emulator
 docs: $(STAMP)   ## rewrite the tables in docs/ from the data

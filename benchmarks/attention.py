@@ -38,10 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
     arguments = parser.parse_args(argv)
     only = [f"--cases {arguments.cases}"] if arguments.cases else []
-    environment = _environment(["python -m benchmarks.attention", *only])
+    where = environment(" ".join(["python -m benchmarks.attention", *only]))
     record: dict[str, Any] = {
         "schema": SCHEMA,
-        "environment": environment,
+        "environment": where,
         "ceilings": [],
         "cases": [],
     }
@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.cases in case.name:
             record["cases"].append(_run_case(case))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    slug = environment["device"].lower().replace(" ", "-")
-    path = arguments.out / f"attention-{slug}-{environment['date']}.json"
+    slug = where["device"].lower().replace(" ", "-")
+    path = arguments.out / f"attention-{slug}-{where['date']}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"record: {path.name}", file=sys.stderr)
     return 0
@@ -114,15 +114,17 @@ def _check(case: Case, q: Any, k: Any, v: Any) -> float:
     return float(report.o.max_abs)
 
 
-def _environment(command: list[str]) -> dict[str, str]:
+def environment(command: str) -> dict[str, str]:
+    """Return what ran: device, driver, versions, kernel texts, command, date."""
     import torch
 
+    cudnn = int(torch.backends.cudnn.version() or 0)
     return {
         **GpuBackend().environment(),
         "torch": torch.__version__,
-        "cudnn": str(torch.backends.cudnn.version()),
+        "cudnn": f"{cudnn // 10000}.{cudnn // 100 % 100}.{cudnn % 100}",
         "kernels": _kernels_digest(),
-        "command": " ".join(command),
+        "command": command,
     }
 
 

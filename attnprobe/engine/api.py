@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from attnprobe.engine import launch
+from attnprobe.engine import known, launch
 from attnprobe.engine.arrays import Operand, in_kind, stream_of, take
 from attnprobe.engine.plan import Plan, make_plan
 from attnprobe.engine.problem import make_problem
@@ -69,6 +69,12 @@ def attention(
     ------
     Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
+    key = (
+        known.key_of(q, k, v, softmax_scale, causal, window_size, softcap) if out is None else None
+    )
+    call = known.find(key)
+    if call is not None:
+        return call(q, k, v, return_lse)
     operands = {"q": take("q", q), "k": take("k", k), "v": take("v", v)}
     if out is not None:
         operands["out"] = take("out", out)
@@ -91,6 +97,7 @@ def attention(
         lse = launch.empty_lse(plan, query.array)
         if not problem.empty:
             _run(plan, operands, O, lse)
+        known.remember(key, plan, query.array, operands["k"].array, operands["v"].array, O, lse)
     result = out if out is not None else in_kind(O, query)
     return (result, in_kind(lse, query)) if return_lse else result
 

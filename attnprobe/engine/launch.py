@@ -80,6 +80,7 @@ def run_emulator(
     addresses = {
         name: memory.map(array, name=name, writable=name in ("O", "LSE")).address
         for name, array in arrays.items()
+        if array is not None
     }
     struct = pack_params({**plan.fields(), **_strides(q, k, v, o), **addresses})
     return ptx.launch(
@@ -104,12 +105,29 @@ def run_gpu(
     CompileError
         With NVRTC's log.
     """
-    text = source or plan.source()
-    kernel = _kernel(text, plan.variant.entry, plan.shared_bytes, int(q.device.id))
+    loaded = kernel(source or plan.source(), plan, int(q.device.id))
     arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse}
-    addresses = {name: array.data.ptr for name, array in arrays.items()}
-    struct = pack_params({**plan.fields(), **_strides(q, k, v, o), **addresses})
-    kernel(plan.grid, plan.block, (struct,), shared_mem=plan.shared_bytes)
+    addresses = {name: array.data.ptr for name, array in arrays.items() if array is not None}
+    struct = gpu_params(plan, q, k, v, o)
+    for name, address in addresses.items():
+        struct[name] = address
+    loaded(plan.grid, plan.block, (struct,), shared_mem=plan.shared_bytes)
+
+
+def gpu_params(plan: Plan, q: Any, k: Any, v: Any, o: Any) -> Any:
+    """Return the bytes of ``AttentionParams`` with all but the addresses filled in."""
+    return pack_params({**plan.fields(), **_strides(q, k, v, o)})
+
+
+def kernel(source: compile_.Source, plan: Plan, device: int) -> Any:
+    """Return the kernel of ``plan``, loaded on ``device``, which must be the current one.
+
+    Raises
+    ------
+    CompileError
+        With NVRTC's log.
+    """
+    return _kernel(source, plan.variant.entry, plan.shared_bytes, device)
 
 
 @lru_cache(maxsize=512)
@@ -121,11 +139,11 @@ def _kernel(source: compile_.Source, entry: str, shared_bytes: int, device: int)
 
     try:
         module = cupy.RawModule(code=source.text, options=compile_.OPTIONS)
-        kernel = module.get_function(entry)
+        loaded = module.get_function(entry)
     except cupy.cuda.compiler.CompileException as error:
         raise CompileError(f"{source.name}: NVRTC refused it", str(error)) from error
-    kernel.max_dynamic_shared_size_bytes = shared_bytes
-    return kernel
+    loaded.max_dynamic_shared_size_bytes = shared_bytes
+    return loaded
 
 
 def _strides(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:

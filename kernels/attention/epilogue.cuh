@@ -37,7 +37,7 @@ __device__ __forceinline__ void store_output(const AttentionParams &p, float (&O
             for (int d = 0; d < kDTiles; ++d) {
                 store_pair(O_row + d * 8, pack2<T>(O_acc[m][d][2 * r] * inverse, O_acc[m][d][2 * r + 1] * inverse));
             }
-            if (quad_lane == 0) {
+            if (quad_lane == 0 && p.LSE != nullptr) {
                 const float natural_max = softmax.row_max[m][r] * p.exponent_scale * kLn2;
                 LSE_gmem[query] = sum == 0.0f ? -infinity() : natural_max + logf(sum);
             }

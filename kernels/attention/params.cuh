@@ -8,7 +8,7 @@ struct AttentionParams {
     const void *K;  // (batch, seqlen_k, num_kv_heads, head_dim)
     const void *V;  // (batch, seqlen_k, num_kv_heads, head_dim)
     void *O;        // (batch, seqlen_q, num_heads, head_dim)
-    float *LSE;     // (batch, num_heads, seqlen_q), contiguous; natural logarithm
+    float *LSE;     // (batch, num_heads, seqlen_q), contiguous; natural logarithm; may be null
     i64_t q_batch_stride;
     i64_t q_row_stride;
     i64_t q_head_stride;

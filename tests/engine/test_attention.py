@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import attnprobe
+from attnprobe.engine import known
 from attnprobe.errors import ProblemError
 from attnprobe.numerics.error import check_attention
 from attnprobe.numerics.reference import Features
@@ -183,6 +185,45 @@ def test_arrays_in_different_places_are_refused() -> None:
         attnprobe.attention(q, k, Elsewhere())
 
 
+def test_known_calls_are_told_apart_by_all_that_a_plan_depends_on() -> None:
+    """Stand-ins for CuPy arrays: the key is made of attributes alone."""
+    q, k, v = (stand_in(array) for array in qkv())
+    arguments = (None, False, (-1, -1), 0.0)
+    plain = known.key_of(q, k, v, *arguments)
+    assert plain == known.key_of(*(stand_in(array) for array in qkv(seed=3)), *arguments)
+    others = [
+        known.key_of(q, k, v, 0.5, False, (-1, -1), 0.0),
+        known.key_of(q, k, v, None, True, (-1, -1), 0.0),
+        known.key_of(q, k, v, None, False, (3, -1), 0.0),
+        known.key_of(q, k, v, None, False, (-1, -1), 9.0),
+        known.key_of(stand_in(q.array[:, :-1]), k, v, *arguments),
+        known.key_of(stand_in(np.asfortranarray(q.array)), k, v, *arguments),
+        known.key_of(stand_in(q.array, offset=2), k, v, *arguments),
+        known.key_of(stand_in(q.array, device=1), k, v, *arguments),
+        known.key_of(*(stand_in(a.array.view(ml_dtypes.bfloat16)) for a in (q, k, v)), *arguments),
+    ]
+    assert len({plain, *others}) == 1 + len(others)
+    assert known.key_of(q, k, v, None, False, [-1, -1], 0.0) is None  # not hashable: the long way
+    assert known.key_of(*qkv(), *arguments) is None  # NumPy arrays
+
+
+def stand_in(array: Array, offset: int = 0, device: int = 0) -> Any:
+    data = SimpleNamespace(ptr=512 + offset, device_id=device)
+    made = StandIn()
+    made.array, made.data = array, data
+    made.shape, made.strides, made.dtype = array.shape, array.strides, array.dtype
+    return made
+
+
+class StandIn:
+    __module__ = "cupy"
+    array: Any
+    data: Any
+    shape: Any
+    strides: Any
+    dtype: Any
+
+
 # --- what only a GPU can show ---------------------------------------------------------------------
 
 
@@ -258,6 +299,22 @@ def test_cuda_array_interface_only() -> None:
     O = attnprobe.attention(Bare(q), Bare(k), Bare(v))
     assert isinstance(O, cupy.ndarray)
     assert O.tobytes() == attnprobe.attention(q, k, v).tobytes()
+
+
+@pytest.mark.gpu
+def test_a_known_call_gives_the_same_bits_as_the_first() -> None:
+    import cupy
+
+    first = [cupy.asarray(array) for array in qkv(130, 200)]
+    second = [cupy.asarray(array) for array in qkv(130, 200, seed=5)]
+    known._calls.clear()
+    slow, slow_lse = attnprobe.attention(*first, causal=True, return_lse=True)
+    assert len(known._calls) == 1
+    quick, quick_lse = attnprobe.attention(*first, causal=True, return_lse=True)
+    assert (quick.tobytes(), quick_lse.tobytes()) == (slow.tobytes(), slow_lse.tobytes())
+    other = attnprobe.attention(*second, causal=True)  # no LSE: its address is null
+    known._calls.clear()
+    assert other.tobytes() == attnprobe.attention(*second, causal=True).tobytes()
 
 
 @pytest.mark.gpu

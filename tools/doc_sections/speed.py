@@ -59,3 +59,18 @@ def _table(cases: list[dict[str, Any]]) -> str:
         rates = [f"{case['engines'][name]['tflop_per_s']:.0f}" for name in engines]
         rows.append([case["name"], *rates, f"{case['max_abs_error']:.1e}"])
     return markdown_table(["case", *engines, "attnprobe's max error"], rows)
+
+
+@section("benchmarks/results/README.md", "host-cost")
+def host_cost() -> str:
+    """What one call costs the host, from the newest record."""
+    paths = sorted(RESULTS.glob("host-cost-*.json"))
+    if not paths:
+        return "No record yet: `make bench` writes one."
+    record = json.loads(paths[-1].read_text(encoding="utf-8"))
+    e = record["environment"]
+    rows = [[call["name"], f"{call['median_us']:.1f}"] for call in record["calls"]]
+    where = (
+        f"{e['device']}, Python {e['python']}, CuPy {e['cupy']}, torch {e['torch']}, {e['date']}"
+    )
+    return f"{where}, `{e['command']}`.\n\n{markdown_table(['call', 'µs'], rows)}"
