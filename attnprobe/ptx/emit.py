@@ -32,6 +32,7 @@ class Shared:
     codes : dtype code in which each register is kept between blocks.
     symbols : what the address of a variable is: ("shared" | "local" | "param" | "global", offset).
     rows : layout rows that the kernel uses, by mnemonic.
+    exact : products and ex2 have the bits of the hardware.
     """
 
     kernel: Kernel
@@ -42,6 +43,7 @@ class Shared:
     rows: dict[str, Any] = field(default_factory=dict)
     known: dict[Any, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    exact: bool = False
 
     def name(self, key: Any, prefix: str, make: Callable[[], Any]) -> str:
         """Return the global name under which the object for ``key`` is known, making it once."""

@@ -165,7 +165,8 @@ class Integers:
         total = products + np.ascontiguousarray(c).view(np.int32)
         if self.saturate:
             total = np.clip(total, -(2**31), 2**31 - 1)
-        return (total & 0xFFFFFFFF).astype(np.uint32)
+        bits: Array = (total & 0xFFFFFFFF).astype(np.uint32)
+        return bits
 
 
 def _whole(bits: Array, form: str, signs: bool) -> Array:
@@ -174,7 +175,8 @@ def _whole(bits: Array, form: str, signs: bool) -> Array:
         return (2 * values - 1 if signs else values).astype(np.float32)
     width, signed = _INTEGERS[form]
     half = 1 << width - 1 if signed else 0
-    return ((values ^ half) - half).astype(np.float32)
+    whole: Array = ((values ^ half) - half).astype(np.float32)
+    return whole
 
 
 def _k_first(bits: Array) -> Array:
@@ -216,9 +218,9 @@ def known(row: Instruction, cc: int = 90) -> bool:
 
 def _arithmetic(row: Instruction, unit: Chip) -> Arithmetic | None:
     a, b, c, d = (row[name].format.ptx for name in "ABCD") if "A" in row.by_name else ("",) * 4
-    if set(row.by_name) != set("ABCD") or c != d:
-        return None
     words = row.ptx.split(".")
+    if set(row.by_name) != set("ABCD") or c != d or row.min_cc > unit.cc:
+        return None
     if d == "f64":
         return Doubles()
     if d == "s32":

@@ -89,18 +89,24 @@ class Program:
 
     module: Module
     entries: dict[str, Code]
+    exact_entries: dict[str, Code] = field(default_factory=dict)
     rows: dict[str, layouts.Instruction] = field(default_factory=dict)
 
-    def entry(self, name: str) -> Code:
-        """Return the kernel ``name``.
+    def entry(self, name: str, exact: bool = False) -> Code:
+        """Return the kernel ``name``, generated for plain or for exact products.
 
         Raises
         ------
         UsageError
             If there is none; names those that there are.
         """
-        if name in self.entries:
+        if name in self.entries and not exact:
             return self.entries[name]
+        if name in self.entries:
+            if name not in self.exact_entries:
+                kernel = self.module.kernels[name]
+                self.exact_entries[name] = _generate(self.module, kernel, self.rows, exact=True)
+            return self.exact_entries[name]
         raise UsageError(
             f"no kernel {name!r} in this PTX; it has: {', '.join(self.entries) or 'none'}"
         )
@@ -140,7 +146,9 @@ def load(text: str) -> Program:
     return program
 
 
-def _generate(module: Module, kernel: Kernel, rows: dict[str, layouts.Instruction]) -> Code:
+def _generate(
+    module: Module, kernel: Kernel, rows: dict[str, layouts.Instruction], exact: bool = False
+) -> Code:
     _refuse_unknown(kernel)
     for item in kernel.body:
         if isinstance(item, Instr) and item.op in ("mma", "ldmatrix"):
@@ -149,7 +157,7 @@ def _generate(module: Module, kernel: Kernel, rows: dict[str, layouts.Instructio
                 rows[item.name] = row
     symbols, static, align, local = _places(module, kernel)
     codes = _codes(kernel)
-    shared = Shared(kernel, codes, symbols, rows=rows)
+    shared = Shared(kernel, codes, symbols, rows=rows, exact=exact)
     shared.names.update(DTYPES)
     code_blocks = [CodeBlock(shared, block) for block in flow.blocks(kernel)]
     return Code(kernel, code_blocks, shared, static, align, local, codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from attnprobe.errors import UnsupportedError, UsageError
+from attnprobe.errors import UsageError
 from attnprobe.ptx.ir import Variable
 from attnprobe.ptx.launch_state import LaunchState, Triple
 from attnprobe.ptx.machine import Machine
@@ -20,6 +21,7 @@ from attnprobe.ptx.values import Array
 DEFAULT_CHUNK_LANES = 8192
 CHUNK_SHARED_BYTES = 64 << 20  # shared memory of the blocks of one chunk, at most
 MAX_THREADS = 1024
+MMA_MODES = ("fast", "exact")
 Argument = Buffer | np.generic | Array | bytes
 
 
@@ -59,7 +61,7 @@ def launch(
     *,
     memory: GlobalMemory | None = None,
     checked: bool = True,
-    mma: str = "fast",
+    mma: str | None = None,
     chunk_lanes: int | None = None,
 ) -> LaunchReport:
     """Run one kernel to its end. Mapped arrays are read and written in place.
@@ -72,7 +74,8 @@ def launch(
     shared_bytes : dynamic shared memory.
     memory : the address space that the buffers were mapped in; needed if there are any.
     checked : look for races, and let cp.async data land only at its wait.
-    mma : how products are summed: "fast", float32 in the order of the matrix library.
+    mma : how products are summed: "fast", float32 in the order of the matrix library, or "exact",
+        with the bits of the hardware (ex2.approx too). None: ATTNPROBE_MMA, else "fast".
     chunk_lanes : about how many lanes to run at once. Results do not depend on it.
 
     Raises
@@ -82,9 +85,10 @@ def launch(
     EmulatorError
         If the kernel does something wrong.
     """
-    if mma != "fast":
-        raise UnsupportedError(f"mma={mma!r} is not supported; the only mode is 'fast'")
-    code = program.entry(entry)
+    mma = mma or os.environ.get("ATTNPROBE_MMA") or "fast"
+    if mma not in MMA_MODES:
+        raise UsageError(f"mma={mma!r} is no mode; there are {', '.join(MMA_MODES)}")
+    code = program.entry(entry, exact=mma == "exact")
     full_grid, full_block = _shape(grid, "grid"), _shape(block, "block")
     _check_threads(code, full_block)
     memory = memory if memory is not None else GlobalMemory()
@@ -103,10 +107,10 @@ def launch(
         checked,
     )
     state.symbols = _globals(program, code, memory)
-    return _run(state, chunk_lanes or DEFAULT_CHUNK_LANES)
+    return _run(state, chunk_lanes or DEFAULT_CHUNK_LANES, mma)
 
 
-def _run(state: LaunchState, chunk_lanes: int) -> LaunchReport:
+def _run(state: LaunchState, chunk_lanes: int, mma: str) -> LaunchReport:
     total = state.grid[0] * state.grid[1] * state.grid[2]
     warps = -(-state.threads // 32)
     per_chunk = max(
@@ -123,7 +127,7 @@ def _run(state: LaunchState, chunk_lanes: int) -> LaunchReport:
             merges += machine.merges
             chunks += 1
     seconds = time.perf_counter() - started
-    mode = ("checked" if state.checked else "fast", "fast")
+    mode = ("checked" if state.checked else "fast", mma)
     return LaunchReport(done, seconds, mode, chunks, splits, merges)
 
 

@@ -110,7 +110,7 @@ def is_negative(x: Number) -> bool:
 
 
 def step(a: list[int], b: list[int], c: int, forms: tuple[str, str, str], f: int, emin: int) -> int:
-    """Return one block: products of ``a`` and ``b`` and ``c``, cut to ``f`` bits, added, converted."""
+    """Return one block: products and ``c`` cut to ``f`` bits, added, converted."""
     form_a, form_b, out = forms
     left = [decode(bits, form_a) for bits in a]
     right = [decode(bits, form_b) for bits in b]

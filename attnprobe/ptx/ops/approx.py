@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from attnprobe.ptx import numeric
+from attnprobe.ptx import exact_ex2, numeric
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.ir import Instr
 from attnprobe.ptx.ops.arith import nearest, result_f32, source_f32
@@ -104,7 +104,10 @@ def _one_float(e: Emitter, instr: Instr, function: Callable[[Array], Array]) -> 
 def ex2(e: Emitter, instr: Instr) -> None:
     """d = 2**a."""
     if not _halves(e, instr, np.exp2):
-        _one_float(e, instr, ex2_f32 if "ftz" in instr.mods else ex2_f32_subnormal)
+        function = ex2_f32 if "ftz" in instr.mods else ex2_f32_subnormal
+        if e.shared.exact:
+            function = exact_ex2.ex2_f32 if "ftz" in instr.mods else exact_ex2.ex2_f32_subnormal
+        _one_float(e, instr, function)
 
 
 @op("lg2")

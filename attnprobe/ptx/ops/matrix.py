@@ -6,9 +6,9 @@ whose name is the instruction's.
 
 from __future__ import annotations
 
-
 from attnprobe import layouts
 from attnprobe.ptx.emit import Emitter
+from attnprobe.ptx.exact_plan import ExactProduct, exact_product
 from attnprobe.ptx.fragments import Loader, Product, loader, product
 from attnprobe.ptx.ir import Instr
 from attnprobe.ptx.ops.data import address_of
@@ -30,14 +30,14 @@ def _row(e: Emitter, instr: Instr) -> layouts.Instruction:
 def _code(kind: str) -> str:
     """Return the dtype code of a whole 32-bit register of elements."""
     code = TYPE_CODES.get(kind, "u4")
-    return code if code in ("f4", "u4", "i4") else "u4"
+    return code if code in ("f4", "u4", "i4", "f8") else "u4"
 
 
 @op("mma", converges=True, accepts=_has_row)
 def mma(e: Emitter, instr: Instr) -> None:
     """D = A B + C."""
     row = _row(e, instr)
-    plan: Product = product(row)
+    plan: Product | ExactProduct = exact_product(row) if e.shared.exact else product(row)
     name = e.obj(("product", instr.name), lambda: plan)
     parts = {}
     for operand, given in zip(row.operands, instr.operands, strict=True):
@@ -48,8 +48,9 @@ def mma(e: Emitter, instr: Instr) -> None:
             )
         parts[operand.name] = items
     _check_lanes(e)
-    a = _matrix(e, name, "A", tuple(e.src(item, "u4") for item in parts["A"]))
-    b = _matrix(e, name, "B", tuple(e.src(item, "u4") for item in parts["B"]))
+    raw_code = "f8" if row["A"].format.bits == 64 else "u4"
+    a = _matrix(e, name, "A", tuple(e.src(item, raw_code) for item in parts["A"]))
+    b = _matrix(e, name, "B", tuple(e.src(item, raw_code) for item in parts["B"]))
     c_code = _code(row["C"].format.name)
     c_regs = tuple(e.src(item, c_code) for item in parts["C"])
     c = e.cache.get(("D", instr.name, c_regs)) or f"{name}.pack_c(g.n, {', '.join(c_regs)})"
