@@ -7,36 +7,34 @@ matrices are (warps, rows, columns) in float32.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
-
 import numpy as np
 
 from attnprobe.errors import UnsupportedError
 from attnprobe.formats import Format
 from attnprobe.layouts import Instruction, Operand
 from attnprobe.ptx import numeric
-from attnprobe.ptx.values import LANES, Array, spread
+from attnprobe.ptx.exact_plan import ExactProduct
+from attnprobe.ptx.values import LANES, Array
 
 
 def decode(words: Array, form: Format) -> Array:
-    """Return raw 32-bit ``words`` (..., r) as float32 elements (..., r * elements per word)."""
-    raw = words.view(form.storage)
+    """Return raw 32-bit ``words`` (..., w) as float32 elements (..., w * elements per word)."""
     if form.name == "f16":
-        return raw.view(np.float16).astype(np.float32)
+        return words.view(np.float16).astype(np.float32)
     if form.name == "bf16":
-        return numeric.bf16_to_f32(raw)
+        return numeric.bf16_to_f32(words.view(np.uint16))
     if form.name == "f32":
-        return raw.view(np.float32)
-    return form.decode(raw).astype(np.float32)
+        return words.view(np.float32)
+    return form.decode(form.unpack(words)).astype(np.float32)
 
 
 def encode(values: Array, form: Format) -> Array:
-    """Return float32 elements (..., e) as raw 32-bit words (..., e / elements per word)."""
+    """Return float32 elements (..., e) as float32 or raw 32-bit words (..., registers)."""
     if form.name == "f32":
         return values
     if form.name == "f16":
         return np.ascontiguousarray(numeric.f16_bits(values)).view(np.uint32)
-    return np.ascontiguousarray(form.encode(values)).view(np.uint32)
+    return form.pack(form.encode(values))
 
 
 class Packer:
@@ -50,22 +48,25 @@ class Packer:
             )
         self.format = operand.format
         self.registers = operand.registers
-        self.rows, self.cols = fragment.rows, fragment.cols
+        self.shape = operand.axis_sizes
         flat = fragment.flat_index()  # (lanes, elements)
         self.flat = flat.reshape(-1)
         # For each position of the matrix, which (lane, element) holds it; of copies, the first.
-        self.source = np.zeros(self.rows * self.cols, np.int64)
+        self.source = np.zeros(fragment.rows * fragment.cols, np.int64)
         self.source[self.flat[::-1]] = np.arange(self.flat.size)[::-1]
 
     def matrix(self, warps: int, *registers: Array) -> Array:
-        """Return the matrix (warps, rows, cols), float32, that the registers hold."""
+        """Return the matrix (warps, rows, cols), float32, that the registers hold.
+
+        Where the rows of the fragment count through several matrices: (warps, matrices, rows, cols).
+        """
         words = np.empty((warps, LANES, self.registers), np.uint32)
         for number, register in enumerate(registers):
             words[:, :, number] = (
                 register if register.dtype == np.uint32 else register.view(np.uint32)
             )
         held = decode(words, self.format).reshape(warps, -1)
-        return held.take(self.source, axis=1).reshape(warps, self.rows, self.cols)
+        return held.take(self.source, axis=1).reshape(warps, *self.shape)
 
     def split(self, matrix: Array) -> list[Array]:
         """Return the registers that hold ``matrix``: (warps, 32) each, float32 or raw uint32."""
@@ -140,8 +141,11 @@ class Loader:
 
 
 @lru_cache(maxsize=256)
-def product(row: Instruction) -> Product:
-    """Return the plan of an mma row."""
+def product(row: Instruction) -> Product | ExactProduct:
+    """Return the plan of an mma row: integers and f64, which sum without choice, have one only."""
+    accumulator = row["D"].format
+    if accumulator.is_integer or accumulator.bits == 64:
+        return ExactProduct(row)
     return Product(row)
 
 
@@ -149,8 +153,3 @@ def product(row: Instruction) -> Product:
 def loader(row: Instruction) -> Loader:
     """Return the plan of an ldmatrix row."""
     return Loader(row)
-
-
-def full(value: Array, warps: int) -> Any:
-    """Return ``value`` as a (warps, 32) array."""
-    return spread(value, warps)

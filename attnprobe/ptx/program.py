@@ -13,9 +13,10 @@ from attnprobe import layouts
 from attnprobe.errors import UnknownOpcodeError, UsageError
 from attnprobe.ptx import flow
 from attnprobe.ptx.emit import Emitter, Shared
-from attnprobe.ptx.ir import Imm, Instr, Kernel, Module, Not, Operand, Pair, Reg, Sym, Vec
+from attnprobe.ptx.ir import Imm, Instr, Kernel, Module, Not, Operand, Pair, Reg, Special, Sym, Vec
 from attnprobe.ptx.ops import registry
 from attnprobe.ptx.parser import parse
+from attnprobe.ptx.special import special_code
 from attnprobe.ptx.values import DTYPES, RAW_CODES, TYPE_CODES, bits_of
 
 BlockFunction = Callable[..., Any]
@@ -170,6 +171,8 @@ def _refuse_unknown(kernel: Kernel) -> None:
             if not registry.known(item):
                 raise UnknownOpcodeError(registry.refusal(item))
             seen.add(item.name)
+        if isinstance(item, Instr) and item.op == "mov" and isinstance(item.operands[-1], Special):
+            special_code(item.operands[-1].name, item)
 
 
 def _function(shared: Shared, block: flow.Block) -> str:

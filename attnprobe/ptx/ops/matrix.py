@@ -19,7 +19,7 @@ from attnprobe.ptx.values import TYPE_CODES
 
 def _has_row(instr: Instr) -> bool:
     row = layouts.exact(instr.name)
-    return row is not None and row.family in ("mma", "ldmatrix")
+    return row is not None and row.family in ("mma", "ldmatrix") and not row.memory
 
 
 def _row(e: Emitter, instr: Instr) -> layouts.Instruction:

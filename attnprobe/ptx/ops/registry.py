@@ -93,7 +93,10 @@ def refusal(instr: Instr) -> str:
     if instr.op == "call":
         return f"{where}: functions that are not inlined (printf among them) cannot run; inline them or remove the call"
     if instr.op in ("mma", "ldmatrix"):
-        rows = [row.ptx for row in layouts.rows()]
+        found = layouts.exact(instr.name)
+        if found is not None:
+            return f"{where}: there is a layout row, but products and loads of this form are not emulated"
+        rows = [row.ptx for row in layouts.rows() if row.family in ("mma", "ldmatrix")]
         close = difflib.get_close_matches(instr.name, rows, n=3, cutoff=0.0)
         return f"{where}: no layout row has this name; the nearest: {', '.join(close)}"
     close = difflib.get_close_matches(instr.op, [*_OPS, *_ENDINGS], n=3, cutoff=0.5)
