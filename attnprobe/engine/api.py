@@ -35,10 +35,13 @@ def attention(
 
     Parameters
     ----------
-    q : (batch, seqlen_q, num_heads, head_dim), float16 or bfloat16. head_dim 64, 128 or 256.
-    k, v : (batch, seqlen_k, num_kv_heads, head_dim), q's dtype; num_kv_heads divides num_heads, and
-        query head h reads K/V head ``h // (num_heads // num_kv_heads)``. Any strides with head_dim
-        contiguous; rows that start at multiples of 16 bytes are faster.
+    q : (batch, seqlen_q, num_heads, head_dim), float16 or bfloat16; head_dim a multiple of 16 up
+        to 576.
+    k : (batch, seqlen_k, num_kv_heads, head_dim), q's dtype; num_kv_heads divides num_heads, and
+        query head h reads K/V head ``h // (num_heads // num_kv_heads)``.
+    v : (batch, seqlen_k, num_kv_heads, v_head_dim), q's dtype; v_head_dim a multiple of 16 up to
+        256, or of 32 up to 512. Any strides with head_dim contiguous in q, k and v; rows that start
+        at multiples of 16 bytes are faster.
     softmax_scale : factor of Q K^T; 1/sqrt(head_dim) by default.
     causal : query i sees the keys j <= i + seqlen_k - seqlen_q (bottom-right: the last query sees
         the last key).
@@ -46,11 +49,11 @@ def attention(
         i + seqlen_k - seqlen_q - left to i + seqlen_k - seqlen_q + right.
     softcap : where > 0, scores become softcap * tanh(score / softcap), before the mask.
     return_lse : return (O, LSE).
-    out : array to write O to, of q's shape and dtype; it may share no memory with q, k or v.
+    out : array to write O to, of O's shape and q's dtype; it may share no memory with q, k or v.
 
     Returns
     -------
-    O : (batch, seqlen_q, num_heads, head_dim), q's dtype. A query that sees no key gives 0.
+    O : (batch, seqlen_q, num_heads, v_head_dim), q's dtype. A query that sees no key gives 0.
     LSE : (batch, num_heads, seqlen_q), float32: natural logarithm of the sum of exp(score); -inf
         for a query that sees no key. Only with ``return_lse``.
 
@@ -61,7 +64,7 @@ def attention(
     ProblemError
         For arrays or arguments that are not supported, before anything is compiled.
     UnsupportedError
-        Where no kernel serves this head_dim on this GPU.
+        Where no kernel serves these widths on this GPU.
     DeviceError, CompileError, EmulatorError
         Where the GPU, NVRTC or the emulated kernel fails.
 
@@ -69,9 +72,8 @@ def attention(
     ------
     Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
-    key = (
-        known.key_of(q, k, v, softmax_scale, causal, window_size, softcap) if out is None else None
-    )
+    arguments = (softmax_scale, causal, window_size, softcap)
+    key = known.key_of(q, k, v, *arguments) if out is None else None
     call = known.find(key)
     if call is not None:
         return call(q, k, v, return_lse)
@@ -93,7 +95,11 @@ def attention(
     query = operands["q"]
     with _place_of_run(query):
         plan = make_plan(problem, _arch_of(query))
-        O = operands["out"].array if out is not None else _empty_output(query.array)
+        O = (
+            operands["out"].array
+            if out is not None
+            else _empty_output(query.array, problem.v_head_dim)
+        )
         lse = launch.empty_lse(plan, query.array)
         if not problem.empty:
             _run(plan, operands, O, lse)
@@ -123,12 +129,13 @@ def _place_of_run(query: Operand) -> Iterator[None]:
         yield
 
 
-def _empty_output(like: Any) -> Any:
+def _empty_output(like: Any, v_head_dim: int) -> Any:
+    shape = (*like.shape[:3], v_head_dim)
     if isinstance(like, np.ndarray):
-        return np.empty(like.shape, like.dtype)
+        return np.empty(shape, like.dtype)
     import cupy
 
-    return cupy.empty(like.shape, like.dtype)
+    return cupy.empty(shape, like.dtype)
 
 
 def _check_places(operands: dict[str, Operand]) -> None:

@@ -28,7 +28,7 @@ class Plan:
     problem, arch : what it was made for.
     variant : the chosen row.
     features : names of the active features.
-    passed_over : for each earlier row of the same head_dim, why it was not taken.
+    passed_over : for each earlier row that serves these widths, why it was not taken.
     """
 
     problem: Problem
@@ -39,8 +39,9 @@ class Plan:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Blocks: all in x, m blocks fastest, then heads, then batch."""
+        """Blocks: all in x, parts of V fastest, then m blocks, heads, batch."""
         blocks = -(-self.problem.seqlen_q // self.variant.block_m)
+        blocks *= self.variant.v_parts
         return (blocks * self.problem.num_heads * self.problem.batch, 1, 1)
 
     @property
@@ -51,14 +52,16 @@ class Plan:
     @property
     def shared_bytes(self) -> int:
         """Dynamic shared memory of one block, bytes."""
-        return self.variant.shared_bytes
+        return self.variant.shared_bytes(self.problem)
 
     @property
     def defines(self) -> Mapping[str, object]:
         """Macros that make the kernel text of this plan."""
         variant = self.variant
         macros: dict[str, object] = {
-            "ATTN_HEAD_DIM": variant.head_dim,
+            "ATTN_HEAD_DIM": self.problem.head_dim,
+            "ATTN_V_DIM": self.problem.v_head_dim // variant.v_parts,
+            "ATTN_V_PARTS": variant.v_parts,
             "ATTN_BLOCK_M": variant.block_m,
             "ATTN_BLOCK_N": variant.block_n,
             "ATTN_WARPS": variant.warps,
@@ -108,10 +111,11 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
         if reason is None:
             features = tuple(row.name for row in FEATURES if row.active(problem))
             return _checked(Plan(problem, arch, variant, features, tuple(passed)))
-        if variant.head_dim == problem.head_dim:
+        if variant.serves(problem):
             passed.append(f"{variant.entry} {variant.block_m}x{variant.block_n}: {reason}")
-    listed = "; ".join(passed)
-    raise UnsupportedError(f"no kernel for head_dim {problem.head_dim} on {arch.sm}: {listed}")
+    widths = f"head_dim {problem.head_dim} with V of {problem.v_head_dim}"
+    listed = "; ".join(passed) or "none serves these widths; V past 256 must be a multiple of 32"
+    raise UnsupportedError(f"no kernel for {widths} on {arch.sm}: {listed}")
 
 
 def _checked(plan: Plan) -> Plan:

@@ -12,7 +12,8 @@ from typing import Any
 from attnprobe.errors import ProblemError
 from attnprobe.formats import Format
 
-HEAD_DIMS: tuple[int, ...] = (64, 128, 256)
+WIDTH_STEP = 16  # head_dim is cut into steps of one mma
+MAX_HEAD_DIM, MAX_V_HEAD_DIM = 576, 512
 FORMAT_NAMES: tuple[str, ...] = ("f16", "bf16")
 MAX_SIZE = 2**29  # so that query + offset + window fits in 32 bits
 ALIGNMENT = 16  # bytes: what one cp.async copies
@@ -61,7 +62,8 @@ class Problem:
 
     Attributes
     ----------
-    batch, seqlen_q, seqlen_k, num_heads, num_kv_heads, head_dim : sizes.
+    batch, seqlen_q, seqlen_k, num_heads, num_kv_heads : sizes.
+    head_dim, v_head_dim : widths of Q and K, and of V and O.
     format : number format of Q, K, V and O.
     softmax_scale : factor of S; finite.
     window : keys before and after the aligned one that a query sees, both inclusive, -1 = open;
@@ -76,6 +78,7 @@ class Problem:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    v_head_dim: int
     format: Format
     softmax_scale: float
     window: tuple[int, int]
@@ -117,7 +120,7 @@ def make_problem(
     seqlen_k, num_kv_heads = k.shape[1], k.shape[2]
     arrays = [q, k, v]
     if out is not None:
-        _check_out(out, q)
+        _check_out(out, q, v)
         arrays.append(out)
     for spec in arrays:
         _check_strides(spec)
@@ -128,6 +131,7 @@ def make_problem(
         num_heads,
         num_kv_heads,
         head_dim,
+        v.shape[3],
         format_,
         _scale(softmax_scale, head_dim),
         _window(window_size, causal),
@@ -163,8 +167,10 @@ def _check_shapes(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> None:
             raise ProblemError(
                 f"{spec.name} has shape {spec.shape}; sizes up to 2^29 are supported"
             )
-    if k.shape != v.shape:
-        raise ProblemError(f"k has shape {k.shape} and v {v.shape}; they must be equal")
+    if k.shape[:3] != v.shape[:3]:
+        raise ProblemError(
+            f"k has shape {k.shape} and v {v.shape}; they must be equal up to the last axis"
+        )
     if k.shape[0] != q.shape[0]:
         raise ProblemError(
             f"q has batch {q.shape[0]} and k, v have {k.shape[0]}; they must be equal "
@@ -172,24 +178,22 @@ def _check_shapes(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> None:
         )
     if k.shape[3] != q.shape[3]:
         raise ProblemError(
-            f"q has head_dim {q.shape[3]} and k, v have {k.shape[3]}; they must be equal"
+            f"q has head_dim {q.shape[3]} and k has {k.shape[3]}; they must be equal"
         )
-    _check_head_dim(q.shape[3])
+    _check_width("head_dim", q.shape[3], MAX_HEAD_DIM)
+    _check_width("head_dim of v", v.shape[3], MAX_V_HEAD_DIM)
     _check_heads(q.shape[2], k.shape[2])
 
 
-def _check_head_dim(head_dim: int) -> None:
-    if head_dim in HEAD_DIMS:
+def _check_width(name: str, width: int, most: int) -> None:
+    if width in range(WIDTH_STEP, most + 1, WIDTH_STEP):
         return
-    supported = ", ".join(map(str, HEAD_DIMS))
-    larger = next((size for size in HEAD_DIMS if size > head_dim), None)
-    hint = (
-        f"the nearest that works: pad q, k, v with zeros to {larger} and pass "
-        f"softmax_scale=1/sqrt({head_dim})"
-        if larger and head_dim
-        else f"the largest is {HEAD_DIMS[-1]}"
-    )
-    raise ProblemError(f"head_dim {head_dim} is not supported; supported: {supported}; {hint}")
+    larger = -(-max(width, 1) // WIDTH_STEP) * WIDTH_STEP
+    hint = f"the nearest that works: {min(larger, most)}"
+    if width in range(1, most):
+        hint += f", padded with zeros and with softmax_scale=1/sqrt({width})"
+    supported = f"multiples of {WIDTH_STEP} up to {most}"
+    raise ProblemError(f"{name} {width} is not supported; supported: {supported}; {hint}")
 
 
 def _check_heads(num_heads: int, num_kv_heads: int) -> None:
@@ -204,11 +208,11 @@ def _check_heads(num_heads: int, num_kv_heads: int) -> None:
         )
 
 
-def _check_out(out: ArraySpec, q: ArraySpec) -> None:
-    if out.shape != q.shape or out.format != q.format:
+def _check_out(out: ArraySpec, q: ArraySpec, v: ArraySpec) -> None:
+    shape = (*q.shape[:3], v.shape[3])
+    if out.shape != shape or out.format != q.format:
         raise ProblemError(
-            f"out has shape {out.shape} and dtype {out.dtype}; it must be as q: "
-            f"{q.shape}, {q.dtype}"
+            f"out has shape {out.shape} and dtype {out.dtype}; {shape} of {q.dtype} is wanted"
         )
     by_step = sorted(
         (abs(stride), extent)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attnprobe.arch import KIB, Arch
-from attnprobe.engine.problem import Problem
+from attnprobe.engine.problem import WIDTH_STEP, Problem
 
 ELEMENT_BYTES = 2
+PANEL = 64  # elements: rows in shared memory are whole panels of 128 bytes (tile.cuh)
 STAGES = 2  # K and V tiles in shared memory: one being read, one being filled (kStages)
 
 
@@ -20,10 +21,11 @@ class Variant:
     source : kernel file below kernels/.
     entry : kernel name.
     min_cc : least compute capability.
-    head_dim : the head_dim that it serves.
+    head_dim, v_head_dim : the widest Q, K and V that it serves.
     block_m, block_n : queries and keys per tile (Br, Bc).
     warps : warps per block; each owns block_m / warps rows.
     blocks_per_sm : what registers and shared memory are budgeted for.
+    v_parts : blocks that share the columns of O, where O of all columns does not fit in registers.
     why : where the tile comes from.
     """
 
@@ -31,43 +33,61 @@ class Variant:
     entry: str
     min_cc: int
     head_dim: int
+    v_head_dim: int
     block_m: int
     block_n: int
     warps: int
     blocks_per_sm: int
+    v_parts: int
     why: str
 
-    @property
-    def shared_bytes(self) -> int:
-        """Dynamic shared memory of one block, bytes."""
-        return (self.block_m + 2 * STAGES * self.block_n) * self.head_dim * ELEMENT_BYTES
+    def shared_bytes(self, problem: Problem) -> int:
+        """Return the dynamic shared memory of one block, bytes."""
+        qk, v = _padded(problem.head_dim), _padded(problem.v_head_dim // self.v_parts)
+        elements = self.block_m * qk + STAGES * self.block_n * (qk + v)
+        return elements * ELEMENT_BYTES
+
+    def serves(self, problem: Problem) -> bool:
+        """Return whether Q, K and V are of widths that the kernel can take, on any arch."""
+        fits = problem.head_dim <= self.head_dim and problem.v_head_dim <= self.v_head_dim
+        return fits and problem.v_head_dim % (self.v_parts * WIDTH_STEP) == 0
 
     def refusal(self, problem: Problem, arch: Arch) -> str | None:
-        """Return why this variant does not serve ``problem`` on ``arch``, or None where it does."""
-        if problem.head_dim != self.head_dim:
-            return f"serves head_dim {self.head_dim}"
+        """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
+        if not self.serves(problem):
+            return f"serves head_dim up to {self.head_dim} and V of up to {self.v_head_dim}"
         if arch.cc < self.min_cc:
             return f"needs sm_{self.min_cc}"
-        if self.shared_bytes > arch.smem_per_block:
-            needs, has = self.shared_bytes // KIB, arch.smem_per_block // KIB
+        bytes_ = self.shared_bytes(problem)
+        if bytes_ > arch.smem_per_block:
+            needs, has = bytes_ // KIB, arch.smem_per_block // KIB
             return f"needs {needs} KiB of shared memory, a block on {arch.sm} gets {has}"
         # A KiB of each block's shared memory is the system's.
-        if self.blocks_per_sm * (self.shared_bytes + KIB) > arch.smem_per_sm:
+        if self.blocks_per_sm * (bytes_ + KIB) > arch.smem_per_sm:
             return f"is for {self.blocks_per_sm} blocks a multiprocessor, {arch.sm} holds fewer"
         return None
 
 
-def _mma(head_dim: int, tile: tuple[int, int], warps: int, blocks: int, why: str) -> Variant:
+def _padded(width: int) -> int:
+    return -(-width // PANEL) * PANEL
+
+
+def _mma(
+    widths: tuple[int, int], tile: tuple[int, int, int], blocks: int, why: str, parts: int = 1
+) -> Variant:
     source, entry = "attention/fwd_mma.cu", "attention_fwd_mma"
-    return Variant(source, entry, 80, head_dim, *tile, warps, blocks, why)
+    return Variant(source, entry, 80, *widths, *tile, blocks, parts, why)
 
 
 VARIANTS: tuple[Variant, ...] = (
-    _mma(64, (128, 128), 4, 2, "32 rows a warp: each K and V fragment feeds two products"),
-    _mma(64, (128, 64), 4, 2, "fits twice into 100 KiB"),
-    _mma(128, (128, 64), 4, 2, "32 rows a warp: each K and V fragment feeds two products"),
-    _mma(128, (64, 32), 4, 2, "fits twice into 100 KiB"),
-    _mma(256, (128, 64), 8, 1, "O of 16 rows is half of a lane's registers"),
-    _mma(256, (128, 32), 8, 1, "fits into 163 KiB"),
-    _mma(256, (64, 32), 4, 1, "fits into 99 KiB"),
+    _mma((64, 64), (128, 128, 4), 2, "32 rows a warp: each K and V fragment feeds two products"),
+    _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB"),
+    _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: each K and V fragment feeds two products"),
+    _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB"),
+    _mma((256, 256), (128, 64, 8), 1, "O of 16 rows is half of a lane's registers"),
+    _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB"),
+    _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB"),
+    _mma((576, 512), (64, 32, 4), 1, "two blocks share the columns of O", 2),
+    _mma((576, 512), (32, 32, 2), 1, "fits into 163 KiB", 2),
+    _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB", 2),
 )

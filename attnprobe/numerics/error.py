@@ -156,7 +156,7 @@ def check_attention(
 
 def expect(q: Array, k: Array, v: Array, features: Features = PLAIN) -> Expected:
     """Return the exact result for one input with the bound of every element."""
-    O = np.zeros(q.shape, np.float64)
+    O = np.zeros((*q.shape[:3], v.shape[3]), np.float64)
     LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float64)
     o_bound, lse_bound = np.zeros_like(O), np.zeros_like(LSE)
     nan_allowed = np.zeros(O.shape, bool)

@@ -18,7 +18,7 @@ QKV = tuple[Array, Array, Array]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of one attention problem."""
+    """The sizes of one attention problem; a ``v_head_dim`` of 0 is that of q and k."""
 
     seqlen_q: int
     seqlen_k: int
@@ -26,6 +26,7 @@ class Sizes:
     num_kv_heads: int = 1
     head_dim: int = 64
     batch: int = 1
+    v_head_dim: int = 0
 
     @property
     def q_shape(self) -> tuple[int, int, int, int]:
@@ -33,9 +34,14 @@ class Sizes:
         return (self.batch, self.seqlen_q, self.num_heads, self.head_dim)
 
     @property
-    def kv_shape(self) -> tuple[int, int, int, int]:
+    def k_shape(self) -> tuple[int, int, int, int]:
         """(batch, seqlen_k, num_kv_heads, head_dim)."""
         return (self.batch, self.seqlen_k, self.num_kv_heads, self.head_dim)
+
+    @property
+    def v_shape(self) -> tuple[int, int, int, int]:
+        """(batch, seqlen_k, num_kv_heads, v_head_dim)."""
+        return (*self.k_shape[:3], self.v_head_dim or self.head_dim)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def _elementwise(
 
     def values(sizes: Sizes, seed: int) -> QKV:
         rng = np.random.default_rng(seed)
-        return make(rng, sizes.q_shape), make(rng, sizes.kv_shape), make(rng, sizes.kv_shape)
+        return make(rng, sizes.q_shape), make(rng, sizes.k_shape), make(rng, sizes.v_shape)
 
     return values
 
@@ -91,7 +97,7 @@ def _real(sizes: Sizes, seed: int) -> QKV:
     """
     layers = real.layers()
     chosen = [layers[real.LAYERS[(seed + b) % len(real.LAYERS)]] for b in range(sizes.batch)]
-    shapes = (sizes.q_shape, sizes.kv_shape, sizes.kv_shape)
+    shapes = (sizes.q_shape, sizes.k_shape, sizes.v_shape)
     q, k, v = (
         np.stack([_fitted(layer[i][0], shape[1:]) for layer in chosen])
         for i, shape in enumerate(shapes)

@@ -3,7 +3,8 @@
     S = softmax_scale * Q K^T          softcap: S = cap * tanh(S / cap), before the mask
     P = softmax(S over visible keys)   O = P V        LSE = ln sum exp(S over visible keys)
 
-Arrays are (batch, seqlen, heads, head_dim) in any dtype; LSE is (batch, num_heads, seqlen_q).
+Arrays are (batch, seqlen, heads, head_dim) in any dtype, V and O with a width of their own; LSE is
+(batch, num_heads, seqlen_q).
 A key that a query does not see is left out by selection, never by a product with zero, so
 whatever stands there (NaN too) cannot matter. Masks are bottom-right aligned: the last query is
 aligned with the last key.
@@ -127,7 +128,7 @@ def heads(q: Array, k: Array, v: Array) -> Iterator[Head]:
     """
     batch, _, num_heads, head_dim = q.shape
     num_kv_heads = k.shape[2]
-    matching = k.shape == v.shape and k.shape[::3] == (batch, head_dim)
+    matching = k.shape[:3] == v.shape[:3] and k.shape[::3] == (batch, head_dim)
     if not matching or num_kv_heads == 0 or num_heads % num_kv_heads:
         raise ValueError(f"q, k, v do not belong together: {q.shape}, {k.shape}, {v.shape}")
     for b in range(batch):
@@ -175,11 +176,12 @@ def attention(q: Array, k: Array, v: Array, features: Features = PLAIN) -> Atten
     Parameters
     ----------
     q : (batch, seqlen_q, num_heads, head_dim), any dtype that converts to float64.
-    k, v : (batch, seqlen_k, num_kv_heads, head_dim); num_kv_heads divides num_heads.
+    k, v : (batch, seqlen_k, num_kv_heads, head_dim); num_kv_heads divides num_heads. V, and O with
+        it, may have a width of its own.
 
     A row with no key has O = 0 and LSE = -inf. NaN stays NaN in the rows that see it.
     """
-    O = np.zeros(q.shape, np.float64)
+    O = np.zeros((*q.shape[:3], v.shape[3]), np.float64)
     LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float64)
     seen = _seen(q, k, features)
     for b, h, q_head, k_head, v_head in heads(q, k, v):
@@ -206,7 +208,7 @@ def yardstick(
     ----------
     block : keys per step of the online softmax; None takes all keys at once.
     """
-    O = np.zeros(q.shape, q.dtype)
+    O = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
     LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float32)
     seen = _seen(q, k, features)
     for b, h, q_head, k_head, v_head in heads(q, k, v):
@@ -226,7 +228,7 @@ def _online(
     dtype, seqlen_q, seqlen_k = q.dtype, len(q), len(k)
     row_max = np.full(seqlen_q, -np.inf, np.float32)
     row_sum = np.zeros(seqlen_q, np.float32)
-    O = np.zeros(q.shape, np.float32)
+    O = np.zeros((seqlen_q, v.shape[1]), np.float32)
     step = block or max(seqlen_k, 1)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         scores = _scores32(q, k, features)

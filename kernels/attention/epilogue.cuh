@@ -19,9 +19,10 @@ __device__ __forceinline__ void store_pair(u16_t *target, u32_t pair) {
 template <class T, int kMTiles, int kDTiles>
 __device__ __forceinline__ void store_output(const AttentionParams &p, float (&O_acc)[kMTiles][kDTiles][4],
                                              const OnlineSoftmax<kMTiles> &softmax, int batch, int head,
-                                             int first_query) {
+                                             int first_query, int v_part) {
     constexpr float kLn2 = 0.69314718055994531f;
-    u16_t *O_gmem = static_cast<u16_t *>(p.O) + batch * p.o_batch_stride + head * p.o_head_stride;
+    u16_t *O_gmem =
+        static_cast<u16_t *>(p.O) + batch * p.o_batch_stride + head * p.o_head_stride + v_part * (kDTiles * 8);
     float *LSE_gmem = p.LSE + (static_cast<i64_t>(batch) * p.num_heads + head) * p.seqlen_q;
     const int quad_lane = lane_id() % 4;
 #pragma unroll
@@ -37,7 +38,7 @@ __device__ __forceinline__ void store_output(const AttentionParams &p, float (&O
             for (int d = 0; d < kDTiles; ++d) {
                 store_pair(O_row + d * 8, pack2<T>(O_acc[m][d][2 * r] * inverse, O_acc[m][d][2 * r + 1] * inverse));
             }
-            if (quad_lane == 0 && p.LSE != nullptr) {
+            if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) {
                 const float natural_max = softmax.row_max[m][r] * p.exponent_scale * kLn2;
                 LSE_gmem[query] = sum == 0.0f ? -infinity() : natural_max + logf(sum);
             }

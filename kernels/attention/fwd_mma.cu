@@ -5,7 +5,9 @@
 // block j is computed. P stays in registers: two neighbouring 16x8 accumulator blocks of S, packed to 16 bits, are the
 // A fragment of the second product.
 //
-// Macros from the plan: ATTN_HEAD_DIM, ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT
+// Where O is too wide for the registers, kVParts blocks share the work on it: each computes S whole and kVDim columns of O.
+//
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT
 // (f16_t, bf16_t), and the features ATTN_ALIGNED, ATTN_WINDOW, ATTN_SOFTCAP, ATTN_NEGATED (0 or 1).
 #include "attention/epilogue.cuh"
 #include "attention/mask.cuh"
@@ -18,23 +20,27 @@
 
 using Element = ATTN_ELEMENT;
 constexpr int kHeadDim = ATTN_HEAD_DIM;
+constexpr int kVDim = ATTN_V_DIM;
+constexpr int kVParts = ATTN_V_PARTS;
 constexpr int kBlockM = ATTN_BLOCK_M;
 constexpr int kBlockN = ATTN_BLOCK_N;
 constexpr int kWarps = ATTN_WARPS;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kMTiles = kBlockM / (16 * kWarps);
 constexpr int kNTiles = kBlockN / 8;
-constexpr int kDTiles = kHeadDim / 8;
+constexpr int kDTiles = kVDim / 8;
 constexpr int kStages = 2;
 
 using QTile = Tile<kBlockM, kHeadDim>;
-using KVTile = Tile<kBlockN, kHeadDim>;
-using RowsFragment = FragmentAddress<kHeadDim, QuadOrder::rows_then_chunks>;
-using ColsFragment = FragmentAddress<kHeadDim, QuadOrder::chunks_then_rows>;
+using KTile = Tile<kBlockN, kHeadDim>;
+using VTile = Tile<kBlockN, kVDim>;
+using QFragment = FragmentAddress<kHeadDim, QuadOrder::rows_then_chunks>;
+using KFragment = FragmentAddress<kHeadDim, QuadOrder::chunks_then_rows>;
+using VFragment = FragmentAddress<kVDim, QuadOrder::rows_then_chunks>;
 
 // S = Q K^T   [16 * kMTiles, kBlockN] per warp
-__device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], const RowsFragment &Q_smem,
-                                           const ColsFragment &K_smem) {
+__device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], const QFragment &Q_smem,
+                                           const KFragment &K_smem) {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
@@ -95,10 +101,10 @@ __device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4],
     }
 }
 
-// O += P V   [16 * kMTiles, kHeadDim] per warp
+// O += P V   [16 * kMTiles, kVDim] per warp
 template <bool kMasked>
 __device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4],
-                                           const float (&P_acc)[kMTiles][kNTiles][4], const RowsFragment &V_smem,
+                                           const float (&P_acc)[kMTiles][kNTiles][4], const VFragment &V_smem,
                                            const Mask &mask, int first_query, int first_key) {
 #pragma unroll
     for (int k = 0; k < kBlockN / 16; ++k) {
@@ -159,14 +165,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     extern __shared__ __align__(128) unsigned char smem[];
     const u32_t Q_tile = smem_address(smem);
     const u32_t K_tiles = Q_tile + QTile::kBytes;
-    const u32_t V_tiles = K_tiles + kStages * KVTile::kBytes;
+    const u32_t V_tiles = K_tiles + kStages * KTile::kBytes;
 
     // Blocks of one head are neighbours and share its K and V in L2; the last queries come first, since under a causal
     // mask they have the most keys.
     const int m_blocks = (p.seqlen_q + kBlockM - 1) / kBlockM;
-    const int m_block = m_blocks - 1 - static_cast<int>(blockIdx.x % m_blocks);
-    const int head = static_cast<int>(blockIdx.x / m_blocks % p.num_heads);
-    const int batch = static_cast<int>(blockIdx.x / m_blocks / p.num_heads);
+    const int v_part = static_cast<int>(blockIdx.x % kVParts);
+    const int row_block = static_cast<int>(blockIdx.x / kVParts);
+    const int m_block = m_blocks - 1 - row_block % m_blocks;
+    const int head = row_block / m_blocks % p.num_heads;
+    const int batch = row_block / m_blocks / p.num_heads;
     const int kv_head = head / p.heads_per_kv_head;
     const int block_query = m_block * kBlockM;
     const int last_query = min(block_query + kBlockM, p.seqlen_q) - 1;
@@ -175,8 +183,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                           p.q_row_stride};
     const GmemRows K_gmem{static_cast<const u16_t *>(p.K) + batch * p.k_batch_stride + kv_head * p.k_head_stride,
                           p.k_row_stride};
-    const GmemRows V_gmem{static_cast<const u16_t *>(p.V) + batch * p.v_batch_stride + kv_head * p.v_head_stride,
-                          p.v_row_stride};
+    const GmemRows V_gmem{
+        static_cast<const u16_t *>(p.V) + batch * p.v_batch_stride + kv_head * p.v_head_stride + v_part * kVDim,
+        p.v_row_stride};
 
     // Key blocks that some query of the tile sees, and among them those that every query sees whole.
     const Mask mask(p);
@@ -188,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int warp_row = warp_id() * kMTiles * 16;
     const int lane_query = block_query + warp_row + lane_id() / 4;  // query of this lane's element 0
     const int lane_key = lane_id() % 4 * 2;                         // key of it within a block
-    const RowsFragment Q_smem(Q_tile, warp_row);
+    const QFragment Q_smem(Q_tile, warp_row);
 
     float O_acc[kMTiles][kDTiles][4];
 #pragma unroll
@@ -204,7 +213,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     if (begin_block < end_block) {
         load_tile<kBlockM, kHeadDim, kThreads>(Q_tile, Q_gmem, block_query, p.seqlen_q);
         load_tile<kBlockN, kHeadDim, kThreads>(K_tiles, K_gmem, (end_block - 1) * kBlockN, p.seqlen_k);
-        load_tile<kBlockN, kHeadDim, kThreads>(V_tiles, V_gmem, (end_block - 1) * kBlockN, p.seqlen_k);
+        load_tile<kBlockN, kVDim, kThreads>(V_tiles, V_gmem, (end_block - 1) * kBlockN, p.seqlen_k);
         cp_async_commit_group();
     }
     int stage = 0;
@@ -214,14 +223,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         __syncthreads();
         if (block > begin_block) {
             const int next = stage ^ 1;
-            load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + next * KVTile::kBytes, K_gmem, (block - 1) * kBlockN,
+            load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, (block - 1) * kBlockN,
                                                    p.seqlen_k);
-            load_tile<kBlockN, kHeadDim, kThreads>(V_tiles + next * KVTile::kBytes, V_gmem, (block - 1) * kBlockN,
-                                                   p.seqlen_k);
+            load_tile<kBlockN, kVDim, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, (block - 1) * kBlockN,
+                                                p.seqlen_k);
             cp_async_commit_group();
         }
-        const ColsFragment K_smem(K_tiles + stage * KVTile::kBytes, 0);
-        const RowsFragment V_smem(V_tiles + stage * KVTile::kBytes, 0);
+        const KFragment K_smem(K_tiles + stage * KTile::kBytes, 0);
+        const VFragment V_smem(V_tiles + stage * VTile::kBytes, 0);
         const int first_key = block * kBlockN + lane_key;
         const bool whole = block >= begin_whole && block < end_whole;
 
@@ -241,5 +250,5 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
         stage ^= 1;
     }
-    store_output<Element>(p, O_acc, softmax, batch, head, block_query + warp_row);
+    store_output<Element>(p, O_acc, softmax, batch, head, block_query + warp_row, v_part);
 }

@@ -1,4 +1,5 @@
-// A tile of Q, K or V in shared memory: kRows x kHeadDim 16-bit elements, row by row, swizzled.
+// A tile of Q, K or V in shared memory: kRows x kDim 16-bit elements, row by row, swizzled. A row takes whole panels of
+// 64 elements (128 bytes, all banks once), whatever kDim is; what lies past kDim is neither written nor read.
 //
 // A row is cut into chunks of 16 bytes, the unit of cp.async and of one ldmatrix row. Chunk c of row r stands at
 // position c ^ (r % 8): the eight rows that one 8x8 matrix reads lie in eight different groups of four banks.
@@ -17,11 +18,11 @@ struct GmemRows {
     i64_t row_stride;
 };
 
-template <int kRows, int kHeadDim>
+template <int kRows, int kDim>
 struct Tile {
-    static constexpr int kRowBytes = kHeadDim * 2;
+    static constexpr int kRowBytes = (kDim + 63) / 64 * 128;
     static constexpr int kBytes = kRows * kRowBytes;
-    static constexpr int kRowChunks = kRowBytes / kChunkBytes;
+    static constexpr int kRowChunks = kDim / kChunkElements;
 };
 
 __device__ __forceinline__ u32_t swizzled_chunk(int row, int chunk) { return (chunk ^ (row % 8)) * kChunkBytes; }
@@ -38,28 +39,44 @@ __device__ __forceinline__ void copy_chunk(u32_t smem, const u16_t *gmem, bool i
 }
 #endif
 
+// Starts copying one chunk, or zeros where it lies outside: then nothing is read. The caller commits.
+__device__ __forceinline__ void load_chunk(u32_t smem, const u16_t *gmem, const u16_t *anywhere, bool inside) {
+#if ATTN_ALIGNED
+    cp_async_16(smem, inside ? gmem : anywhere, inside ? kChunkBytes : 0);
+#else
+    copy_chunk(smem, gmem, inside);
+#endif
+}
+
 // Starts copying rows first_row ... first_row + kRows - 1 into the tile at smem; rows outside [0, row_count) become
 // zeros, so that memory past the end is never read. The caller commits.
-template <int kRows, int kHeadDim, int kThreads>
+template <int kRows, int kDim, int kThreads>
 __device__ __forceinline__ void load_tile(u32_t smem, GmemRows rows, int first_row, int row_count) {
-    using T = Tile<kRows, kHeadDim>;
-    constexpr int kRowsPerPass = kThreads / T::kRowChunks;
-    static_assert(kThreads % T::kRowChunks == 0 && kRows % kRowsPerPass == 0, "the threads cover whole rows");
-    static_assert(kRowsPerPass % 8 == 0 || 8 % kRowsPerPass == 0, "the swizzle of a thread is computed from its row");
-    const int chunk = threadIdx.x % T::kRowChunks;
-    const int thread_row = threadIdx.x / T::kRowChunks;
-    const u16_t *gmem = rows.base + (first_row + thread_row) * rows.row_stride + chunk * kChunkElements;
+    using T = Tile<kRows, kDim>;
+    if constexpr (kThreads % T::kRowChunks == 0 && kRows * T::kRowChunks % kThreads == 0) {
+        // The threads cover whole rows: each keeps its chunk and steps down.
+        constexpr int kRowsPerPass = kThreads / T::kRowChunks;
+        const int chunk = threadIdx.x % T::kRowChunks;
+        const int thread_row = threadIdx.x / T::kRowChunks;
+        const u16_t *gmem = rows.base + (first_row + thread_row) * rows.row_stride + chunk * kChunkElements;
 #pragma unroll
-    for (int pass = 0; pass < kRows / kRowsPerPass; ++pass) {
-        const int row = thread_row + pass * kRowsPerPass;
-        const bool inside = first_row + row < row_count;
-        const u32_t target = smem + row * T::kRowBytes + swizzled_chunk(row, chunk);
-#if ATTN_ALIGNED
-        cp_async_16(target, inside ? gmem : rows.base, inside ? kChunkBytes : 0);
-#else
-        copy_chunk(target, gmem, inside);
-#endif
-        gmem += kRowsPerPass * rows.row_stride;
+        for (int pass = 0; pass < kRows / kRowsPerPass; ++pass) {
+            const int row = thread_row + pass * kRowsPerPass;
+            load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk), gmem, rows.base,
+                       first_row + row < row_count);
+            gmem += kRowsPerPass * rows.row_stride;
+        }
+    } else {
+        constexpr int kChunks = kRows * T::kRowChunks;
+#pragma unroll
+        for (int start = 0; start < kChunks; start += kThreads) {
+            const int number = start + threadIdx.x;
+            if (kChunks % kThreads != 0 && number >= kChunks) break;
+            const int row = number / T::kRowChunks, chunk = number % T::kRowChunks;
+            const u16_t *gmem = rows.base + (first_row + row) * rows.row_stride + chunk * kChunkElements;
+            load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk), gmem, rows.base,
+                       first_row + row < row_count);
+        }
     }
 }
 
@@ -73,8 +90,9 @@ __device__ __forceinline__ void load_tile(u32_t smem, GmemRows rows, int first_r
 //                     B of two n8 blocks from rows of n
 enum class QuadOrder { rows_then_chunks, chunks_then_rows };
 
-template <int kHeadDim, QuadOrder kOrder>
+template <int kDim, QuadOrder kOrder>
 struct FragmentAddress {
+    static constexpr int kRowBytes = Tile<1, kDim>::kRowBytes;
     u32_t row_start;  // address of this lane's row
     u32_t swizzle;    // this lane's chunk 0 or 1, swizzled
 
@@ -82,13 +100,13 @@ struct FragmentAddress {
         const int lane = lane_id();
         const int row = kOrder == QuadOrder::rows_then_chunks ? lane % 16 : lane % 8 + lane / 16 * 8;
         const int chunk = kOrder == QuadOrder::rows_then_chunks ? lane / 16 : lane / 8 % 2;
-        row_start = smem + (first_row + row) * (kHeadDim * 2);
+        row_start = smem + (first_row + row) * kRowBytes;
         swizzle = swizzled_chunk(row, chunk);
     }
 
     // Address for the 16x16 block that starts `rows` rows (a multiple of 16) and `chunk_pair` pairs of chunks further:
     // the pair number enters the swizzle by XOR, since the lane's own chunk is bit 0 of the chunk number.
     __device__ __forceinline__ u32_t at(int rows, int chunk_pair) const {
-        return row_start + rows * (kHeadDim * 2) + (swizzle ^ (chunk_pair * 2 * kChunkBytes));
+        return row_start + rows * kRowBytes + (swizzle ^ (chunk_pair * 2 * kChunkBytes));
     }
 };

@@ -11,15 +11,19 @@ from attnprobe import compile as compile_
 from attnprobe.arch import ARCHES, Arch, arch
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.plan import make_plan
-from attnprobe.engine.problem import HEAD_DIMS, Problem
+from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import VARIANTS
 from attnprobe.errors import UnsupportedError
 from attnprobe.formats import FORMATS
 
 
 def make(head_dim: int = 128, format_name: str = "f16", **changes: object) -> Problem:
-    plain = Problem(2, 300, 500, 8, 2, head_dim, FORMATS[format_name], 0.125, (-1, -1), 0.0, True)
+    sizes = (2, 300, 500, 8, 2, head_dim, min(head_dim, 512))
+    plain = Problem(*sizes, FORMATS[format_name], 0.125, (-1, -1), 0.0, True)
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+HEAD_DIMS = (16, 32, 64, 80, 96, 112, 128, 160, 192, 256, 512, 576)
 
 
 @pytest.mark.parametrize("row", ARCHES, ids=lambda row: row.sm)
@@ -27,7 +31,7 @@ def make(head_dim: int = 128, format_name: str = "f16", **changes: object) -> Pr
 def test_every_arch_has_a_kernel_that_fits(row: Arch, head_dim: int) -> None:
     plan = make_plan(make(head_dim), row)
     assert plan.shared_bytes <= plan.arch.smem_per_block
-    assert plan.variant.head_dim == head_dim
+    assert plan.variant.serves(plan.problem)
 
 
 def test_every_variant_is_reachable() -> None:
@@ -59,6 +63,17 @@ def test_grid_covers_every_query_of_every_head() -> None:
     assert plan.grid == (3 * 8 * 2, 1, 1)
 
 
+def test_wide_v_must_split_into_steps() -> None:
+    with pytest.raises(UnsupportedError, match="multiple of 32"):
+        make_plan(make(512, v_head_dim=272), arch(90))
+
+
+def test_two_blocks_share_the_columns_of_a_wide_o() -> None:
+    plan = make_plan(make(576), arch(90))
+    assert plan.defines["ATTN_V_DIM"] == 256
+    assert plan.grid == (5 * 8 * 2 * 2, 1, 1)
+
+
 def test_a_grid_that_no_launch_takes_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="split the batch"):
         make_plan(make(batch=2**28), arch(90))
@@ -84,15 +99,8 @@ def test_zero_scale_still_masks() -> None:
 
 # Every variant once, and each head_dim on the oldest, the recorded and the newest arch.
 COMPILED = [
-    (64, 80),
-    (64, 90),
-    (64, 120),
-    (128, 80),
-    (128, 89),
-    (128, 90),
-    (256, 80),
-    (256, 90),
-    (256, 120),
+    *((head_dim, cc) for head_dim in (64, 128, 256, 576) for cc in (80, 90, 120)),
+    (112, 90),
 ]
 
 

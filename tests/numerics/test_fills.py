@@ -16,7 +16,8 @@ SIZES = Sizes(50, 200, 6, 2, 128, batch=2)
 @pytest.mark.parametrize("name", FILLS)
 def test_a_fill_has_the_asked_shape_and_dtype_and_repeats_by_seed(name):
     first, again = (FILLS[name](SIZES, ml_dtypes.bfloat16, seed=3) for _ in range(2))
-    for a, b, shape in zip(first, again, (SIZES.q_shape, *[SIZES.kv_shape] * 2), strict=True):
+    shapes = (SIZES.q_shape, SIZES.k_shape, SIZES.v_shape)
+    for a, b, shape in zip(first, again, shapes, strict=True):
         assert a.shape == shape
         assert a.dtype == ml_dtypes.bfloat16
         assert np.isfinite(a.astype(float)).all()
