@@ -40,6 +40,8 @@ class Launch:
     outputs : (shape, dtype) of each array that the kernel writes.
     label : (instruction, question, fill): under which a record is kept.
     shared_bytes : dynamic shared memory per block.
+    target : the real target that the text must be compiled for, such as ``sm_90a`` where it uses
+        what later GPUs do not have; "" for the device's own.
     """
 
     source: Source
@@ -50,6 +52,7 @@ class Launch:
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     label: tuple[str, str, str] = ("", "", "")
     shared_bytes: int = 0
+    target: str = ""
 
     def digest(self) -> str:
         """Return a hash of all that decides the outputs: program text, geometry, inputs.

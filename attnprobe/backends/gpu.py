@@ -6,11 +6,13 @@ import datetime
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from attnprobe import compile as compiler
+from attnprobe.backends import ahead
 from attnprobe.backends.base import Dump, Environment, Launch
 from attnprobe.errors import CompileError, DeviceError
 
@@ -47,6 +49,8 @@ class GpuBackend:
 
         self._cupy: Any = cupy
         self._modules: dict[str, Any] = {}
+        self._cubins: dict[str, bytes] = {}
+        self._loaded: tuple[str, Any] = ("", None)
         self.cc = int(cupy.cuda.Device().compute_capability)
 
     @cached_property
@@ -89,14 +93,44 @@ class GpuBackend:
         arrays = tuple(cupy.asnumpy(array) for array in outputs)  # waits for the launch
         return Dump(arrays, self.name, self.environment())
 
+    def compile_ahead(self, launches: Iterable[Launch]) -> int:
+        """Compile the texts of launches that name a target, in a process for each core.
+
+        Returns how many were compiled. A text that NVRTC refuses is left for ``run`` to report.
+        """
+        wanted = {
+            launch.source.text: (launch.source, launch.target)
+            for launch in launches
+            if launch.target and launch.source.text not in self._cubins
+        }
+        made = ahead.cubins(list(wanted.values()))
+        self._cubins |= {text: data for text, data in zip(wanted, made, strict=True) if data}
+        return len(wanted)
+
     def _kernel(self, launch: Launch) -> Any:
         text = launch.source.text
+        if launch.target:
+            return self._module_of_cubin(launch).get_function(launch.entry)
         if text not in self._modules:
             self._modules[text] = self._cupy.RawModule(code=text, options=compiler.OPTIONS)
         try:
             return self._modules[text].get_function(launch.entry)
         except self._cupy.cuda.compiler.CompileException as error:
             raise CompileError(f"{launch.source.name}: NVRTC refused it", str(error)) from error
+
+    def _module_of_cubin(self, launch: Launch) -> Any:
+        """Return the module of a text for a target that CuPy would not choose by itself.
+
+        Only the latest is kept: thousands of such modules would fill the device's memory.
+        """
+        text = launch.source.text
+        if text not in self._cubins:
+            self._cubins[text] = compiler.cubin(launch.source, launch.target)[0]
+        if self._loaded[0] != text:
+            module = self._cupy.cuda.function.Module()
+            module.load(self._cubins[text])
+            self._loaded = (text, module)
+        return self._loaded[1]
 
 
 def driver_version() -> str:
