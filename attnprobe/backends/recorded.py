@@ -1,14 +1,18 @@
 """Backend "recorded": dumps of real hardware, kept in ``probes/recorded/<arch>/``.
 
 A folder holds ``index.json`` (readable: environments, and for each question, instruction and fill
-the digest of the launch and the environment it ran in) and one ``<question>.npz`` with the arrays.
+the digest of the launch, the environment it ran in and the names of what it wrote) and one
+``<question>.npz`` with the arrays. An array is named after its content, and so is kept once however
+many instructions gave it.
 A record answers a launch only when the digests agree: a changed kernel or fill makes it stale, and
 a stale record is an error with the reason, never an answer. Records are written on a GPU only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +48,18 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _array_name(ptx: str, fill: str, number: int) -> str:
-    return f"{ptx}|{fill}|{number}"
+def _names(ptx: str, fill: str, entry: Entry) -> list[str]:
+    """Return the names of the arrays of a record; earlier records give their number alone."""
+    outputs = entry["outputs"]
+    if isinstance(outputs, int):
+        return [f"{ptx}|{fill}|{number}" for number in range(outputs)]
+    return list(outputs)
+
+
+def _content_name(array: Array) -> str:
+    content = hashlib.sha256(repr((array.shape, array.dtype.str)).encode())
+    content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()[:16]
 
 
 class RecordedBackend:
@@ -92,8 +106,7 @@ class RecordedBackend:
         if found is None:
             raise NotRunError(self._why_not(launch))
         question, ptx, fill, entry = found
-        names = [_array_name(ptx, fill, number) for number in range(entry["outputs"])]
-        arrays = tuple(self._read(question, name) for name in names)
+        arrays = tuple(self._read(question, name) for name in _names(ptx, fill, entry))
         for array, (shape, dtype) in zip(arrays, launch.outputs, strict=True):
             if array.shape != tuple(shape) or array.dtype != dtype:
                 raise NotRunError(f"the record of {ptx}, {fill}, has shape {array.shape}")
@@ -143,6 +156,11 @@ class Recorder:
         self._kept[launch.label] = (launch.digest(), dump.arrays)
         return dump
 
+    def compile_ahead(self, launches: Iterable[Launch]) -> int:
+        """Let the wrapped backend compile what it will be asked, if it can."""
+        compile_ahead = getattr(self._inner, "compile_ahead", None)
+        return 0 if compile_ahead is None else int(compile_ahead(launches))
+
     def save(self, folder: Path) -> int:
         """Add what was kept to ``folder`` over records of the same label; return their number."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,8 +172,7 @@ class Recorder:
         for question in sorted({label[1] for label in self._kept}):
             self._save_question(folder, index, question, number)
         _drop_unused_environments(index)
-        text = json.dumps(index, indent=1, sort_keys=True)
-        (folder / "index.json").write_text(text + "\n", encoding="utf-8")
+        (folder / "index.json").write_text(_index_text(index), encoding="utf-8")
         return len(self._kept)
 
     def _save_question(
@@ -170,12 +187,33 @@ class Recorder:
         for (ptx, of_question, fill), (digest, outputs) in self._kept.items():
             if of_question != question:
                 continue
-            entry: Entry = {"digest": digest, "environment": environment, "outputs": len(outputs)}
+            names = [_content_name(array) for array in outputs]
+            entry: Entry = {"digest": digest, "environment": environment, "outputs": names}
             records.setdefault(ptx, {})[fill] = entry
-            for output, array in enumerate(outputs):
-                arrays[_array_name(ptx, fill, output)] = array
-        in_order: dict[str, Any] = {key: arrays[key] for key in sorted(arrays)}
+            arrays |= dict(zip(names, outputs, strict=True))
+        used = {
+            name
+            for ptx, fills in records.items()
+            for fill, entry in fills.items()
+            for name in _names(ptx, fill, entry)
+        }
+        in_order: dict[str, Any] = {key: arrays[key] for key in sorted(used)}
         np.savez_compressed(path, **in_order)
+
+
+def _index_text(index: dict[str, Any]) -> str:
+    """Return the index as JSON with a line for each instruction and question."""
+    head = json.dumps({key: index[key] for key in ("schema", "environments")}, indent=1)
+    questions = []
+    for question, ptxs in sorted(index["records"].items()):
+        lines = [f"   {json.dumps(ptx)}: {_line(fills)}" for ptx, fills in sorted(ptxs.items())]
+        questions.append(f"  {json.dumps(question)}: {{\n" + ",\n".join(lines) + "\n  }")
+    records = ",\n".join(questions)
+    return head.removesuffix("\n}") + ',\n "records": {\n' + records + "\n }\n}\n"
+
+
+def _line(fills: dict[str, Entry]) -> str:
+    return json.dumps(fills, sort_keys=True, separators=(",", ":"))
 
 
 def _drop_unused_environments(index: dict[str, Any]) -> None:
