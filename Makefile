@@ -8,6 +8,9 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 endif
 
+# Two test processes where pytest-xdist is there; files stay whole, so that each compiles its kernels once.
+PARALLEL = $(shell $(PY) -c "import xdist; print('-n 2 --dist loadfile')" 2>/dev/null)
+
 .PHONY: help install demo test check gpu record bench bench-emulator docs clean
 
 help:            ## list the targets
@@ -16,7 +19,7 @@ install: $(STAMP) ## make .venv with everything that the other targets need
 demo: $(STAMP)   ## run the main job: the probes, then attention on real Q, K, V
 	$(PY) -m attnprobe demo
 test: $(STAMP)   ## run pytest: on the emulator, and on the GPU too where there is one
-	$(PY) -m pytest
+	$(PY) -m pytest $(PARALLEL)
 check: $(STAMP)  ## lint, types, kernel format
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) tools/format_kernels.py --check
 gpu: $(STAMP)    ## the tests that need a GPU
