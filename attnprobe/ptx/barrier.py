@@ -35,7 +35,8 @@ class Barrier:
     Attributes
     ----------
     arrived : threads that have arrived, per block slot.
-    expected : threads that must arrive, per block slot; 0 for all live threads, -1 where nobody has arrived.
+    expected : threads that must arrive, per block slot; 0 for all live threads, -1 where nobody
+        has arrived.
     joined : which warps have arrived, bool (blocks, warps per block).
     votes : per block slot, how many of the arrived threads brought a true predicate (bar.red).
     """
@@ -63,8 +64,8 @@ class Barriers:
     def arrive(self, group: Group, instr: Instr, after: int, arguments: list[Any]) -> None:
         """Let ``group`` arrive, as the barrier instruction ``instr`` says.
 
-        ``arguments``: action ("sync", "arrive" or a reduction), barrier number, thread count or None, and for
-        a reduction the predicate and the result register with its code.
+        ``arguments``: action ("sync", "arrive" or a reduction), barrier number, thread count or
+        None, and for a reduction the predicate and the result register with its code.
         """
         action, number, count, predicate, result = arguments
         numbers = np.unique(spread(number, group.n)[group.active()])
@@ -85,7 +86,7 @@ class Barriers:
                 EmulatorError, instr, group, lanes, f"there is no barrier {key}: there are 16"
             )
         barrier = self.all.get(key)
-        whole = barrier is None or not barrier.waiting and not barrier.arrived.any()
+        whole = barrier is None or (not barrier.waiting and not barrier.arrived.any())
         if (
             whole
             and action == "sync"
@@ -133,9 +134,17 @@ class Barriers:
             checker.full_barrier(group)
 
     def _enter(
-        self, barrier: Barrier, key: int, group: Group, instr: Instr, after: int, action: str, wanted: int,
-        predicate: Array | None, result: tuple[int, str] | None,
-    ) -> None:  # fmt: skip
+        self,
+        barrier: Barrier,
+        key: int,
+        group: Group,
+        instr: Instr,
+        after: int,
+        action: str,
+        wanted: int,
+        predicate: Array | None,
+        result: tuple[int, str] | None,
+    ) -> None:
         machine = self.machine
         slots = machine.slot[group.rows]
         touched = np.unique(slots)
@@ -145,9 +154,13 @@ class Barriers:
             slot = int(touched[np.argmax(clash)])
             told = int(known[np.argmax(clash)])
             raise machine.fault(
-                EmulatorError, instr, group, group.active() & (slots == slot)[:, None],
-                f"barrier {key} is waited on with two thread counts: {told or 'all'} and {wanted or 'all'}",
-            )  # fmt: skip
+                EmulatorError,
+                instr,
+                group,
+                group.active() & (slots == slot)[:, None],
+                f"barrier {key} is waited on with two thread counts: {told or 'all'} and "
+                f"{wanted or 'all'}",
+            )
         barrier.expected[touched] = wanted
         lanes = group.active().sum(axis=1)
         np.add.at(barrier.arrived, slots, lanes)
@@ -215,7 +228,9 @@ class Barriers:
             group.regs[register] = votes == arrived if action == "and" else votes > 0
 
     def exited(self, group: Group) -> None:
-        """Look again at the barriers that wait for all live threads, now that ``group`` has exited."""
+        """Look again at the barriers that wait for all live threads, now that ``group`` has
+        exited.
+        """
         for key, barrier in self.all.items():
             if barrier.waiting:
                 self._complete(key, barrier)
@@ -249,8 +264,9 @@ class Barriers:
             and machine.live[slot * machine.warps_per_block + warp].any()
         ]
         absent = f"; not there: warp {', '.join(missing)}" if missing else ""
+        block = machine.launch.block_name(int(machine.block_numbers[slot]))
         return (
-            f"{machine.launch.block_name(int(machine.block_numbers[slot]))}: warp {warps} at barrier {key}: "
+            f"{block}: warp {warps} at barrier {key}: "
             f"{int(barrier.arrived[slot])} of {wanted} threads have arrived{absent}\n"
             f"    at {machine.launch.where(entry.instr)}"
         )

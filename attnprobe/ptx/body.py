@@ -10,7 +10,22 @@ from __future__ import annotations
 from attnprobe.errors import PtxSyntaxError
 from attnprobe.ptx.declare import SPACES, Declarations
 from attnprobe.ptx.ir import (
-    REGISTER_BITS, Addr, Imm, Instr, Kernel, Label, Location, Module, Not, Operand, Pair, Reg, Sink, Special, Sym, Vec,
+    REGISTER_BITS,
+    Addr,
+    Imm,
+    Instr,
+    Kernel,
+    Label,
+    Location,
+    Module,
+    Not,
+    Operand,
+    Pair,
+    Reg,
+    Sink,
+    Special,
+    Sym,
+    Vec,
 )  # fmt: skip
 from attnprobe.ptx.lexer import Token
 

@@ -1,4 +1,6 @@
-"""cp.async for one chunk: at once in fast mode; in checked mode data lands only at the wait that covers it."""
+"""cp.async for one chunk: at once in fast mode; in checked mode data lands only at the wait
+that covers it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import numpy as np
 from attnprobe.ptx.group import Group
 from attnprobe.ptx.memory import unit_dtype
 from attnprobe.ptx.race import Checker
-from attnprobe.ptx.spaces import Access
+from attnprobe.ptx.units import Access
 from attnprobe.ptx.values import LANES, Array, spread
 
 if TYPE_CHECKING:
@@ -52,9 +54,15 @@ class Copies:
         self.batches: list[Batch] = []
 
     def issue(
-        self, shared: Access, remote: Access, group: Group, to: Array, at: Array, wanted: Array | None,
+        self,
+        shared: Access,
+        remote: Access,
+        group: Group,
+        to: Array,
+        at: Array,
+        wanted: Array | None,
         mask: Array | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Copy from global to shared memory; bytes past ``wanted`` are zeros and are not read."""
         spaces = self.machine.spaces
         size = shared.bytes
@@ -119,7 +127,9 @@ class Copies:
             self.committed[group.rows] += mask
 
     def wait(self, group: Group, pending: int, mask: Array | None) -> None:
-        """Let copies land until at most ``pending`` groups are in flight; all copies where it is -1."""
+        """Let copies land until at most ``pending`` groups are in flight; all copies where it
+        is -1.
+        """
         checker = self.machine.spaces.checker
         if checker is None or not self.batches:
             return

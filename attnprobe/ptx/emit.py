@@ -23,7 +23,8 @@ from attnprobe.ptx.values import DTYPES, RAW_CODES, TYPE_CODES, bits_of, constan
 
 @dataclass
 class Shared:
-    """What all blocks of one kernel share: the globals of the generated code and the instruction sites.
+    """What all blocks of one kernel share: the globals of the generated code and the
+    instruction sites.
 
     Attributes
     ----------
@@ -87,7 +88,9 @@ class Emitter:
         return self.obj((value & mask, code), lambda: constant(value, code))
 
     def site(self) -> str:
-        """Return the number of the current instruction, by which an error finds its place in the text."""
+        """Return the number of the current instruction, by which an error finds its place in
+        the text.
+        """
         sites = self.shared.sites
         if not sites or sites[-1] is not self.instr:
             sites.append(self.instr)
@@ -126,7 +129,9 @@ class Emitter:
         return found
 
     def src(self, operand: Operand, code: str) -> str:
-        """Return an expression for ``operand`` as dtype ``code``: narrowed or widened if need be."""
+        """Return an expression for ``operand`` as dtype ``code``: narrowed or widened if need
+        be.
+        """
         if isinstance(operand, Reg):
             name, have = self.read(operand)
             return self.convert(name, have, code)
@@ -161,11 +166,16 @@ class Emitter:
         return self.view(self.cache[key], raw, want)
 
     def literal(self, operand: Imm, code: str) -> str:
-        """Return the constant of a literal as ``code``: a float literal becomes a float of that width."""
+        """Return the constant of a literal as ``code``: a float literal becomes a float of that
+        width.
+        """
         value = operand.value
         if operand.float_bits and is_float(code) and operand.float_bits != bits_of(code):
-            wide = struct.unpack("<d", value.to_bytes(8, "little"))[0] if operand.float_bits == 64 else (
-                struct.unpack("<f", value.to_bytes(4, "little"))[0])  # fmt: skip
+            wide = (
+                struct.unpack("<d", value.to_bytes(8, "little"))[0]
+                if operand.float_bits == 64
+                else (struct.unpack("<f", value.to_bytes(4, "little"))[0])
+            )
             cast = np.array(wide, DTYPES[code])
             value = int.from_bytes(cast.tobytes(), "little")
         elif not operand.float_bits and is_float(code):
@@ -173,7 +183,9 @@ class Emitter:
         return self.const(value, code)
 
     def symbol(self, operand: Sym, code: str) -> str:
-        """Return the address of a variable, in its own space (global addresses are found at launch)."""
+        """Return the address of a variable, in its own space (global addresses are found at
+        launch).
+        """
         place = self.shared.symbols.get(operand.name)
         if place is None:
             raise self.error(f"no variable {operand.name!r}")
@@ -187,7 +199,9 @@ class Emitter:
         return self.const(offset + operand.offset, code)
 
     def int_code(self, *operands: Operand, bits: int) -> str:
-        """Return the integer code that costs the fewest views, for an operation that signs do not matter to."""
+        """Return the integer code that costs the fewest views, for an operation that signs do
+        not matter to.
+        """
         for operand in operands:
             if isinstance(operand, Reg):
                 _, have = self.read(operand)
@@ -198,7 +212,9 @@ class Emitter:
     # Results
 
     def dst(self, operand: Operand, expression: str, code: str) -> None:
-        """Assign ``expression``, of dtype ``code``, to ``operand`` (under the instruction's guard)."""
+        """Assign ``expression``, of dtype ``code``, to ``operand`` (under the instruction's
+        guard).
+        """
         if isinstance(operand, Sink):
             return
         if not isinstance(operand, Reg):
@@ -237,7 +253,9 @@ class Emitter:
         return self.cache[key]
 
     def active(self) -> str:
-        """Return the expression of the lanes that execute the instruction: None or a bool array (warps, 32)."""
+        """Return the expression of the lanes that execute the instruction: None or a bool array
+        (warps, 32).
+        """
         if self.instr.guard is None:
             return "g.mask"
         return self.tmp(f"g.where({self.guard()})")

@@ -68,16 +68,18 @@ def _sum_to_odd(a: Array, b: Array) -> Array:
     return odd.view(np.float64)
 
 
-def multiply_f64(a: Array, b: Array, c: Array) -> Array:
+def multiply_f64(a: Array, b: Array, c: Array, fused: bool = True) -> Array:
     """Return A B + C in float64 as a chain of fma in the order of k.
 
     Parameters
     ----------
     a, b, c : float64, (k, m, w), (k, n, w) and (m, n, w).
+    fused : whether each step rounds once; else the product is rounded first.
     """
     total = c
     for x, y in zip(a, b, strict=True):
-        total = fma(x[:, None], y[None], total)
+        left, right = x[:, None], y[None]
+        total = fma(left, right, total) if fused else left * right + total
     return total
 
 

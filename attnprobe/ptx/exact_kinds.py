@@ -78,6 +78,7 @@ class UnpackedFp8:
     form_a: str
     form_b: str
     rule: Rule
+    interleaved: bool = True
 
     def left(self, bits: Array) -> list[exact.Numbers]:
         """Return the two halves of A, f16 taken apart, (k / 2, m, w)."""
@@ -89,8 +90,9 @@ class UnpackedFp8:
 
     def _halves(self, bits: Array, form: str) -> list[exact.Numbers]:
         wide = f16_of_fp8(form)[bits]
-        k = np.arange(len(bits)) % 4
-        return [exact.numbers(wide[part], "f16", self.rule.flush) for part in (k < 2, k >= 2)]
+        k = np.arange(len(bits))
+        low = k % 4 < 2 if self.interleaved else k < len(bits) // 2
+        return [exact.numbers(wide[part], "f16", self.rule.flush) for part in (low, ~low)]
 
     def multiply(self, a: list[exact.Numbers], b: list[exact.Numbers], c: Array) -> Array:
         """Return D, raw bits of f32 or f16."""
@@ -117,9 +119,11 @@ class NativeFp8(Floats):
 
 @dataclass(frozen=True)
 class Doubles:
-    """f64: a chain of fma in the order of k."""
+    """f64: a chain of fma in the order of k; the fields make other chains, as hypotheses."""
 
     rule: Rule | None = None
+    reverse: bool = False
+    fused: bool = True
 
     def left(self, bits: Array) -> Array:
         """Return A as float64, (k, m, w)."""
@@ -131,8 +135,10 @@ class Doubles:
 
     def multiply(self, a: Array, b: Array, c: Array) -> Array:
         """Return D, raw bits of f64."""
+        step = -1 if self.reverse else 1
+        start = np.ascontiguousarray(c).view(np.float64)
         with np.errstate(all="ignore"):
-            total = exact_fma.multiply_f64(a, b, np.ascontiguousarray(c).view(np.float64))
+            total = exact_fma.multiply_f64(a[::step], b[::step], start, self.fused)
         return exact_fma.bits_f64(total)
 
 

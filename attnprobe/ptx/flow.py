@@ -14,12 +14,38 @@ from attnprobe.errors import PtxSyntaxError
 from attnprobe.ptx.ir import Addr, Instr, Kernel, Label, Not, Operand, Pair, Reg, Vec
 
 # What ends a block, other than running into a label.
-_ENDS = {"bra": "branch", "brx": "switch", "ret": "exit", "exit": "exit", "trap": "trap", "bar": "barrier",
-         "barrier": "barrier"}  # fmt: skip
+_ENDS = {
+    "bra": "branch",
+    "brx": "switch",
+    "ret": "exit",
+    "exit": "exit",
+    "trap": "trap",
+    "bar": "barrier",
+    "barrier": "barrier",
+}
 
 # Operands that an instruction writes, by opcode; one unless listed.
-_NO_RESULT = {"st", "red", "bra", "brx", "ret", "exit", "trap", "bar", "barrier", "membar", "fence", "cp",
-              "prefetch", "prefetchu", "nanosleep", "pmevent", "brkpt", "discard", "applypriority"}  # fmt: skip
+_NO_RESULT = {
+    "st",
+    "red",
+    "bra",
+    "brx",
+    "ret",
+    "exit",
+    "trap",
+    "bar",
+    "barrier",
+    "membar",
+    "fence",
+    "cp",
+    "prefetch",
+    "prefetchu",
+    "nanosleep",
+    "pmevent",
+    "brkpt",
+    "discard",
+    "applypriority",
+}
 
 
 @dataclass
@@ -197,7 +223,9 @@ def _rank(all_blocks: list[Block]) -> None:
 
 
 def _loop_order(members: set[int], edges: list[list[int]], entries: list[int]) -> list[int]:
-    """Return ``members`` in topological order, every loop in one piece and ordered the same way inside."""
+    """Return ``members`` in topological order, every loop in one piece and ordered the same way
+    inside.
+    """
     result: list[int] = []
     for component in reversed(_components(members, edges)):
         if len(component) == 1:
@@ -218,7 +246,9 @@ def _loop_order(members: set[int], edges: list[list[int]], entries: list[int]) -
 
 
 def _components(members: set[int], edges: list[list[int]]) -> list[list[int]]:
-    """Return the strongly connected components, each after all that it reaches (Tarjan, without recursion)."""
+    """Return the strongly connected components, each after all that it reaches (Tarjan, without
+    recursion).
+    """
     index: dict[int, int] = {}
     low: dict[int, int] = {}
     stack: list[int] = []

@@ -7,6 +7,7 @@ matrices are (warps, rows, columns) in float32.
 from __future__ import annotations
 
 from functools import lru_cache
+
 import numpy as np
 
 from attnprobe.errors import UnsupportedError
@@ -58,7 +59,7 @@ class Packer:
     def matrix(self, warps: int, *registers: Array) -> Array:
         """Return the matrix (warps, rows, cols), float32, that the registers hold.
 
-        Where the rows of the fragment count through several matrices: (warps, matrices, rows, cols).
+        Where the rows of the fragment count through matrices: (warps, matrices, rows, cols).
         """
         words = np.empty((warps, LANES, self.registers), np.uint32)
         for number, register in enumerate(registers):
@@ -100,7 +101,8 @@ class Product:
         total += c
         if self.d.format.name != "f32":
             total = self.d.format.decode(self.d.format.encode(total)).astype(np.float32)
-        return total
+        result: Array = total
+        return result
 
     def unpack(self, d: Array) -> list[Array]:
         """Return D's registers."""
@@ -108,7 +110,9 @@ class Product:
 
 
 class Loader:
-    """The plan of one ldmatrix instruction: which words of the gathered rows each register takes."""
+    """The plan of one ldmatrix instruction: which words of the gathered rows each register
+    takes.
+    """
 
     def __init__(self, row: Instruction) -> None:
         operand = row.operands[0]
@@ -117,7 +121,8 @@ class Loader:
         self.registers = operand.registers
         self.storage = operand.format.storage
         self.flat = operand.fragment.flat_index()  # (lanes, elements)
-        # Where every register takes whole words in order of lane, it is a slice of what was gathered.
+        # Where every register takes whole words in order of lane, it is a slice of what was
+        # gathered.
         per = operand.format.per_register
         words = self.flat.reshape(LANES, self.registers, per)
         plain = words[..., 0] // per

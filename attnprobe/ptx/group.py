@@ -43,7 +43,9 @@ class Group:
         self.stamp = 0
 
     def where(self, condition: Array) -> Array | None:
-        """Return the lanes of the group for which ``condition`` holds: None for all, else bool (n, 32)."""
+        """Return the lanes of the group for which ``condition`` holds: None for all, else bool
+        (n, 32).
+        """
         if condition.shape == (1, 1):
             if condition[0, 0]:
                 return self.mask
@@ -60,7 +62,9 @@ class Group:
         return np.broadcast_to(np.True_, (self.n, LANES))
 
     def part(self, lanes: Array, block: int, live: Iterable[int]) -> Group:
-        """Return the group of ``lanes`` (bool (n, 32), a subset of the mask), about to run ``block``."""
+        """Return the group of ``lanes`` (bool (n, 32), a subset of the mask), about to run
+        ``block``.
+        """
         keep = lanes.any(axis=1)
         if keep.all():
             return Group(self.rows, lanes, block, list(self.regs))

@@ -23,7 +23,9 @@ class Reg:
 
 @dataclass(frozen=True, slots=True)
 class Imm:
-    """A literal. ``value`` is an int; for ``0f``/``0d`` literals it is the raw bits, ``float_bits`` wide."""
+    """A literal. ``value`` is an int; for ``0f``/``0d`` literals it is the raw bits,
+    ``float_bits`` wide.
+    """
 
     value: int
     float_bits: int = 0
@@ -92,7 +94,9 @@ Operand = Reg | Imm | Sym | Special | Label | Not | Sink | Vec | Pair | Addr
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A line of the CUDA source, from ``.loc``; ``inlined_at`` is where the function was inlined."""
+    """A line of the CUDA source, from ``.loc``; ``inlined_at`` is where the function was
+    inlined.
+    """
 
     file: int
     line: int
@@ -138,7 +142,9 @@ class Variable:
 
 @dataclass(slots=True)
 class Kernel:
-    """One ``.entry``: its parameters, registers, variables and body (instructions and labels, in order)."""
+    """One ``.entry``: its parameters, registers, variables and body (instructions and labels,
+    in order).
+    """
 
     name: str
     params: list[Variable] = field(default_factory=list)

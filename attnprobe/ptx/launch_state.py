@@ -69,7 +69,9 @@ class LaunchState:
         return f"from {text}"
 
     def _file(self, number: int) -> str:
-        """Return a source file's name. NVRTC puts its working directory in front of what ``#line`` says."""
+        """Return a source file's name. NVRTC puts its working directory in front of what
+        ``#line`` says.
+        """
         name = Path(self.module.files.get(number, f"file {number}"))
         if name.is_absolute() and name.is_relative_to(Path.cwd()):
             name = name.relative_to(Path.cwd())

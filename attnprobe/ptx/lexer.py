@@ -11,8 +11,8 @@ from attnprobe.errors import PtxSyntaxError
 class Token(NamedTuple):
     """One token.
 
-    ``kind``: "word", "directive", "line" (a whole-line directive), "int", "float", "string", "end", or
-    the punctuation itself.
+    ``kind``: "word", "directive", "line" (a whole-line directive), "int", "float", "string", "end",
+    or the punctuation itself.
     """
 
     kind: str
@@ -29,7 +29,8 @@ _TOKEN = re.compile(
     | (?P<word>{_WORD})
     | (?P<punct>[{{}}()\[\]<>,;:=@!|+\-*&~^?])
     | (?P<line>\.(?:version|target|address_size|file|loc)\b[^\n]*)
-    | (?P<float>0[fF][0-9a-fA-F]{{8}}|0[dD][0-9a-fA-F]{{16}}|\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)
+    | (?P<float>0[fF][0-9a-fA-F]{{8}}|0[dD][0-9a-fA-F]{{16}}
+        |\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)
     | (?P<int>0[xX][0-9a-fA-F]+U?|0[bB][01]+U?|\d+U?)
     | (?P<directive>\.[A-Za-z_][\w$]*(?:::[\w$]+)*)
     | (?P<comment>//[^\n]*|/\*.*?\*/)

@@ -1,4 +1,6 @@
-"""One chunk of blocks while it runs: its warps' groups, who runs next, and how groups part and meet."""
+"""One chunk of blocks while it runs: its warps' groups, who runs next, and how groups part and
+meet.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from attnprobe.ptx.program import CodeBlock
 from attnprobe.ptx.spaces import Spaces
 from attnprobe.ptx.values import LANES, Array, poison, spread
 
-# After so many steps the group that has waited longest runs once: spinning cannot starve the others.
+# After so many steps the group that has waited longest runs once: spinning cannot starve the
+# others.
 FAIRNESS = 2048
 
 
@@ -83,7 +86,7 @@ class Machine:
         """Check that all lanes of each warp execute the instruction at ``site``."""
         if lanes is None:
             return
-        short = lanes.any(axis=1) & ~lanes.all(axis=1)
+        short: Array = np.asarray(lanes.any(axis=1) & ~lanes.all(axis=1))
         if short.any():
             raise self.fault(EmulatorError, self.site(site), group, lanes & short[:, None],
                              "only some lanes of the warp execute this: all 32 must")  # fmt: skip
@@ -126,7 +129,9 @@ class Machine:
         return merge(same, self.code.blocks[chosen.block].live_in)
 
     def _priority(self, group: Group) -> tuple[bool, int]:
-        """Order of running: earlier blocks first, but warps that must converge wait for their lanes."""
+        """Order of running: earlier blocks first, but warps that must converge wait for their
+        lanes.
+        """
         block = self.code.blocks[group.block]
         return (block.converges and not self.complete(group), block.flow.rank)
 
@@ -170,7 +175,9 @@ class Machine:
     def _divide(
         self, group: Group, condition: Array | None, yes: int, no: int
     ) -> tuple[Group | None, Group | None]:
-        """Return the parts of ``group`` for which ``condition`` holds and does not, sent on their ways."""
+        """Return the parts of ``group`` for which ``condition`` holds and does not, sent on
+        their ways.
+        """
         if condition is None or condition.shape == (1, 1):
             if condition is None or condition[0, 0]:
                 group.block = yes
@@ -212,8 +219,13 @@ class Machine:
         for value in np.unique(lanes[taken.active()]):
             if value >= len(block.flow.targets):
                 assert block.ending is not None
-                raise self.fault(EmulatorError, block.ending, taken, lanes >= len(block.flow.targets),
-                                 f"the index {value} has no target")  # fmt: skip
+                raise self.fault(
+                    EmulatorError,
+                    block.ending,
+                    taken,
+                    lanes >= len(block.flow.targets),
+                    f"the index {value} has no target",
+                )
             target = block.flow.targets[int(value)]
             self.queue.append(
                 taken.part(
@@ -256,7 +268,9 @@ class Machine:
     def fault(
         self, kind: type[EmulatorError], instr: Instr, group: Group, lanes: Array, what: str
     ) -> EmulatorError:
-        """Return an error that says what went wrong where: PTX line, source line, block, warp and lanes."""
+        """Return an error that says what went wrong where: PTX line, source line, block, warp
+        and lanes.
+        """
         row = int(np.argmax(lanes.any(axis=1)))
         others = int(np.count_nonzero(lanes.any(axis=1))) - 1
         also = f" (and {others} other warps)" if others > 0 else ""

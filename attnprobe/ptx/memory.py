@@ -46,7 +46,9 @@ class Buffer:
     views: dict[int, Array] = field(default_factory=dict, repr=False)
 
     def units(self, size: int) -> Array:
-        """Return the memory as whole units of ``size`` bytes (a power of two up to 16, or rows of 8 bytes)."""
+        """Return the memory as whole units of ``size`` bytes (a power of two up to 16, or rows
+        of 8 bytes).
+        """
         found = self.views.get(size)
         if found is None:
             found = as_units(self.raw, size)
@@ -107,8 +109,7 @@ class GlobalMemory:
         size = owner_high - owner_low
         origin = self._next
         self._next += -(-(size + GAP) // ALIGN) * ALIGN
-        raw = np.frombuffer((ctypes.c_ubyte * size).from_address(owner_low), np.uint8) if size else (
-            np.empty(0, np.uint8))  # fmt: skip
+        raw = _bytes_at(owner_low, size)
         first = int(array.__array_interface__["data"][0])
         buffer = Buffer(
             address=origin + first - owner_low,
@@ -147,7 +148,9 @@ class GlobalMemory:
 
 
 def _span(array: Array) -> tuple[int, int]:
-    """Return the host addresses of the first byte of ``array``'s elements and of the byte after the last."""
+    """Return the host addresses of the first byte of ``array``'s elements and of the byte after
+    the last.
+    """
     first = int(array.__array_interface__["data"][0])
     if array.size == 0:
         return first, first
@@ -156,3 +159,11 @@ def _span(array: Array) -> tuple[int, int]:
         reach = (extent - 1) * stride
         low, high = low + min(reach, 0), high + max(reach, 0)
     return low, high + array.itemsize
+
+
+def _bytes_at(host_address: int, size: int) -> Array:
+    """Return the host memory there as uint8. The caller keeps its owner alive."""
+    if not size:
+        return np.empty(0, np.uint8)
+    memory = memoryview((ctypes.c_ubyte * size).from_address(host_address)).cast("B")
+    return np.frombuffer(memory, np.uint8)

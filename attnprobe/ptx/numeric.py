@@ -1,4 +1,5 @@
-"""Floating-point arithmetic that NumPy does not have as such: fused multiply-add, flushing, 16-bit formats.
+"""Floating-point arithmetic that NumPy does not have as such: fused multiply-add, flushing,
+16-bit formats.
 
 float32 values are computed in float32 where NumPy's operation rounds once (add, mul, div, sqrt). A
 fused multiply-add is computed in float64, where the product of two float32 is exact; its sum is
@@ -37,14 +38,16 @@ def saturate(x: Array) -> Array:
     """Return ``x`` clamped to [0, 1]; NaN becomes +0."""
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
-    return np.where(x > zero, np.minimum(x, one), zero)
+    result: Array = np.where(x > zero, np.minimum(x, one), zero)
+    return result
 
 
 def fma_f32(a: Array, b: Array, c: Array) -> Array:
     """Return a * b + c rounded once to nearest even: float32."""
     product = np.multiply(a, b, dtype=np.float64)  # exact: 24 + 24 bits
     total = product + c
-    # The second rounding errs only where the float64 sum lies on the middle between two float32 and was
+    # The second rounding errs only where the float64 sum lies on the middle between two float32
+    # and was
     # itself rounded, or where the result is subnormal in float32 and has fewer bits.
     tie = (total.view(np.uint64) & _LOW29) == _HALF29
     if tie.any() or (np.abs(total) < 2.0**-125).any():
@@ -72,7 +75,9 @@ def _sum_to_odd(a: Array, b: Array, total: Array) -> Array:
 
 
 def fma_f64(a: Array, b: Array, c: Array) -> Array:
-    """Return a * b + c rounded once to nearest even: float64, element by element in exact arithmetic."""
+    """Return a * b + c rounded once to nearest even: float64, element by element in exact
+    arithmetic.
+    """
     a, b, c = np.broadcast_arrays(a, b, c)
     factors = np.isfinite(a) & np.isfinite(b)
     out = np.where(factors & np.isinf(c), c, a * b + c)

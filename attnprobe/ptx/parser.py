@@ -8,8 +8,14 @@ from attnprobe.ptx.ir import Kernel, Module
 from attnprobe.ptx.lexer import tokens
 
 _COUNTED_DIRECTIVES = (
-    "maxntid", "reqntid", "minnctapersm", "maxnreg", "maxnctapersm", "reqnctapercluster", "maxclusterrank",
-)  # fmt: skip
+    "maxntid",
+    "reqntid",
+    "minnctapersm",
+    "maxnreg",
+    "maxnctapersm",
+    "reqnctapercluster",
+    "maxclusterrank",
+)
 _BARE_DIRECTIVES = ("explicitcluster", "blocksareclusters", "noreturn", "abi_preserve")
 
 

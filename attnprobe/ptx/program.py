@@ -13,7 +13,20 @@ from attnprobe import layouts
 from attnprobe.errors import UnknownOpcodeError, UsageError
 from attnprobe.ptx import flow
 from attnprobe.ptx.emit import Emitter, Shared
-from attnprobe.ptx.ir import Imm, Instr, Kernel, Module, Not, Operand, Pair, Reg, Special, Sym, Vec
+from attnprobe.ptx.ir import (
+    Addr,
+    Imm,
+    Instr,
+    Kernel,
+    Module,
+    Not,
+    Operand,
+    Pair,
+    Reg,
+    Special,
+    Sym,
+    Vec,
+)
 from attnprobe.ptx.ops import registry
 from attnprobe.ptx.parser import parse
 from attnprobe.ptx.special import special_code
@@ -25,7 +38,8 @@ BlockFunction = Callable[..., Any]
 class CodeBlock:
     """One basic block as it runs: ``call(machine, group, registers)``, then what ``flow`` says.
 
-    The Python function is written when the block first runs: most kernels have blocks that never do.
+    The Python function is written when the block first runs: most kernels have blocks that never
+    do.
     """
 
     def __init__(self, shared: Shared, block: flow.Block) -> None:
@@ -188,7 +202,9 @@ def _function(shared: Shared, block: flow.Block) -> str:
 
 
 def _places(module: Module, kernel: Kernel) -> tuple[dict[str, tuple[str, int]], int, int, int]:
-    """Return where each variable is, the static shared bytes, the dynamic alignment, the local bytes."""
+    """Return where each variable is, the static shared bytes, the dynamic alignment, the local
+    bytes.
+    """
     symbols: dict[str, tuple[str, int]] = {}
     static, local, align = 0, 0, 16
     everything = [*module.variables.values(), *kernel.variables]
@@ -221,7 +237,7 @@ def _used_symbols(kernel: Kernel) -> set[str]:
         elif isinstance(operand, Vec):
             for item in operand.items:
                 visit(item)
-        elif hasattr(operand, "base"):
+        elif isinstance(operand, Addr):
             visit(operand.base)
 
     for item in kernel.body:
@@ -232,7 +248,9 @@ def _used_symbols(kernel: Kernel) -> set[str]:
 
 
 def _codes(kernel: Kernel) -> list[str]:
-    """Return the dtype code in which each register is kept: the one that most instructions use it as."""
+    """Return the dtype code in which each register is kept: the one that most instructions use
+    it as.
+    """
     votes: dict[int, Counter[str]] = {}
     for item in kernel.body:
         if isinstance(item, Instr):

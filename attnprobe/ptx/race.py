@@ -15,40 +15,31 @@ Unwritten words and words to which a copy is under way have stamps above every l
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attnprobe.errors import EmulatorError, MemoryFault, RaceError
 from attnprobe.ptx.group import Group
-from attnprobe.ptx.memory import as_units, unit_dtype
+from attnprobe.ptx.memory import as_units
+from attnprobe.ptx.stamps import (
+    ATOMIC,
+    CLOCK_SHIFT,
+    NEVER,
+    PENDING,
+    WARP,
+    Logged,
+    stamps_of,
+    widened,
+    words_of,
+)
 from attnprobe.ptx.values import LANES, Array, spread
 
 if TYPE_CHECKING:
     from attnprobe.ptx.machine import Machine
 
-# A stamp: clock in the high 26 bits, then one bit for an atomic operation, then the warp.
-_CLOCK_SHIFT = 6
-_ATOMIC = 32
-_WARP = 31
-NEVER = 0xFFFFFFFF
-PENDING = 0xFFFFFFC0  # plus the warp that issued the copy
 _COPIES_KEPT = 64
 _LOG_BYTES = 48 << 20  # of the addresses kept to name the other access of a race
-
-
-@dataclass(frozen=True)
-class Logged:
-    """One access, kept so that a race can name both sides."""
-
-    site: int
-    kind: str
-    rows: Array
-    stamps: Array
-    index: Array
-    mask: Array | None
-    size: int
 
 
 class Checker:
@@ -85,18 +76,20 @@ class Checker:
         if found is None:
             warp = self._warp(group)
             clock = self.clock[self._slot(group), warp, warp]
-            found = (clock << _CLOCK_SHIFT | warp).astype(np.uint32)[:, None]
+            found = (clock << CLOCK_SHIFT | warp).astype(np.uint32)[:, None]
             group.cache["stamps"] = found
         return found
 
     def _limits(self, group: Group) -> Array:
-        """Return the stamp from which on an access may not be ordered before each warp's now: uint32 (n, 1)."""
+        """Return the stamp from which on an access may not be ordered before each warp's now:
+        uint32 (n, 1).
+        """
         found: Array | None = group.cache.get("limits")
         if found is None:
             warp = self._warp(group)
             known = self.clock[self._slot(group), warp].copy()
-            known[np.arange(group.n), warp] = PENDING >> _CLOCK_SHIFT
-            found = ((known.min(axis=1) + 1 << _CLOCK_SHIFT).clip(0, PENDING)).astype(np.uint32)[
+            known[np.arange(group.n), warp] = PENDING >> CLOCK_SHIFT
+            found = ((known.min(axis=1) + 1 << CLOCK_SHIFT).clip(0, PENDING)).astype(np.uint32)[
                 :, None
             ]
             group.cache["limits"] = found
@@ -129,7 +122,9 @@ class Checker:
             self._log_bytes = sum(entry.index.nbytes for entry in copies)
 
     def arrive(self, key: int, group: Group) -> None:
-        """The group's warps have arrived at barrier ``key``: what they did so far is before its release."""
+        """The group's warps have arrived at barrier ``key``: what they did so far is before its
+        release.
+        """
         joined = self.joined.get(key)
         if joined is None:
             joined = self.joined[key] = np.zeros(self.clock.shape[::2], np.int64)
@@ -154,8 +149,10 @@ class Checker:
     # Accesses
 
     def read(self, site: int, group: Group, index: Array, mask: Array | None, size: int) -> None:
-        """Check and record a read. ``index``: unit of ``size`` bytes for each lane, within the chunk."""
-        index, size = _words(index, size)
+        """Check and record a read. ``index``: unit of ``size`` bytes for each lane, within the
+        chunk.
+        """
+        index, size = words_of(index, size)
         self._check_written(site, group, index, mask, size, "read")
         stamps = self._unit_stamps(group, size)
         offset = self._row_offset(group, size)
@@ -169,7 +166,7 @@ class Checker:
 
     def write(self, site: int, group: Group, index: Array, mask: Array | None, size: int) -> None:
         """Check and record a write."""
-        index, size = _words(index, size)
+        index, size = words_of(index, size)
         self._check_written(site, group, index, mask, size, "write")
         self._check_reads(site, group, index, mask, size, "write")
         self._mark(site, group, index, mask, size, self._unit_stamps(group, size), "write")
@@ -179,7 +176,7 @@ class Checker:
         self._check_written(site, group, index, mask, size, "copy")
         self._check_reads(site, group, index, mask, size, "copy")
         pending = (self._warp(group) | PENDING).astype(np.uint32)[:, None]
-        self._mark(site, group, index, mask, size, _widened(pending, size), "copy")
+        self._mark(site, group, index, mask, size, widened(pending, size), "copy")
 
     def land(self, group: Group, index: Array, lanes: Array | None, size: int) -> None:
         """Record that copies have landed: a write by the issuing warp, now."""
@@ -191,11 +188,13 @@ class Checker:
             units[spread(index, group.n)[lanes]] = spread(stamps, group.n)[lanes]
 
     def atomic(self, site: int, group: Group, index: Array, mask: Array | None, size: int) -> None:
-        """Check and record an atomic operation: it may meet other atomic operations, but no plain access."""
-        index, size = _words(index, size)
+        """Check and record an atomic operation: it may meet other atomic operations, but no
+        plain access.
+        """
+        index, size = words_of(index, size)
         self._check_written(site, group, index, mask, size, "atomic")
         self._check_reads(site, group, index, mask, size, "atomic")
-        stamps = _widened(self._stamps(group) | np.uint32(_ATOMIC), size)
+        stamps = widened(self._stamps(group) | np.uint32(ATOMIC), size)
         lanes = group.active() if mask is None else mask
         self._written_units[size][spread(index, group.n)[lanes]] = spread(stamps, group.n)[lanes]
         self._keep(Logged(site, "atomic", group.rows, self._stamps(group), index, mask, size))
@@ -204,7 +203,7 @@ class Checker:
         key = ("stamps", size)
         found: Array | None = group.cache.get(key)
         if found is None:
-            found = group.cache[key] = _widened(self._stamps(group), size)
+            found = group.cache[key] = widened(self._stamps(group), size)
         return found
 
     def _row_offset(self, group: Group, size: int) -> Array:
@@ -227,10 +226,10 @@ class Checker:
         """Check an access against the last writes of its words."""
         limits = self._limits(group)
         if mask is None:
-            stamps = _stamps_of(self._written_units[size], index)
+            stamps = stamps_of(self._written_units[size], index)
             recent = stamps >= limits[:, :, None]
         else:
-            stamps = _stamps_of(self._written_units[size], spread(index, group.n)[mask])
+            stamps = stamps_of(self._written_units[size], spread(index, group.n)[mask])
             recent = stamps >= spread(limits, group.n)[mask][:, None]
         if recent.any():
             self._exactly_written(site, group, spread(index, group.n), mask, size, kind)
@@ -239,7 +238,7 @@ class Checker:
         self, site: int, group: Group, index: Array, mask: Array | None, size: int, kind: str
     ) -> None:
         active = (group.active() if mask is None else mask)[:, :, None]
-        stamps = _stamps_of(self._written_units[size], np.where(active[..., 0], index, 0))
+        stamps = stamps_of(self._written_units[size], np.where(active[..., 0], index, 0))
         if kind == "read":
             never = (stamps == NEVER) & active
             if never.any():
@@ -249,19 +248,20 @@ class Checker:
             raise self._race(site, group, index, pending, size, kind, stamps, "copy")
         plain = (stamps < PENDING) & active
         if kind == "atomic":
-            plain &= (stamps & _ATOMIC) == 0
+            plain &= (stamps & ATOMIC) == 0
         unordered = plain & ~self._ordered(group, stamps)
         if unordered.any():
             raise self._race(site, group, index, unordered, size, kind, stamps, "write")
 
     def _ordered(self, group: Group, stamps: Array) -> Array:
         """Return whether stamped accesses (n, 32, words) are before each warp's now."""
-        warp = stamps & _WARP
+        warp = stamps & WARP
         warp = np.minimum(warp, self.warps - 1).astype(np.int64)
         slots, own = self._slot(group), self._warp(group)
         known = self.clock[slots, own]
         clocks = np.take_along_axis(known, warp.reshape(group.n, -1), axis=1).reshape(stamps.shape)
-        return (warp == own[:, None, None]) | (clocks >= (stamps >> _CLOCK_SHIFT))
+        result: Array = (warp == own[:, None, None]) | (clocks >= (stamps >> CLOCK_SHIFT))
+        return result
 
     def _check_reads(
         self, site: int, group: Group, index: Array, mask: Array | None, size: int, kind: str
@@ -274,9 +274,9 @@ class Checker:
             place = spread(index + (((own + step) % self.warps) * part)[:, None], group.n)
             chosen = place if mask is None else place[mask]
             bound = limits[:, :, None] if mask is None else spread(limits, group.n)[mask][:, None]
-            if (_stamps_of(self._read_units[size], chosen) >= bound).any():
+            if (stamps_of(self._read_units[size], chosen) >= bound).any():
                 active = (group.active() if mask is None else mask)[:, :, None]
-                stamps = _stamps_of(self._read_units[size], np.where(active[..., 0], place, 0))
+                stamps = stamps_of(self._read_units[size], np.where(active[..., 0], place, 0))
                 unordered = active & (stamps > 0) & ~self._ordered(group, stamps)
                 if unordered.any():
                     raise self._race(
@@ -293,7 +293,9 @@ class Checker:
         stamps: Array,
         kind: str,
     ) -> None:
-        """Set the write stamps, and find other warps that write the same words in the same instruction."""
+        """Set the write stamps, and find other warps that write the same words in the same
+        instruction.
+        """
         self._keep(Logged(site, kind, group.rows, self._stamps(group), index, mask, size))
         units = self._written_units[size]
         if mask is None:
@@ -303,12 +305,12 @@ class Checker:
         units[chosen] = mine
         if self.warps == 1:
             return
-        got, wanted = _stamps_of(units, chosen), _stamps_of(mine, None)
+        got, wanted = stamps_of(units, chosen), stamps_of(mine, None)
         clash = got != wanted
         if clash.any():
             lost = np.zeros((group.n, LANES, clash.shape[-1]), bool)
             lost[group.active() if mask is None else mask] = clash.reshape(-1, clash.shape[-1])
-            stamps_now = _stamps_of(units, np.where(lost.any(axis=2), spread(index, group.n), 0))
+            stamps_now = stamps_of(units, np.where(lost.any(axis=2), spread(index, group.n), 0))
             raise self._race(
                 site, group, spread(index, group.n), lost, size, kind, stamps_now, kind
             )
@@ -318,7 +320,7 @@ class Checker:
     def _unwritten(
         self, site: int, group: Group, index: Array, bad: Array, size: int
     ) -> EmulatorError:
-        lanes = bad.any(axis=2)
+        lanes: Array = np.asarray(bad.any(axis=2))
         row, lane = np.argwhere(lanes)[0]
         address = self._address(group, index, int(row), int(lane), size) + 4 * int(
             np.argmax(bad[row, lane])
@@ -347,7 +349,7 @@ class Checker:
         address = self._address(group, index, row, lane, size) + 4 * word
         where = int(index[row, lane]) * (size // 4) + word
         slot = int(self.machine.slot[group.rows[row]])
-        first = self._earlier(slot * self.warps + (stamp & _WARP), stamp, where, other)
+        first = self._earlier(slot * self.warps + (stamp & WARP), stamp, where, other)
         mine = bad[row].any(axis=1)
         launch = self.machine.launch
         who = launch.who(self.machine, int(group.rows[row]), mine)
@@ -383,7 +385,7 @@ class Checker:
             place = np.searchsorted(entry.rows, row)
             if place >= len(entry.rows) or entry.rows[place] != row:
                 continue
-            same = entry.stamps[place, 0] >> _CLOCK_SHIFT == stamp >> _CLOCK_SHIFT
+            same = entry.stamps[place, 0] >> CLOCK_SHIFT == stamp >> CLOCK_SHIFT
             if not same and entry.kind != "copy":
                 continue
             words = spread(entry.index, len(entry.rows))[place] * (entry.size // 4)
@@ -392,23 +394,7 @@ class Checker:
                 lanes = lanes & entry.mask[place]
             if lanes.any():
                 who = machine.launch.who(machine, row, lanes)
-                return f"{who} {verbs[entry.kind]} it\n  at {machine.launch.where(machine.site(entry.site))}"
+                where = machine.launch.where(machine.site(entry.site))
+                return f"{who} {verbs[entry.kind]} it\n  at {where}"
         who = machine.launch.who(machine, row, np.zeros(LANES, bool))
         return f"{who.rsplit(',', 1)[0]} {verbs[kind]} it, too long ago to name the line"
-
-
-def _words(index: Array, size: int) -> tuple[Array, int]:
-    """Return the index in whole words for accesses narrower than one."""
-    return (index, size) if size >= 4 else (index >> (2 if size == 1 else 1), 4)
-
-
-def _widened(stamps: Array, size: int) -> Array:
-    """Return (n, 1) stamps repeated for every word of a unit: units (n, 1)."""
-    repeated = np.repeat(stamps[:, :, None], size // 4, axis=2)
-    return np.ascontiguousarray(repeated).view(unit_dtype(size))[..., 0]
-
-
-def _stamps_of(units: Array, index: Array | None) -> Array:
-    """Return the stamps of units, one a word: (..., words)."""
-    picked = np.ascontiguousarray(units if index is None else units[index])
-    return picked.view(np.uint32).reshape(*picked.shape, -1)

@@ -1,4 +1,6 @@
-"""A stream of tokens with what every part of the parser needs: look ahead, accept, expect, literals."""
+"""A stream of tokens with what every part of the parser needs: look ahead, accept, expect,
+literals.
+"""
 
 from __future__ import annotations
 

@@ -69,7 +69,8 @@ def launch(
     Parameters
     ----------
     grid, block : up to three extents.
-    args : one for each parameter, in order: a Buffer for a pointer, a NumPy scalar for a scalar, bytes or a
+    args : one for each parameter, in order: a Buffer for a pointer, a NumPy scalar for a scalar,
+        bytes or a
         structured array of one element for a struct passed by value.
     shared_bytes : dynamic shared memory.
     memory : the address space that the buffers were mapped in; needed if there are any.
@@ -143,7 +144,8 @@ def _check_threads(code: Code, block: Triple) -> None:
     limit = code.kernel.max_threads or MAX_THREADS
     if threads > min(limit, MAX_THREADS):
         raise UsageError(
-            f"kernel {code.kernel.name} runs at most {min(limit, MAX_THREADS)} threads a block, not {threads}"
+            f"kernel {code.kernel.name} runs at most {min(limit, MAX_THREADS)} threads a block, "
+            f"not {threads}"
         )
 
 
@@ -171,7 +173,8 @@ def _raw(value: Argument) -> bytes:
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1):
         return value.tobytes()
     raise UsageError(
-        f"an argument is a ptx.Buffer, a NumPy scalar, bytes or a structured array of one element, not {type(value).__name__}"
+        "an argument is a ptx.Buffer, a NumPy scalar, bytes or a structured array of one element, "
+        f"not {type(value).__name__}"
     )
 
 
@@ -183,7 +186,9 @@ def _wrong_size(code: Code, number: int, param: Variable, value: Any, size: int)
 
 
 def _globals(program: Program, code: Code, memory: GlobalMemory) -> dict[str, int]:
-    """Place the module's global and constant variables, fresh for each launch, and return their addresses."""
+    """Place the module's global and constant variables, fresh for each launch, and return their
+    addresses.
+    """
     placed: dict[str, tuple[Variable, Array, int]] = {}
     for variable in program.module.variables.values():
         if variable.space in ("global", "const"):

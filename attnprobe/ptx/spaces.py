@@ -1,48 +1,33 @@
-"""Loads and stores: global, shared, local, parameter and generic addresses, bounds and alignment checked."""
+"""Loads and stores: global, shared, local, parameter and generic addresses, bounds and
+alignment checked.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attnprobe.errors import EmulatorError, MemoryFault
 from attnprobe.ptx.fragments import Loader
 from attnprobe.ptx.group import Group
-from attnprobe.ptx.memory import Buffer, as_units, unit_dtype
+from attnprobe.ptx.memory import Buffer, as_units
 from attnprobe.ptx.race import Checker
-from attnprobe.ptx.values import DTYPES, LANES, POISON_BYTE, Array, spread
+from attnprobe.ptx.units import (
+    LOCAL_WINDOW,
+    SHARED_WINDOW,
+    WINDOW_BYTES,
+    Access,
+    gather,
+    join,
+    poisoned,
+    scatter,
+    split,
+)
+from attnprobe.ptx.values import LANES, POISON_BYTE, Array, spread
 
 if TYPE_CHECKING:
     from attnprobe.ptx.machine import Machine
-
-# Generic addresses: windows of shared and local memory, far from where arrays are mapped.
-SHARED_WINDOW = 0x7E0000000000
-LOCAL_WINDOW = 0x7D0000000000
-WINDOW_BYTES = 1 << 32
-
-
-@dataclass(frozen=True)
-class Access:
-    """One load or store as the text has it.
-
-    Attributes
-    ----------
-    site : number of the instruction.
-    code : dtype code of one element; count : elements of the vector.
-    offset : constant part of the address.
-    """
-
-    site: int
-    code: str
-    count: int
-    offset: int
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that one lane accesses."""
-        return DTYPES[self.code].itemsize * self.count
 
 
 class Spaces:
@@ -78,7 +63,8 @@ class Spaces:
     def shared_index(
         self, access: Access, group: Group, address: Array, mask: Array | None, size: int
     ) -> Array:
-        """Return the number of the accessed unit of ``size`` bytes for each lane: int64 (n, 32) or (n, 1).
+        """Return the number of the accessed unit of ``size`` bytes for each lane: int64 (n, 32)
+        or (n, 1).
 
         Raises
         ------
@@ -111,13 +97,21 @@ class Spaces:
         outside = ((lanes < 0) | (lanes > limit - size)) & active
         if outside.any():
             value = int(lanes[outside][0])
-            raise self.fault(access.site, group, outside,
-                             f"out of bounds: {size} bytes at {what} address {value}, which has {limit} bytes")  # fmt: skip
+            raise self.fault(
+                access.site,
+                group,
+                outside,
+                f"out of bounds: {size} bytes at {what} address {value}, which has {limit} bytes",
+            )
         skewed = (lanes % size != 0) & active
         if skewed.any():
             value = int(lanes[skewed][0])
-            raise self.fault(access.site, group, skewed,
-                             f"misaligned: {size} bytes at {what} address {value}, not a multiple of {size}")  # fmt: skip
+            raise self.fault(
+                access.site,
+                group,
+                skewed,
+                f"misaligned: {size} bytes at {what} address {value}, not a multiple of {size}",
+            )
 
     def load_shared(
         self, access: Access, group: Group, address: Array, mask: Array | None
@@ -127,12 +121,14 @@ class Spaces:
         index = self.shared_index(access, group, address, mask, size)
         if self.checker is not None:
             self.checker.read(access.site, group, index, mask, size)
-        return _split(_gather(self.units[size], index, mask, group.n), access)
+        return split(gather(self.units[size], index, mask, group.n), access)
 
     def load_rows(
         self, access: Access, group: Group, address: Array, mask: Array | None, loader: Loader
     ) -> list[Array]:
-        """Return the registers of ldmatrix: each of the first lanes supplies the address of one row."""
+        """Return the registers of ldmatrix: each of the first lanes supplies the address of one
+        row.
+        """
         size = access.bytes
         used = loader.addresses
         address = spread(address, group.n)
@@ -143,7 +139,7 @@ class Spaces:
         if self.checker is not None:
             self.checker.read(access.site, group, index, mask, size)
         if mask is not None and used == LANES:
-            return loader.split(_gather(self.units[size], index, mask, group.n))
+            return loader.split(gather(self.units[size], index, mask, group.n))
         return loader.split(self.units[size][index[:, :used]])
 
     def atomic_places(
@@ -176,7 +172,7 @@ class Spaces:
         index = self.shared_index(access, group, address, mask, size)
         if self.checker is not None:
             self.checker.write(access.site, group, index, mask, size)
-        _scatter(self.units[size], index, _join(values, access, group.n), mask, group.n)
+        scatter(self.units[size], index, join(values, access, group.n), mask, group.n)
 
     # Local memory
 
@@ -193,15 +189,15 @@ class Spaces:
     ) -> list[Array]:
         """Return the elements that each lane loads from its local memory."""
         index = self._local_index(access, group, address, mask)
-        return _split(_gather(as_units(self.local, access.bytes), index, mask, group.n), access)
+        return split(gather(as_units(self.local, access.bytes), index, mask, group.n), access)
 
     def store_local(
         self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None
     ) -> None:
         """Store to local memory."""
         index = self._local_index(access, group, address, mask)
-        _scatter(
-            as_units(self.local, access.bytes), index, _join(values, access, group.n), mask, group.n
+        scatter(
+            as_units(self.local, access.bytes), index, join(values, access, group.n), mask, group.n
         )
 
     # Parameters
@@ -217,7 +213,7 @@ class Spaces:
         index = local // size
         if mask is not None:
             index = np.where(spread(mask, group.n), spread(index, group.n), 0)
-        return _split(np.asarray(as_units(params, size)[index]), access)
+        return split(np.asarray(as_units(params, size)[index]), access)
 
     # Global memory
 
@@ -225,16 +221,18 @@ class Spaces:
         self, access: Access, group: Group, address: Array, mask: Array | None
     ) -> list[Array]:
         """Return the elements that each lane loads from global memory."""
-        return _split(self.load_units(access, group, address, mask), access)
+        return split(self.load_units(access, group, address, mask), access)
 
     def load_units(self, access: Access, group: Group, address: Array, mask: Array | None) -> Array:
-        """Return what each lane loads from global memory in one piece: units that broadcast to (n, 32)."""
+        """Return what each lane loads from global memory in one piece: units that broadcast to
+        (n, 32).
+        """
         size = access.bytes
         found = self.buffer_of(access, group, address, mask, size, write=False)
         if isinstance(found, tuple):
             buffer, index = found
-            return _gather(buffer.units(size), index, mask, group.n)
-        out = _poisoned((group.n, LANES), size)
+            return gather(buffer.units(size), index, mask, group.n)
+        out = poisoned((group.n, LANES), size)
         for buffer, lanes, index in found:
             out[lanes] = buffer.units(size)[index]
         return out
@@ -245,10 +243,10 @@ class Spaces:
         """Store to global memory."""
         size = access.bytes
         found = self.buffer_of(access, group, address, mask, size, write=True)
-        joined = _join(values, access, group.n)
+        joined = join(values, access, group.n)
         if isinstance(found, tuple):
             buffer, index = found
-            _scatter(buffer.units(size), index, joined, mask, group.n)
+            scatter(buffer.units(size), index, joined, mask, group.n)
             return
         for buffer, lanes, index in found:
             buffer.units(size)[index] = spread(joined, group.n)[lanes]
@@ -263,14 +261,16 @@ class Spaces:
         *,
         write: bool,
     ) -> tuple[Buffer, Array] | list[tuple[Buffer, Array, Array]]:
-        """Return the buffer that all active lanes access and the unit of ``size`` bytes of each lane.
+        """Return the buffer that all active lanes access and the unit of ``size`` bytes of each
+        lane.
 
         Where lanes access several buffers: a list of (buffer, lanes, units of those lanes).
 
         Raises
         ------
         MemoryFault
-            If a lane's access is misaligned, not within a mapped array, or writes to a read-only one.
+            If a lane's access is misaligned, not within a mapped array, or writes to a read-only
+            one.
         """
         if access.offset:
             address = address + np.uint64(access.offset & (2**64 - 1))
@@ -299,9 +299,13 @@ class Spaces:
         skewed = (address % np.uint64(size) != 0) & active
         if skewed.any():
             value = int(address[skewed][0])
-            raise self.fault(access.site, group, skewed,
-                             f"misaligned: {size} bytes at global address {value:#x}, not a multiple of {size} "
-                             f"({self.machine.launch.memory.nearest(value)})")  # fmt: skip
+            raise self.fault(
+                access.site,
+                group,
+                skewed,
+                f"misaligned: {size} bytes at global address {value:#x}, not a multiple of {size} "
+                f"({self.machine.launch.memory.nearest(value)})",
+            )
         memory = self.machine.launch.memory
         left = active.copy()
         result = []
@@ -369,7 +373,7 @@ class Spaces:
             else:
                 out = [np.where(lanes, new, old) for new, old in zip(part, out, strict=True)]
         if out is None:
-            return _split(_poisoned((1, 1), access.bytes), access)
+            return split(poisoned((1, 1), access.bytes), access)
         return out
 
     def store_generic(
@@ -382,50 +386,3 @@ class Spaces:
     def fault(self, site: int, group: Group, lanes: Array, what: str) -> EmulatorError:
         """Return a MemoryFault at a site."""
         return self.machine.fault(MemoryFault, self.machine.site(site), group, lanes, what)
-
-
-def _poisoned(shape: tuple[int, ...], size: int) -> Array:
-    out = np.empty(shape, unit_dtype(size))
-    out.view(np.uint8)[...] = POISON_BYTE
-    return out
-
-
-def _gather(units: Array, index: Array, mask: Array | None, warps: int) -> Array:
-    """Return ``units[index]``; lanes outside ``mask`` get poison."""
-    if mask is None:
-        return units[index]
-    out = _poisoned((warps, LANES), units.dtype.itemsize)
-    out[mask] = units[spread(index, warps)[mask]]
-    return out
-
-
-def _scatter(units: Array, index: Array, values: Array, mask: Array | None, warps: int) -> None:
-    """Write ``values`` at ``index``; of lanes that write to one place, the last stays."""
-    if mask is not None:
-        units[spread(index, warps)[mask]] = spread(values, warps)[mask]
-    elif index.shape == values.shape:
-        units[index] = values
-    else:
-        units[spread(index, warps)] = spread(values, warps)
-
-
-def _split(data: Array, access: Access) -> list[Array]:
-    """Return the elements of loaded units as one array each."""
-    dtype = DTYPES[access.code]
-    if access.count == 1:
-        return [data.view(dtype)]
-    parts = np.ascontiguousarray(data).view(dtype).reshape(*data.shape, access.count)
-    return [parts[..., number] for number in range(access.count)]
-
-
-def _join(values: list[Any], access: Access, warps: int) -> Array:
-    """Return units made of ``count`` elements."""
-    unit = unit_dtype(access.bytes)
-    if access.count == 1:
-        value: Array = values[0]
-        return value.view(unit)
-    shape = np.broadcast_shapes(*(value.shape for value in values))
-    joined = np.empty((*shape, access.count), DTYPES[access.code])
-    for number, value in enumerate(values):
-        joined[..., number] = value
-    return joined.view(unit)[..., 0]

@@ -14,10 +14,24 @@ if TYPE_CHECKING:
     from attnprobe.ptx.machine import Machine
 
 _AXES = ("x", "y", "z")
-_THIRTY_TWO = {f"{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in _AXES} | {
-    "laneid", "warpid", "nwarpid", "smid", "nsmid", "clock", "clock_hi", "dynamic_smem_size", "total_smem_size",
-    "lanemask_eq", "lanemask_le", "lanemask_lt", "lanemask_ge", "lanemask_gt",
-}  # fmt: skip
+_THIRTY_TWO = {
+    f"{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in _AXES
+} | {
+    "laneid",
+    "warpid",
+    "nwarpid",
+    "smid",
+    "nsmid",
+    "clock",
+    "clock_hi",
+    "dynamic_smem_size",
+    "total_smem_size",
+    "lanemask_eq",
+    "lanemask_le",
+    "lanemask_lt",
+    "lanemask_ge",
+    "lanemask_gt",
+}
 _SIXTY_FOUR = {"clock64", "globaltimer", "gridid"}
 
 
@@ -34,7 +48,8 @@ def special_code(name: str, instr: Instr) -> str:
     if name in _SIXTY_FOUR:
         return "u8"
     raise UnknownOpcodeError(
-        f"PTX line {instr.line}: {instr.name} reads %{name}, a special register that the emulator does not have; "
+        f"PTX line {instr.line}: {instr.name} reads %{name}, a special register that the emulator "
+        f"does not have; "
         f"it has {', '.join(sorted(_THIRTY_TWO | _SIXTY_FOUR))}"
     )
 

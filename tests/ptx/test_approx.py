@@ -1,4 +1,6 @@
-"""Approximate functions: ex2 follows the hardware's rule, the others are within a unit of the true value."""
+"""Approximate functions: ex2 follows the hardware's rule, the others are within a unit of the
+true value.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,14 @@ def _rule(x: float) -> float:
 
 def test_ex2_follows_the_measured_rule() -> None:
     rng = np.random.default_rng(0)
-    x = np.concatenate([
-        rng.uniform(-130, 127.9, 300), rng.normal(size=200) * 2.0 ** rng.integers(-28, 6, 200),
-        np.arange(-128, 128), [-0.0, 2.0**-30, -(2.0**-30), 2.0**-23, -(2.0**-23), -(2.0**-24), 1 - 2.0**-24],
-    ]).astype(np.float32)  # fmt: skip
+    x = np.concatenate(
+        [
+            rng.uniform(-130, 127.9, 300),
+            rng.normal(size=200) * 2.0 ** rng.integers(-28, 6, 200),
+            np.arange(-128, 128),
+            [-0.0, 2.0**-30, -(2.0**-30), 2.0**-23, -(2.0**-23), -(2.0**-24), 1 - 2.0**-24],
+        ]
+    ).astype(np.float32)
     got = floats(evaluate("ex2.approx.ftz.f32 d, a;", "f32", ["f32"], [bits(x)]))
     expected = np.array([_rule(float(value)) for value in x], np.float32)
     np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
@@ -46,8 +52,12 @@ def test_ex2_follows_the_measured_rule() -> None:
 def test_ex2_at_the_edges(ftz: str) -> None:
     x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 128, 1000, -200, 1e-40], np.float32)
     got = floats(evaluate(f"ex2.approx{ftz}.f32 d, a;", "f32", ["f32"], [bits(x)]))
-    np.testing.assert_array_equal(got, np.array([1, 1, np.inf, 0, np.nan, np.inf, np.inf, 0, 1], np.float32))
-    (small,) = floats(evaluate(f"ex2.approx{ftz}.f32 d, a;", "f32", ["f32"], [bits(np.array([-130.0]))]))
+    np.testing.assert_array_equal(
+        got, np.array([1, 1, np.inf, 0, np.nan, np.inf, np.inf, 0, 1], np.float32)
+    )
+    (small,) = floats(
+        evaluate(f"ex2.approx{ftz}.f32 d, a;", "f32", ["f32"], [bits(np.array([-130.0]))])
+    )
     assert small == (0 if ftz else np.float32(2.0**-130))
 
 
@@ -67,7 +77,11 @@ def test_within_a_unit_of_the_true_value(
     text: str, function: Callable[[np.ndarray], np.ndarray], low: float, high: float
 ) -> None:
     rng = np.random.default_rng(1)
-    x = (np.exp(rng.uniform(np.log(low), np.log(high), 256)) if low > 0 else rng.uniform(low, high, 256)).astype(np.float32)
+    x = (
+        np.exp(rng.uniform(np.log(low), np.log(high), 256))
+        if low > 0
+        else rng.uniform(low, high, 256)
+    ).astype(np.float32)
     got = floats(evaluate(f"{text} d, a;", "f32", ["f32"], [bits(x)]))
     true = function(x.astype(np.float64))
     assert (np.abs(got - true) <= np.spacing(np.abs(true).astype(np.float32))).all()
@@ -88,17 +102,29 @@ def test_edges_of_the_others() -> None:
 
 @pytest.mark.parametrize("kind", ["f16x2", "bf16x2"])
 @pytest.mark.parametrize(("name", "function"), [("ex2.approx", np.exp2), ("tanh.approx", np.tanh)])
-def test_packed_functions_round_the_true_value(kind: str, name: str, function: Callable[[np.ndarray], np.ndarray]) -> None:
+def test_packed_functions_round_the_true_value(
+    kind: str, name: str, function: Callable[[np.ndarray], np.ndarray]
+) -> None:
     ftz = ".ftz" if kind == "bf16x2" and name == "ex2.approx" else ""
-    x = np.random.default_rng(3).normal(size=(64, 2)).astype(np.float16 if kind == "f16x2" else np.float32)
+    x = (
+        np.random.default_rng(3)
+        .normal(size=(64, 2))
+        .astype(np.float16 if kind == "f16x2" else np.float32)
+    )
     if kind == "f16x2":
         raw = x.view(np.uint32)[:, 0]
     else:
         halves = (x.view(np.uint32) >> 16).astype(np.uint16)
         raw, x = halves.view(np.uint32)[:, 0], (halves.astype(np.uint32) << 16).view(np.float32)
-    got = np.array(evaluate(f"{name}{ftz}.{kind} d, a;", kind, [kind], [[int(r) for r in raw]]), np.uint32)
+    got = np.array(
+        evaluate(f"{name}{ftz}.{kind} d, a;", kind, [kind], [[int(r) for r in raw]]), np.uint32
+    )
     pairs = got.view(np.uint16).reshape(64, 2)
-    result = pairs.view(np.float16) if kind == "f16x2" else (pairs.astype(np.uint32) << 16).view(np.float32)
+    result = (
+        pairs.view(np.float16)
+        if kind == "f16x2"
+        else (pairs.astype(np.uint32) << 16).view(np.float32)
+    )
     true = function(x.astype(np.float64))
     relative = 2.0 ** (-11 if kind == "f16x2" else -8)
     assert (np.abs(result - true) <= np.abs(true) * relative * 1.01).all()

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Divergence, reconvergence, barriers, deadlock, chunking."""
 
 from __future__ import annotations
@@ -59,12 +60,14 @@ def test_ways_meet_again() -> None:
     out = np.zeros(128, np.int32)
     report = run_cuda(text, [out], block=(64,))
     np.testing.assert_array_equal(out[64:], np.arange(64) ^ 1)
-    assert report.splits > 1 and report.merges >= 1
+    assert report.splits > 1
+    assert report.merges >= 1
 
 
 def test_brx_idx_goes_where_the_index_says() -> None:
     body = """
-    mov.u32 t, %tid.x; ld.param.u64 o, [out]; mul.wide.u32 w, t, 4; add.u64 o, o, w; and.b32 i, t, 3;
+    mov.u32 t, %tid.x; ld.param.u64 o, [out]; mul.wide.u32 w, t, 4; add.u64 o, o, w; and.b32 i, t,
+    3;
     targets: .branchtargets L0, L1, L2, L0;
     @p brx.idx i, targets;
     mov.u32 r, 99; bra L3;
@@ -73,8 +76,11 @@ def test_brx_idx_goes_where_the_index_says() -> None:
     L2: mov.u32 r, 12;
     L3: st.global.u32 [o], r;
     """
-    text = kernel("setp.ne.u32 p, 1, 2; mov.u32 t, %tid.x; setp.lt.u32 p, t, 24;" + body, ".param .u64 out",
-                  ".reg .pred p; .reg .b32 t, i, r; .reg .b64 o, w;")  # fmt: skip
+    text = kernel(
+        "setp.ne.u32 p, 1, 2; mov.u32 t, %tid.x; setp.lt.u32 p, t, 24;" + body,
+        ".param .u64 out",
+        ".reg .pred p; .reg .b32 t, i, r; .reg .b64 o, w;",
+    )
     out = np.zeros(32, np.uint32)
     run(text, [out])
     assert out.tolist() == [10, 11, 12, 10] * 6 + [99] * 8
@@ -152,11 +158,18 @@ def test_a_deadlock_says_who_waits_on_what() -> None:
     message = str(caught.value)
     assert "no warp can run" in message
     for block in (0, 1):
-        for warps, barrier, arrived, wanted in (("0, 3", 0, 64, 128), ("1", 3, 32, 64), ("2", 4, 32, 96)):
+        for warps, barrier, arrived, wanted in (
+            ("0, 3", 0, 64, 128),
+            ("1", 3, 32, 64),
+            ("2", 4, 32, 96),
+        ):
             assert re.search(
-                rf"block \({block}, 0, 0\): warp {warps} at barrier {barrier}: {arrived} of {wanted} threads", message
+                rf"block \({block}, 0, 0\): warp {warps} at barrier {barrier}: {arrived} of {wanted} threads",
+                message,
             ), message
-    assert re.search(r"not there: warp 1, 2\n +at PTX line \d+: bar\.sync.*\n +from .*kernel.cu:4", message)
+    assert re.search(
+        r"not there: warp 1, 2\n +at PTX line \d+: bar\.sync.*\n +from .*kernel.cu:4", message
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,10 +177,12 @@ def test_a_deadlock_says_who_waits_on_what() -> None:
     [
         ('asm volatile("bar.sync 1, 33;");', "multiple of 32"),
         ('asm volatile("bar.sync %0;" :: "r"(16));', "no barrier 16"),
-        ('if (threadIdx.x < 32) asm volatile("bar.sync 1, 64;"); else asm volatile("bar.sync 1, 96;");',
-         "two thread counts"),
+        (
+            'if (threadIdx.x < 32) asm volatile("bar.sync 1, 64;"); else asm volatile("bar.sync 1, 96;");',
+            "two thread counts",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_barriers_are_refused(code: str, message: str) -> None:
     with pytest.raises(EmulatorError, match=message):
         run_cuda(f'extern "C" __global__ void k() {{ {code} }}', [], block=(96,))
@@ -179,7 +194,8 @@ def test_spinning_on_a_flag_does_not_starve_the_writer() -> None:
         else if (threadIdx.x == 40) { for (int i = 0; i < 50; ++i) flag[64] += i; atomicExch(flag, 1); } }"""
     flag = np.zeros(65, np.int32)
     run_cuda(text, [flag], block=(64,))
-    assert flag[0] == 1 and (flag[1:33] == 5).all()
+    assert flag[0] == 1
+    assert (flag[1:33] == 5).all()
 
 
 _SUMS = """extern "C" __global__ void k(const float *in, float *out) {
@@ -220,16 +236,46 @@ def test_blocks_and_grids_of_three_extents() -> None:
 
 
 def test_special_registers() -> None:
-    names = ["laneid", "warpid", "nwarpid", "ntid.x", "nctaid.x", "lanemask_eq", "lanemask_lt", "lanemask_le",
-             "lanemask_gt", "lanemask_ge", "dynamic_smem_size"]  # fmt: skip
-    stores = "\n".join(f"mov.u32 r, %{name}; st.global.u32 [o+{4 * i}], r;" for i, name in enumerate(names))
+    names = [
+        "laneid",
+        "warpid",
+        "nwarpid",
+        "ntid.x",
+        "nctaid.x",
+        "lanemask_eq",
+        "lanemask_lt",
+        "lanemask_le",
+        "lanemask_gt",
+        "lanemask_ge",
+        "dynamic_smem_size",
+    ]
+    stores = "\n".join(
+        f"mov.u32 r, %{name}; st.global.u32 [o+{4 * i}], r;" for i, name in enumerate(names)
+    )
     body = f"ld.param.u64 o, [out]; mov.u32 r, %tid.x; mul.wide.u32 w, r, 44; add.u64 o, o, w;\n{stores}"
     out = np.zeros((64, 11), np.uint32)
-    run(kernel(body, ".param .u64 out", ".reg .b32 r; .reg .b64 o, w;"), [out], block=(64,), shared_bytes=48)
+    run(
+        kernel(body, ".param .u64 out", ".reg .b32 r; .reg .b64 o, w;"),
+        [out],
+        block=(64,),
+        shared_bytes=48,
+    )
     t = np.arange(64)
     lane = (t % 32).astype(np.uint64)
     bit = np.uint64(1) << lane
     top = np.uint64(0xFFFFFFFF)
-    expected = [lane, t // 32, 2, 64, 1, bit, bit - 1, 2 * bit - 1, top ^ (2 * bit - 1), top ^ (bit - 1), 48]
+    expected = [
+        lane,
+        t // 32,
+        2,
+        64,
+        1,
+        bit,
+        bit - 1,
+        2 * bit - 1,
+        top ^ (2 * bit - 1),
+        top ^ (bit - 1),
+        48,
+    ]
     for column, (name, value) in enumerate(zip(names, expected, strict=True)):
         np.testing.assert_array_equal(out[:, column], np.broadcast_to(value, 64), err_msg=name)

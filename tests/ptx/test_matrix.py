@@ -1,4 +1,7 @@
-"""mma.sync and ldmatrix: every row of the tables, rows added at run time, and one layout written out by hand."""
+# ruff: noqa: E501
+"""mma.sync and ldmatrix: every row of the tables, rows added at run time, and one layout
+written out by hand.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +30,33 @@ def mma_text(row: Instruction) -> str:
         names[operand.name] = [f"{operand.name}{i}" for i in range(operand.registers)]
     for name in ("A", "B", "C"):
         count = len(names[name])
-        code.append(f"ld.param.u64 p, [in{name}]; mul.wide.u32 w, t, {size[name] * count}; add.u64 p, p, w;")
-        code += [f"ld.global.b{8 * size[name]} {register}, [p+{size[name] * i}];" for i, register in enumerate(names[name])]
+        code.append(
+            f"ld.param.u64 p, [in{name}]; mul.wide.u32 w, t, {size[name] * count}; add.u64 p, p, w;"
+        )
+        code += [
+            f"ld.global.b{8 * size[name]} {register}, [p+{size[name] * i}];"
+            for i, register in enumerate(names[name])
+        ]
     shown = ", ".join("{" + ", ".join(names[operand.name]) + "}" for operand in row.operands)
     code.append(f"{row.ptx} {shown};")
-    code.append(f"ld.param.u64 p, [out]; mul.wide.u32 w, t, {size['D'] * len(names['D'])}; add.u64 p, p, w;")
-    code += [f"st.global.b{8 * size['D']} [p+{size['D'] * i}], {register};" for i, register in enumerate(names["D"])]
-    declared = " ".join(f".reg .b{8 * size[name]} {', '.join(group)};" for name, group in names.items())
+    code.append(
+        f"ld.param.u64 p, [out]; mul.wide.u32 w, t, {size['D'] * len(names['D'])}; add.u64 p, p, w;"
+    )
+    code += [
+        f"st.global.b{8 * size['D']} [p+{size['D'] * i}], {register};"
+        for i, register in enumerate(names["D"])
+    ]
+    declared = " ".join(
+        f".reg .b{8 * size[name]} {', '.join(group)};" for name, group in names.items()
+    )
     params = ".param .u64 inA, .param .u64 inB, .param .u64 inC, .param .u64 out"
     return kernel("\n".join(code), params, f".reg .b32 t, i; {declared} .reg .b64 p, w;")
 
 
 def registers(operand: Operand, matrices: np.ndarray) -> np.ndarray:
-    """Return matrices (warps, rows, cols) as the raw registers of all threads: (warps * 32, words)."""
+    """Return matrices (warps, rows, cols) as the raw registers of all threads: (warps * 32,
+    words).
+    """
     flat = matrices.reshape(len(matrices), operand.fragment.rows, operand.fragment.cols)
     held = operand.fragment.gather(operand.format.encode(flat))
     return operand.format.pack(held).reshape(len(matrices) * 32, -1)
@@ -92,7 +109,9 @@ def made_up(ptx_name: str, k: int, ab: str) -> Instruction:
 @pytest.mark.parametrize(("k", "ab"), [(8, "f16"), (32, "f16"), (16, "bf16"), (12, "f32")])
 def test_a_row_added_at_run_time_works_at_once(k: int, ab: str) -> None:
     row = made_up(f"mma.sync.aligned.m8n8k{k}.row.col.f32.{ab}.{ab}.f32", k, ab)
-    with pytest.raises(UnknownOpcodeError, match="no layout row has this name; the nearest: mma.sync"):
+    with pytest.raises(
+        UnknownOpcodeError, match=r"no layout row has this name; the nearest: mma\.sync"
+    ):
         ptx.load(mma_text(row))
     with layouts.added(row):
         check_product(row)
@@ -118,7 +137,11 @@ def test_m16n8k16_by_hand() -> None:
     rng = np.random.default_rng(7)
     a, b = rng.normal(size=(16, 16)).astype(np.float16), rng.normal(size=(16, 8)).astype(np.float16)
     c = rng.normal(size=(16, 8)).astype(np.float32)
-    raw = {"A": np.zeros((32, 8), np.float16), "B": np.zeros((32, 4), np.float16), "C": np.zeros((32, 4), np.float32)}
+    raw = {
+        "A": np.zeros((32, 8), np.float16),
+        "B": np.zeros((32, 4), np.float16),
+        "C": np.zeros((32, 4), np.float32),
+    }
     for lane in range(32):
         group, thread = lane // 4, lane % 4
         for i in range(8):
@@ -142,11 +165,19 @@ def test_m16n8k16_by_hand() -> None:
 def ldmatrix_text(row: Instruction, guard: str = "") -> str:
     (operand,) = row.operands
     names = [f"d{i}" for i in range(operand.registers)]
-    code = ["mov.u32 t, %tid.x; ld.param.u64 p, [in]; mul.wide.u32 w, t, 32; add.u64 p, p, w; mov.u32 s, box;",
-            "mad.lo.u32 s, t, 32, s;"]  # fmt: skip
+    code = [
+        "mov.u32 t, %tid.x; ld.param.u64 p, [in]; mul.wide.u32 w, t, 32; add.u64 p, p, w; mov.u32 "
+        "s, box;",
+        "mad.lo.u32 s, t, 32, s;",
+    ]
     for half in (0, 16):
-        code.append(f"ld.global.v4.b32 {{x, y, z, v}}, [p+{half}]; st.shared.v4.b32 [s+{half}], {{x, y, z, v}};")
-    code.append("bar.sync 0; ld.param.u64 p, [where]; mul.wide.u32 w, t, 4; add.u64 p, p, w; ld.global.b32 s, [p];")
+        code.append(
+            f"ld.global.v4.b32 {{x, y, z, v}}, [p+{half}]; st.shared.v4.b32 [s+{half}], {{x, y, z, v}};"
+        )
+    code.append(
+        "bar.sync 0; ld.param.u64 p, [where]; mul.wide.u32 w, t, 4; add.u64 p, p, w; ld.global.b32 "
+        "s, [p];"
+    )
     code.append("mov.u32 x, box; add.u32 s, s, x; setp.lt.u32 q, t, 40;")
     code.append(f"{guard} {row.ptx} {{{', '.join(names)}}}, [s];")
     code.append(f"ld.param.u64 p, [out]; mul.wide.u32 w, t, {4 * len(names)}; add.u64 p, p, w;")
@@ -163,7 +194,9 @@ def test_every_load_of_the_tables(row: Instruction) -> None:
     data = rng.integers(0, 256, 2048, dtype=np.uint8).view(operand.format.storage)
     where = rng.permutation(128)[:64].astype(np.uint32) * 16
     lanes_used = np.arange(64) % 32 < row.addresses
-    given = np.where(lanes_used, where, 0xFFFFFF).astype(np.uint32)  # the other lanes' addresses do not matter
+    given = np.where(lanes_used, where, 0xFFFFFF).astype(
+        np.uint32
+    )  # the other lanes' addresses do not matter
     out = np.zeros((64, operand.registers), np.uint32)
     run(ldmatrix_text(row), [data, given, out], block=(64,))
     for warp in range(2):
@@ -180,7 +213,9 @@ def test_loads_that_unpack_are_refused(row: Instruction) -> None:
 
 
 def test_ldmatrix_by_hand() -> None:
-    """Register j of lane l holds (row l / 4, columns 2 (l % 4) ..) of matrix j; with .trans the transpose."""
+    """Register j of lane l holds (row l / 4, columns 2 (l % 4) ..) of matrix j; with .trans the
+    transpose.
+    """
     data = np.arange(1024, dtype=np.uint16)
     where = np.arange(64, dtype=np.uint32) * 16
     for trans in ("", ".trans"):
@@ -197,16 +232,20 @@ def test_ldmatrix_by_hand() -> None:
 
 def test_misuse_is_refused() -> None:
     row = layouts.find("ldmatrix.sync.aligned.m8n8.x4.shared.b16")
-    arrays = [np.arange(1024, dtype=np.uint16), np.arange(64, dtype=np.uint32) * 16, np.zeros((64, 4), np.uint32)]
+    arrays = [
+        np.arange(1024, dtype=np.uint16),
+        np.arange(64, dtype=np.uint32) * 16,
+        np.zeros((64, 4), np.uint32),
+    ]
     with pytest.raises(EmulatorError, match="only some lanes of the warp execute this"):
         run(ldmatrix_text(row, "@q"), arrays, block=(64,))
+    wrong = arrays[1].copy()
+    wrong[[4, 9]] += 8
     with pytest.raises(MemoryFault, match=r"misaligned: 16 bytes(.|\n)*lanes 4, 9(.|\n)*ldmatrix"):
-        wrong = arrays[1].copy()
-        wrong[[4, 9]] += 8
         run(ldmatrix_text(row), [arrays[0], wrong, arrays[2]], block=(64,))
+    wrong[[4, 9]] = 2048
     with pytest.raises(MemoryFault, match=r"out of bounds: 16 bytes at shared memory address 2048"):
-        wrong[[4, 9]] = 2048
         run(ldmatrix_text(row), [arrays[0], wrong, arrays[2]], block=(64,))
     text = mma_text(MMA[0]).replace("{B0, B1}", "{B0}")
-    with pytest.raises(PtxSyntaxError, match="operand B of mma.sync.*has 2 registers, not 1"):
+    with pytest.raises(PtxSyntaxError, match=r"operand B of mma\.sync.*has 2 registers, not 1"):
         run(text, [np.zeros((32, 4), np.uint32)] * 4, block=(32,))

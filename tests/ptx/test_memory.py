@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Loads, stores, address spaces, and every way in which an access can be wrong."""
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def test_generic_addresses_reach_shared_local_and_global_memory(cc: int) -> None
     target = np.zeros(32, np.int32)
     run_cuda(text, [target], [np.int32(2)], cc=cc)
     lane = np.arange(32)
-    np.testing.assert_array_equal(target, np.choose(lane % 3, [105 + lane, 8 + 0 * lane, 1005 + lane]))
+    np.testing.assert_array_equal(
+        target, np.choose(lane % 3, [105 + lane, 8 + 0 * lane, 1005 + lane])
+    )
 
 
 @pytest.mark.parametrize("cc", ARCHES)
@@ -77,11 +80,26 @@ def test_structs_by_value_constants_and_globals_are_there(cc: int) -> None:
         p.out[i] = p.in[i * p.stride[1]] * p.scale + table[(i + p.n) & 3];
         if (i == 0) out[0] = atomicAdd(&counter, 2);
     }"""
-    source, target, other = np.arange(64, dtype=np.float32), np.zeros(32, np.float32), np.zeros(1, np.float32)
+    source, target, other = (
+        np.arange(64, dtype=np.float32),
+        np.zeros(32, np.float32),
+        np.zeros(1, np.float32),
+    )
     memory = ptx.GlobalMemory()
-    fields = [("in", "u8"), ("out", "u8"), ("n", "i4"), ("_", "i4"), ("stride", "u8", 3), ("scale", "f4"), ("_2", "i4")]
+    fields = [
+        ("in", "u8"),
+        ("out", "u8"),
+        ("n", "i4"),
+        ("_", "i4"),
+        ("stride", "u8", 3),
+        ("scale", "f4"),
+        ("_2", "i4"),
+    ]
     struct = np.zeros(1, np.dtype(fields))
-    struct["in"], struct["out"] = memory.map(source, writable=False).address, memory.map(target).address
+    struct["in"], struct["out"] = (
+        memory.map(source, writable=False).address,
+        memory.map(target).address,
+    )
     struct["n"], struct["stride"], struct["scale"] = 3, [0, 2, 0], 0.5
     from tests.ptx.cuda import program
 
@@ -97,7 +115,8 @@ def test_a_strided_view_is_written_in_place_and_its_gaps_are_out_of_bounds() -> 
     view = base[:, 2:6]
     text = 'extern "C" __global__ void k(float *x, int n) { x[n] = 1.f; }'
     run_cuda(text, [view], [np.int32(8)], block=(1,))
-    assert base[1, 2] == 1 and base.sum() == 7 * 31 + 1
+    assert base[1, 2] == 1
+    assert base.sum() == 7 * 31 + 1
     run_cuda(text, [view], [np.int32(4)], block=(1,))  # between two rows, but within the span
     for index in (-1, 28):
         with pytest.raises(MemoryFault, match="out of bounds"):
@@ -120,18 +139,35 @@ _FAULTS = {
         r"out of bounds: read of 4 bytes at global address 0x[0-9a-f]+, 0 bytes past the end of array 0 \(256 bytes\)"
         r"\n  by block \(0, 0, 0\), warp 0, lanes 24-31",
     ),
-    "write past the end": ("out[i + 8] = 1;", r"out of bounds: write of 4 bytes .* array 1 .*\n  by .* lanes 24-31"),
-    "read before the start": ("out[i] = in[(int)i - 1];", r"4 bytes before array 0 .*\n  by .*lane 0\n"),
-    "null": ("out[i] = *(const int *)(u64(i) * 4);", r"read of 4 bytes at global address 0x0, .*\n  by .*lanes 0-31"),
+    "write past the end": (
+        "out[i + 8] = 1;",
+        r"out of bounds: write of 4 bytes .* array 1 .*\n  by .* lanes 24-31",
+    ),
+    "read before the start": (
+        "out[i] = in[(int)i - 1];",
+        r"4 bytes before array 0 .*\n  by .*lane 0\n",
+    ),
+    "null": (
+        "out[i] = *(const int *)(u64(i) * 4);",
+        r"read of 4 bytes at global address 0x0, .*\n  by .*lanes 0-31",
+    ),
     "misaligned vector": (
         "int4 v = *(const int4 *)(in + 2); out[i] = v.x + v.y + v.z + v.w;",
         r"misaligned: 16 bytes at global address .* not a multiple of 16 \(8 bytes into array 0\)",
     ),
-    "shared past the end": ("table[i + 16] = 1; out[i] = table[0];", r"out of bounds: 4 bytes at shared memory address"),
+    "shared past the end": (
+        "table[i + 16] = 1; out[i] = table[0];",
+        r"out of bounds: 4 bytes at shared memory address",
+    ),
     "shared misaligned": (
-        "*(u64 *)(table + i % 4) = 1; out[i] = table[0];", r"misaligned: 8 bytes at shared memory address 4,"),
-    "shared never written": ("out[i] = ((volatile int *)table)[i];", r"nothing wrote: shared address 0\n  by .*lanes 0-31"),
-}  # fmt: skip
+        "*(u64 *)(table + i % 4) = 1; out[i] = table[0];",
+        r"misaligned: 8 bytes at shared memory address 4,",
+    ),
+    "shared never written": (
+        "out[i] = ((volatile int *)table)[i];",
+        r"nothing wrote: shared address 0\n  by .*lanes 0-31",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", _FAULTS)
@@ -146,7 +182,9 @@ def test_a_wrong_access_names_place_and_lanes(name: str, cc: int) -> None:
     with pytest.raises(MemoryFault) as caught:
         run_cuda(text, arrays, cc=cc)
     assert re.search(message, str(caught.value)), caught.value
-    assert re.search(r"at PTX line \d+: (ld|st)\..*\n +from test/kernel.cu:4", str(caught.value)), caught.value
+    assert re.search(r"at PTX line \d+: (ld|st)\..*\n +from test/kernel.cu:4", str(caught.value)), (
+        caught.value
+    )
 
 
 def test_a_fault_names_block_and_warp() -> None:
@@ -164,7 +202,9 @@ def test_a_read_only_buffer_refuses_writes() -> None:
     memory = ptx.GlobalMemory()
     array = np.zeros(32, np.int32)
     with pytest.raises(MemoryFault, match="write to q, which is mapped read-only"):
-        ptx.launch(program(text), "k", (1,), (32,), [memory.map(array, "q", writable=False)], memory=memory)
+        ptx.launch(
+            program(text), "k", (1,), (32,), [memory.map(array, "q", writable=False)], memory=memory
+        )
     assert not array.any()
     array.setflags(write=False)
     with pytest.raises(UsageError, match="read-only"):
@@ -207,7 +247,11 @@ def test_arguments_that_do_not_fit_are_refused(arguments: list[object], message:
 
 def test_launch_shapes_that_do_not_fit_are_refused() -> None:
     program = ptx.load(kernel("", ""))
-    for grid, block, message in (((0,), (32,), "grid"), ((1,), (1, 2, 3, 4), "block"), ((1,), (2048,), "1024")):
+    for grid, block, message in (
+        ((0,), (32,), "grid"),
+        ((1,), (1, 2, 3, 4), "block"),
+        ((1,), (2048,), "1024"),
+    ):
         with pytest.raises(UsageError, match=message):
             ptx.launch(program, "k", grid, block, [])
     with pytest.raises(UsageError, match="no kernel 'q' in this PTX; it has: k"):
@@ -217,5 +261,7 @@ def test_launch_shapes_that_do_not_fit_are_refused() -> None:
 
 
 def test_trap_is_an_error_with_its_place() -> None:
-    with pytest.raises(EmulatorError, match=r"executed trap\n  by .* lanes 8-31\n  at PTX line \d+: .*trap"):
+    with pytest.raises(
+        EmulatorError, match=r"executed trap\n  by .* lanes 8-31\n  at PTX line \d+: .*trap"
+    ):
         run_cuda('extern "C" __global__ void k() { if (threadIdx.x > 7) __trap(); }', [])

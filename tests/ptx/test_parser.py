@@ -1,4 +1,7 @@
-"""What PTX text may look like: scopes, labels, operands, literals, directives; and what is refused at load."""
+# ruff: noqa: E501
+"""What PTX text may look like: scopes, labels, operands, literals, directives; and what is
+refused at load.
+"""
 
 from __future__ import annotations
 
@@ -26,33 +29,47 @@ def result(code: str) -> list[int]:
     [
         ("mov.u32 r,1;{.reg .u32 r;mov.u32 r,2;}", 1),
         ("{ .reg .b32 x; mov.u32 x, 3; { .reg .b32 x; mov.u32 x, 4; } mov.u32 r, x; }", 3),
-        ("mov.u32 r, 0; { bra L; mov.u32 r, 9; L: add.u32 r, r, 1; } { bra L; mov.u32 r, 9; L: add.u32 r, r, 2; }", 3),
+        (
+            "mov.u32 r, 0; { bra L; mov.u32 r, 9; L: add.u32 r, r, 1; } { bra L; mov.u32 r, 9; L: add.u32 r, r, 2; }",
+            3,
+        ),
         ("mov.u32 r, 5; { { bra OUT; } } mov.u32 r, 6; OUT:", 5),
         ("mov.u32 r, 0; L: { add.u32 r, r, 1; setp.lt.u32 p, r, 7; @p bra L; }", 7),
         ("{\n// begin\n  mov.b32 r, 8; /* two\nlines */ add.u32 r, r, 1; } // end", 9),
-        ("mov.u32 %v3, 0x1F; mov.u32 %v4, 0b101; mov.u32 %v5, 017; add.u32 r, %v3, %v4; add.u32 r, r, %v5;", 51),
+        (
+            "mov.u32 %v3, 0x1F; mov.u32 %v4, 0b101; mov.u32 %v5, 017; add.u32 r, %v3, %v4; add.u32 "
+            "r, r, %v5;",
+            51,
+        ),
         ("mov.u32 r, 10U; sub.u32 r, r, WARP_SZ; neg.s32 r, r;", 22),
         ("mov.f32 r, 0f40000000; cvt.rzi.u32.f32 r, r;", 2),
         ("setp.eq.u32 p|q, t, t; mov.u32 r, 3; @q mov.u32 r, 4; @!p mov.u32 r, 5;", 3),
         ("mov.b64 w, {7, 8}; mov.b64 {_, r}, w;", 8),
         ("mov.b32 r, 1;;; add.u32 r, r, 1;", 2),
-        (".pragma \"nounroll\"; mov.b32 r, 4;", 4),
+        ('.pragma "nounroll"; mov.b32 r, 4;', 4),
         ("mov.b32 r, 4; bra.uni $L__BB0_2;\n$L__BB0_2:\n", 4),
         ("@p mov.u32 %v1, 6; mov.u32 r, 2;", 2),
         ("{ .reg .b32 t<2>; mov.u32 t1, 9; mov.u32 r, t1; }", 9),
     ],
-)  # fmt: skip
+)
 def test_text(code: str, expected: int) -> None:
     assert result(code) == [expected] * 32
 
 
 def test_addresses_with_signs_sums_and_symbols() -> None:
     code = """
-    mov.u32 r, table; mov.u32 %v1, 77; mov.u32 %v2, 78; st.shared.u32 [r+8], %v1; st.shared.u32 [table+12], %v2;
-    mov.u32 %v3, table+16; ld.shared.u32 %v4, [%v3+-8]; ld.shared.u32 %v5, [%v3-4]; ld.shared.u32 %v6, [r + 4 + 4];
+    mov.u32 r, table; mov.u32 %v1, 77; mov.u32 %v2, 78; st.shared.u32 [r+8], %v1; st.shared.u32
+    [table+12], %v2;
+    mov.u32 %v3, table+16; ld.shared.u32 %v4, [%v3+-8]; ld.shared.u32 %v5, [%v3-4]; ld.shared.u32
+    %v6, [r + 4 + 4];
     sub.u32 r, %v5, %v4; add.u32 r, r, %v6;"""
     out = np.zeros(1, np.uint32)
-    text = kernel(f"{_OUT}{code} st.global.u32 [o], r;", ".param .u64 out", _REGISTERS, ".shared .b8 table[32];")
+    text = kernel(
+        f"{_OUT}{code} st.global.u32 [o], r;",
+        ".param .u64 out",
+        _REGISTERS,
+        ".shared .b8 table[32];",
+    )
     run(text, [out], block=(1,))
     assert out[0] == 78
 
@@ -99,9 +116,12 @@ def test_directives_around_kernels_are_understood() -> None:
     run(text, [out], block=(1,))
     assert out.tolist() == [1, 255, 0x3F000000]
     module = parse(text)
-    assert module.files == {1: "a.cu"} and module.target == "sm_90" and module.version == "8.8"
+    assert module.files == {1: "a.cu"}
+    assert module.target == "sm_90"
+    assert module.version == "8.8"
     ret = module.kernels["k"].body[-1]
-    assert ret.location.line == 7 and ret.location.inlined_at == (1, 5)  # type: ignore[union-attr]
+    assert ret.location.line == 7
+    assert ret.location.inlined_at == (1, 5)
 
 
 def test_dynamic_shared_memory_starts_behind_the_static_and_is_aligned() -> None:
@@ -113,7 +133,8 @@ def test_dynamic_shared_memory_starts_behind_the_static_and_is_aligned() -> None
         out[0] = smem(dynamic); out[1] = smem(fixed); }"""
     out = np.zeros(2, np.uint32)
     run_cuda(text, [out], block=(1,), shared_bytes=128)
-    assert out[0] % 128 == 0 and abs(int(out[0]) - int(out[1])) >= 12
+    assert out[0] % 128 == 0
+    assert abs(int(out[0]) - int(out[1])) >= 12
 
 
 @pytest.mark.parametrize(
@@ -123,7 +144,10 @@ def test_dynamic_shared_memory_starts_behind_the_static_and_is_aligned() -> None
         ("add.rz.f32 r, t, t;", "PTX line 8: the emulator does not implement add.rz.f32"),
         ("add.cc.u32 r, t, t;", "add.cc.u32"),
         ("tensormap.replace.tile.rank.global.b1024.b32 [w], 3;", "tensormap.replace"),
-        ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f3 {r}, {r}, {r}, {r};", "no layout row has this name"),
+        (
+            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f3 {r}, {r}, {r}, {r};",
+            "no layout row has this name",
+        ),
         ("wgmma.fence.sync.aligned;", "wgmma.fence"),
         ("cp.async.bulk.commit_group;", "cp.async.bulk.commit_group"),
         ("call.uni (r), vprintf, (w, w);", "functions that are not inlined"),
@@ -144,7 +168,7 @@ def test_printf_is_refused_by_name() -> None:
 
 
 def test_unknown_special_registers_are_refused() -> None:
-    with pytest.raises(UnknownOpcodeError, match="reads %clusterid.x, a special register"):
+    with pytest.raises(UnknownOpcodeError, match=r"reads %clusterid\.x, a special register"):
         ptx.load(kernel("mov.u32 r, %clusterid.x;", "", _REGISTERS))
 
 

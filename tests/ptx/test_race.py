@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Races in shared memory and copies that are used too early: each kind is found, and named."""
 
 from __future__ import annotations
@@ -31,22 +32,51 @@ extern "C" __global__ void k(const int *in, int *out) {{
 
 def go(code: str, threads: int = 64, cc: int = 90, **options: bool) -> np.ndarray:
     out = np.zeros(256, np.int32)
-    run_cuda(_HEAD + _KERNEL.format(code), [np.arange(256, dtype=np.int32), out], block=(threads,), cc=cc, **options)
+    run_cuda(
+        _HEAD + _KERNEL.format(code),
+        [np.arange(256, dtype=np.int32), out],
+        block=(threads,),
+        cc=cc,
+        **options,
+    )
     return out
 
 
-# name: (code, what the access does, its line, what the earlier one did, its line); the code starts at line 5.
+# name: (code, what the access does, its line, what the earlier one did, its line); the code
+# starts at line 5.
 _RACES = {
     "read after write": ("b[t] = t;\nout[t] = b[t ^ 32];", "reads it", 6, "wrote it", 5),
-    "write after read": ("b[t] = t; __syncthreads();\nout[t] = b[t ^ 32];\nb[t] = 1;", "writes it", 7, "read it", 6),
-    "write after write": ("b[t] = t;\nif (warp == 1) b[t - 32] = 3;", "writes it", 6, "wrote it", 5),
+    "write after read": (
+        "b[t] = t; __syncthreads();\nout[t] = b[t ^ 32];\nb[t] = 1;",
+        "writes it",
+        7,
+        "read it",
+        6,
+    ),
+    "write after write": (
+        "b[t] = t;\nif (warp == 1) b[t - 32] = 3;",
+        "writes it",
+        6,
+        "wrote it",
+        5,
+    ),
     "one instruction, two warps": ("b[t % 32] = t;", "writes it", 5, "wrote it", 5),
     "after a barrier of others": (
-        "b[t] = t;\nif (warp < 2) BAR(1, 64);\nout[t] = b[t ^ 64];", "reads it", 7, "wrote it", 5),
+        "b[t] = t;\nif (warp < 2) BAR(1, 64);\nout[t] = b[t ^ 64];",
+        "reads it",
+        7,
+        "wrote it",
+        5,
+    ),
     "after arriving": (
         "b[t] = t; __syncthreads();\nif (warp == 0) { ARRIVE(1, 64);\n b[t] = 1; }\n"
-        "else { BAR(1, 64);\n out[t] = b[t - 32]; }", "(reads|writes) it", 0, "(wrote|read) it", 0),
-}  # fmt: skip
+        "else { BAR(1, 64);\n out[t] = b[t - 32]; }",
+        "(reads|writes) it",
+        0,
+        "(wrote|read) it",
+        0,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", _RACES)
@@ -60,7 +90,9 @@ def test_a_race_names_both_accesses(name: str, cc: int) -> None:
     place = r"block \(0, 0, 0\), warp \d, lanes? [0-9, -]+"
     at = r"\n +at PTX line \d+: (ld|st)\.[^\n]*\n +from test/kernel.cu:"
     first, second = this_line or r"\d+", that_line or r"\d+"
-    assert re.search(rf"  {place} {this}{at}{first}\n  after {place} {that}{at}{second}", message), message
+    assert re.search(
+        rf"  {place} {this}{at}{first}\n  after {place} {that}{at}{second}", message
+    ), message
 
 
 _GOOD = {
@@ -98,8 +130,11 @@ def test_unchecked_mode_looks_for_no_races() -> None:
 
 def test_a_warp_that_has_exited_still_races() -> None:
     with pytest.raises(RaceError, match="warp 0, lane"):
-        go("if (warp < 2) b[t] = 0; __syncthreads(); if (warp == 0) { b[t] = 1; return; }\nif (warp == 1) BAR(1, 64); else if (warp == 2) BAR(1, 64);\n"
-           "out[t] = b[t % 32];", 96)  # fmt: skip
+        go(
+            "if (warp < 2) b[t] = 0; __syncthreads(); if (warp == 0) { b[t] = 1; return; }\nif (warp == 1) BAR(1, 64); else if (warp == 2) BAR(1, 64);\n"
+            "out[t] = b[t % 32];",
+            96,
+        )
 
 
 _PIPELINE = """
@@ -122,24 +157,37 @@ _EARLY = {
     "no wait": (_PIPELINE.replace("WAIT(0);", ""), "still under way"),
     "no commit": (_PIPELINE.replace("COMMIT;", ""), "still under way"),
     "wait of the wrong group": (_PIPELINE.replace("WAIT(0)", "WAIT(1)"), "still under way"),
-    "no barrier": (_PIPELINE.replace("__syncthreads();", ""), r"reads it(.|\n)*issued a copy \(cp.async\) to it"),
+    "no barrier": (
+        _PIPELINE.replace("__syncthreads();", ""),
+        r"reads it(.|\n)*issued a copy \(cp.async\) to it",
+    ),
     "barrier before the wait": (
         _PIPELINE.replace("WAIT(0);\n    __syncthreads();", "__syncthreads();\n    WAIT(0);"),
-        r"still under way|reads it(.|\n)*issued a copy"),
-    "write to the target": ("copy16(smem(box) + t * 16, in); COMMIT; b[t * 4 + 1] = 3; WAIT(0);", "still under way"),
-    "two copies to one place": ("for (int i = 0; i < 2; ++i) { copy16(smem(box) + t * 16, in); COMMIT; } WAIT(0);",
-                                r"copies \(cp.async\) to it"),
+        r"still under way|reads it(.|\n)*issued a copy",
+    ),
+    "write to the target": (
+        "copy16(smem(box) + t * 16, in); COMMIT; b[t * 4 + 1] = 3; WAIT(0);",
+        "still under way",
+    ),
+    "two copies to one place": (
+        "for (int i = 0; i < 2; ++i) { copy16(smem(box) + t * 16, in); COMMIT; } WAIT(0);",
+        r"copies \(cp.async\) to it",
+    ),
     "issue while others read": (
         "b[t] = t; __syncthreads(); out[t] = b[t ^ 32]; copy16(smem(box) + t * 16, in); COMMIT; WAIT(0);",
-        r"copies \(cp.async\) to it(.|\n)*after (.|\n)*(read|wrote) it"),
+        r"copies \(cp.async\) to it(.|\n)*after (.|\n)*(read|wrote) it",
+    ),
     "issue while others read, read last": (
         "b[t] = t; b[t + 64] = t; __syncthreads(); out[t] = b[t ^ 32];\n"
         "if (t < 16) copy16(smem(box) + t * 16, in); COMMIT; WAIT(0);",
-        r"copies \(cp.async\) to it(.|\n)*after (.|\n)*read it"),
+        r"copies \(cp.async\) to it(.|\n)*after (.|\n)*read it",
+    ),
     "one lane's wait is not another's": (
         "if (t < 32) copy16(smem(box) + t * 16, in); COMMIT; if (t < 16) WAIT(0); __syncwarp();\n"
-        "if (t == 31) out[t] = b[t * 4];", "still under way"),
-}  # fmt: skip
+        "if (t == 31) out[t] = b[t * 4];",
+        "still under way",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", _EARLY)
@@ -168,7 +216,9 @@ def test_groups_complete_in_order() -> None:
 
 
 def test_wait_all_covers_copies_that_were_not_committed() -> None:
-    out = go("copy16(smem(box) + t * 16, in + t * 4); WAIT_ALL; __syncwarp(); out[t] = b[t * 4];", 32)
+    out = go(
+        "copy16(smem(box) + t * 16, in + t * 4); WAIT_ALL; __syncwarp(); out[t] = b[t * 4];", 32
+    )
     np.testing.assert_array_equal(out[:32], np.arange(32) * 4)
 
 
@@ -199,7 +249,9 @@ def test_copies_of_each_size(size: int) -> None:
 
 
 def test_copies_out_of_bounds_are_faults_at_their_issue() -> None:
-    with pytest.raises(MemoryFault, match=r"read of 16 bytes .* past the end of array 0(.|\n)*cp\.async"):
+    with pytest.raises(
+        MemoryFault, match=r"read of 16 bytes .* past the end of array 0(.|\n)*cp\.async"
+    ):
         go("copy16(smem(box) + t * 16, in + t * 4 + 4); COMMIT; WAIT(0);")
     with pytest.raises(MemoryFault, match=r"out of bounds: 16 bytes at shared(.|\n)*cp\.async"):
         go("copy16(smem(box) + t * 16 + 16, in + t * 4); COMMIT; WAIT(0);")

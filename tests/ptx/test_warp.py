@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Shuffles, votes, matches and reductions between lanes, and atomics."""
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ _REGISTERS = ".reg .b32 t, v, r, f, x; .reg .b64 o, w; .reg .pred p, q, z;"
 
 def lanes(code: str, threads: int = 64) -> np.ndarray:
     """Run PTX that leaves results in r and p; return both per thread."""
-    body = f"{_STORE} mul.lo.u32 v, t, 10; {code} selp.u32 f, 1, 0, p; st.global.v2.u32 [o], {{r, f}};"
+    body = (
+        f"{_STORE} mul.lo.u32 v, t, 10; {code} selp.u32 f, 1, 0, p; st.global.v2.u32 [o], {{r, f}};"
+    )
     out = np.zeros((threads, 2), np.uint32)
     run(kernel(body, ".param .u64 out", _REGISTERS), [out], block=(threads,))
     return out
@@ -75,8 +78,14 @@ def test_half_a_warp_may_shuffle_under_its_own_mask() -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("setp.lt.u32 q, t, 16; @q bra A; shfl.sync.bfly.b32 r, v, 1, 31, 0xffff; A:", "does not name"),
-        ("setp.lt.u32 q, t, 16; @q bar.sync 1, 32; shfl.sync.bfly.b32 r, v, 1, 31, -1;", "are not here"),
+        (
+            "setp.lt.u32 q, t, 16; @q bra A; shfl.sync.bfly.b32 r, v, 1, 31, 0xffff; A:",
+            "does not name",
+        ),
+        (
+            "setp.lt.u32 q, t, 16; @q bar.sync 1, 32; shfl.sync.bfly.b32 r, v, 1, 31, -1;",
+            "are not here",
+        ),
     ],
 )
 def test_a_shuffle_that_names_the_wrong_lanes_is_refused(code: str, message: str) -> None:
@@ -85,8 +94,11 @@ def test_a_shuffle_that_names_the_wrong_lanes_is_refused(code: str, message: str
 
 
 def test_exited_lanes_are_not_waited_for() -> None:
-    out = lanes("setp.ge.u32 q, t, 40; @q ret; setp.eq.u32 p, 0, 0; shfl.sync.bfly.b32 r, v, 1, 31, -1;")
-    assert out[:40, 0].tolist() == [10 * (t ^ 1) for t in range(40)] and not out[40:].any()
+    out = lanes(
+        "setp.ge.u32 q, t, 40; @q ret; setp.eq.u32 p, 0, 0; shfl.sync.bfly.b32 r, v, 1, 31, -1;"
+    )
+    assert out[:40, 0].tolist() == [10 * (t ^ 1) for t in range(40)]
+    assert not out[40:].any()
 
 
 _PREDICATE = "and.b32 x, t, 5; setp.eq.u32 q, x, 4;"
@@ -95,8 +107,14 @@ _PREDICATE = "and.b32 x, t, 5; setp.eq.u32 q, x, 4;"
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("vote.sync.ballot.b32 r, q, -1;", lambda held: sum(1 << i for i, x in enumerate(held) if x)),
-        ("vote.sync.ballot.b32 r, !q, -1;", lambda held: sum(1 << i for i, x in enumerate(held) if not x)),
+        (
+            "vote.sync.ballot.b32 r, q, -1;",
+            lambda held: sum(1 << i for i, x in enumerate(held) if x),
+        ),
+        (
+            "vote.sync.ballot.b32 r, !q, -1;",
+            lambda held: sum(1 << i for i, x in enumerate(held) if not x),
+        ),
         ("vote.sync.any.pred p, q, -1;", any),
         ("vote.sync.all.pred p, q, -1;", all),
         ("vote.sync.uni.pred p, q, -1;", lambda held: all(held) or not any(held)),
@@ -104,23 +122,32 @@ _PREDICATE = "and.b32 x, t, 5; setp.eq.u32 q, x, 4;"
 )
 @pytest.mark.parametrize("compare", ["x, 4", "x, 9", "t, t"])
 def test_votes(code: str, expected: Callable[[list[bool]], int], compare: str) -> None:
-    out = lanes(f"setp.eq.u32 p, 0, 1; mov.u32 r, 0; and.b32 x, t, 5; setp.eq.u32 q, {compare}; {code}")
+    out = lanes(
+        f"setp.eq.u32 p, 0, 1; mov.u32 r, 0; and.b32 x, t, 5; setp.eq.u32 q, {compare}; {code}"
+    )
     column = 0 if "ballot" in code else 1
-    held = {"x, 4": [t & 5 == 4 for t in range(32)], "x, 9": [False] * 32, "t, t": [True] * 32}[compare]
+    held = {"x, 4": [t & 5 == 4 for t in range(32)], "x, 9": [False] * 32, "t, t": [True] * 32}[
+        compare
+    ]
     assert set(out[:, column].tolist()) == {int(expected(held))}
 
 
 def test_a_vote_of_the_lanes_that_branched() -> None:
-    out = lanes("setp.eq.u32 p, 0, 0; mov.u32 r, 1; and.b32 x, t, 3; setp.eq.u32 q, x, 2; @!q bra A;"
-                "setp.lt.u32 z, t, 20; vote.sync.ballot.b32 r, z, 0x44444444; A:")  # fmt: skip
+    out = lanes(
+        "setp.eq.u32 p, 0, 0; mov.u32 r, 1; and.b32 x, t, 3; setp.eq.u32 q, x, 2; @!q bra A;"
+        "setp.lt.u32 z, t, 20; vote.sync.ballot.b32 r, z, 0x44444444; A:"
+    )
     t = np.arange(64)
     expected = np.where(t % 4 == 2, np.where(t < 32, 0x00044444, 0), 1)
     np.testing.assert_array_equal(out[:, 0], expected)
 
 
 def test_activemask_and_elect() -> None:
-    out = lanes("mov.u32 r, 0; and.b32 x, t, 1; setp.eq.u32 q, x, 1; setp.ne.u32 p, 0, 0; @q bra A; activemask.b32 r;"
-                "elect.sync _|p, 0x55555555; A:")  # fmt: skip
+    out = lanes(
+        "mov.u32 r, 0; and.b32 x, t, 1; setp.eq.u32 q, x, 1; setp.ne.u32 p, 0, 0; @q bra A; "
+        "activemask.b32 r;"
+        "elect.sync _|p, 0x55555555; A:"
+    )
     np.testing.assert_array_equal(out[:, 0], [0x55555555, 0] * 32)
     np.testing.assert_array_equal(out[:, 1], [1, *[0] * 31] * 2)
 
@@ -131,8 +158,11 @@ def test_reductions(name: str, kind: str) -> None:
     if name in ("and", "or", "xor"):
         kind = "b32"
     values = [(t * 0x9E3779B9 + 0x80000000 * (t % 2)) & 0xFFFFFFFF for t in range(32)]
-    out = lanes("setp.eq.u32 p, 0, 0; mul.lo.u32 v, t, 0x9E3779B9; and.b32 x, t, 1; shl.b32 x, x, 31;"
-                f"add.u32 v, v, x; redux.sync.{name}.{kind} r, v, -1;", 32)  # fmt: skip
+    out = lanes(
+        "setp.eq.u32 p, 0, 0; mul.lo.u32 v, t, 0x9E3779B9; and.b32 x, t, 1; shl.b32 x, x, 31;"
+        f"add.u32 v, v, x; redux.sync.{name}.{kind} r, v, -1;",
+        32,
+    )
     signed = [v - (1 << 32) if kind == "s32" and v >> 31 else v for v in values]
     functions: dict[str, Callable[[list[int]], int]] = {
         "add": sum, "min": min, "max": max,
@@ -176,17 +206,25 @@ def test_atomics_add_up(space: str, cc: int) -> None:
 @pytest.mark.parametrize(
     ("code", "start", "expected"),
     [
-        ("atomicSub(p, 3)", 10, 10 - 96), ("atomicMin(p, t - 5)", 7, -5), ("atomicExch(p, t)", 7, 31),
-        ("atomicAnd(p, ~(1 << t % 8))", 0x1FFF, 0x1F00), ("atomicOr(p, 1 << t % 5)", 256, 256 + 31),
-        ("atomicXor(p, 1 << t)", 0, -1), ("atomicCAS(p, t, t + 1)", 0, 32),
-        ("(int)atomicInc((u32 *)p, 9)", 5, 7), ("(int)atomicDec((u32 *)p, 9)", 5, 3),
+        ("atomicSub(p, 3)", 10, 10 - 96),
+        ("atomicMin(p, t - 5)", 7, -5),
+        ("atomicExch(p, t)", 7, 31),
+        ("atomicAnd(p, ~(1 << t % 8))", 0x1FFF, 0x1F00),
+        ("atomicOr(p, 1 << t % 5)", 256, 256 + 31),
+        ("atomicXor(p, 1 << t)", 0, -1),
+        ("atomicCAS(p, t, t + 1)", 0, 32),
+        ("(int)atomicInc((u32 *)p, 9)", 5, 7),
+        ("(int)atomicDec((u32 *)p, 9)", 5, 3),
     ],
-)  # fmt: skip
+)
 def test_each_atomic(code: str, start: int, expected: int) -> None:
-    text = f'extern "C" __global__ void k(int *p) {{ const int t = threadIdx.x; p[t + 1] = {code}; }}'
+    text = (
+        f'extern "C" __global__ void k(int *p) {{ const int t = threadIdx.x; p[t + 1] = {code}; }}'
+    )
     out = np.full(33, start, np.int32)
     run_cuda(text, [out])
-    assert out[0] == expected and out[1] == start
+    assert out[0] == expected
+    assert out[1] == start
 
 
 def test_atomics_on_wide_and_float_values() -> None:

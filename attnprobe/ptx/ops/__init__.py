@@ -1,1 +1,3 @@
-"""What each PTX opcode does: one function an opcode, grouped by family, registered where it stands."""
+"""What each PTX opcode does: one function an opcode, grouped by family, registered where it
+stands.
+"""

@@ -1,6 +1,7 @@
 """Approximate and special functions: ex2, lg2, rcp, rsqrt, sqrt, sin, cos, tanh.
 
-All but ex2 give the correctly rounded result, which the hardware misses by a unit or two in the last
+All but ex2 give the correctly rounded result, which the hardware misses by a unit or two in the
+last
 place (tanh and the 16-bit forms by more). See docs/emulator.md.
 """
 
@@ -26,8 +27,8 @@ def ex2_f32(x: Array) -> Array:
 
     The argument is fixed point with 23 fraction bits, truncated; of a negative one the fraction is
     complemented. The fraction chooses a value in [1, 2), correctly rounded here (the hardware's
-    table is within one unit of that); the whole part is added to its exponent. Results below 2**-126
-    are +0.
+    table is within one unit of that); the whole part is added to its exponent. Results below
+    2**-126 are +0.
     """
     steps = np.trunc(np.abs(x).astype(np.float64) * _FRACTION)
     steps = np.minimum(steps, 2.0**40)
@@ -43,7 +44,9 @@ def ex2_f32(x: Array) -> Array:
 
 
 def ex2_f32_subnormal(x: Array) -> Array:
-    """Return 2**x without flushing: small arguments are scaled up and the result down, as the compiler does."""
+    """Return 2**x without flushing: small arguments are scaled up and the result down, as the
+    compiler does.
+    """
     small = x < np.float32(-126)
     result = ex2_f32(np.where(small, x * np.float32(0.5), x))
     return np.where(small, result * result, result)
@@ -59,7 +62,8 @@ def _rounded(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
 
 def reciprocal(x: Array) -> Array:
     """Return 1 / x, rounded to nearest."""
-    return x.dtype.type(1) / x
+    result: Array = x.dtype.type(1) / x
+    return result
 
 
 def reciprocal_root(x: Array) -> Array:

@@ -1,4 +1,6 @@
-"""Integer and floating-point arithmetic: add, sub, mul, mad, fma, min, max, neg, abs, div, rem, sad, dp4a."""
+"""Integer and floating-point arithmetic: add, sub, mul, mad, fma, min, max, neg, abs, div, rem,
+sad, dp4a.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +157,8 @@ def mul_hi(a: Array, b: Array) -> Array:
     size = a.dtype.itemsize
     if size < 8:
         wide = np.dtype(f"{a.dtype.kind}{2 * size}")
-        return (np.multiply(a, b, dtype=wide) >> wide.type(8 * size)).astype(a.dtype)
+        result: Array = (np.multiply(a, b, dtype=wide) >> wide.type(8 * size)).astype(a.dtype)
+        return result
     x, y = a.view(np.uint64), b.view(np.uint64)
     low, thirty_two = np.uint64(0xFFFFFFFF), np.uint64(32)
     x0, x1, y0, y1 = x & low, x >> thirty_two, y & low, y >> thirty_two
@@ -164,7 +167,8 @@ def mul_hi(a: Array, b: Array) -> Array:
     high = x1 * y1 + (middle >> thirty_two) + (second >> thirty_two)
     if a.dtype.kind == "i":
         high = high - np.where(a < 0, y, np.uint64(0)) - np.where(b < 0, x, np.uint64(0))
-    return high.view(a.dtype)
+    whole: Array = high.view(a.dtype)
+    return whole
 
 
 @op("mul24")
@@ -180,7 +184,8 @@ def product24(a: Array, b: Array, high: bool) -> Array:
     wide = np.dtype(f"{a.dtype.kind}8")
     shift = a.dtype.type(8)
     product = ((a << shift) >> shift).astype(wide) * ((b << shift) >> shift)
-    return (product >> wide.type(16 if high else 0)).astype(a.dtype)
+    result: Array = (product >> wide.type(16 if high else 0)).astype(a.dtype)
+    return result
 
 
 @op("mad24")
@@ -269,7 +274,9 @@ def absolute(e: Emitter, instr: Instr) -> None:
 
 @op("div")
 def div(e: Emitter, instr: Instr) -> None:
-    """d = a / b: truncated for integers, rounded to nearest for floats (``.approx`` and ``.full`` too)."""
+    """d = a / b: truncated for integers, rounded to nearest for floats (``.approx`` and
+    ``.full`` too).
+    """
     if _floats(e, instr, "{} / {}"):
         return
     code = TYPE_CODES[e.type()]

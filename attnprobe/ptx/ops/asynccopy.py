@@ -6,7 +6,7 @@ from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.ir import Addr, Imm, Instr, Operand, Reg
 from attnprobe.ptx.ops.data import address_of
 from attnprobe.ptx.ops.registry import op
-from attnprobe.ptx.spaces import Access
+from attnprobe.ptx.units import Access
 
 
 def _plain(instr: Instr) -> bool:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.group import Group
-from attnprobe.ptx.ir import Instr
+from attnprobe.ptx.ir import Instr, Operand
 from attnprobe.ptx.ops.data import access_of, address_of, space_of
 from attnprobe.ptx.ops.registry import op
 from attnprobe.ptx.values import DTYPES, LANES, POISON_BYTE, TYPE_CODES, Array, spread
 
 if TYPE_CHECKING:
     from attnprobe.ptx.machine import Machine
-    from attnprobe.ptx.spaces import Access
+    from attnprobe.ptx.units import Access
 
 _ACTIONS = ("add", "min", "max", "exch", "cas", "and", "or", "xor", "inc", "dec")
 
@@ -44,26 +45,34 @@ def red(e: Emitter, instr: Instr) -> None:
     e.line(_call(e, instr, address, values)[1])
 
 
-def _call(e: Emitter, instr: Instr, address: object, values: list[object]) -> tuple[str, str]:
+def _call(e: Emitter, instr: Instr, address: Operand, values: Sequence[Operand]) -> tuple[str, str]:
     kind = e.type()
     code = TYPE_CODES[kind]
     action = next(mod for mod in instr.mods if mod in _ACTIONS)
     space = space_of(instr)
     base, offset = address_of(e, address, space)
     access = access_of(e, kind, 1, offset)
-    sources = ", ".join(e.src(value, code) for value in values[: 2 if action == "cas" else 1])  # type: ignore[arg-type]
-    ftz = kind == "f32"
+    sources = ", ".join(e.src(value, code) for value in values[: 2 if action == "cas" else 1])
     return (
         code,
-        f"{e.fn(atomically)}(m, g, {access}, {space!r}, {base}, {action!r}, {e.active()}, {ftz}, {sources})",
+        f"{e.fn(atomically)}(m, g, {access}, {space!r}, {base}, {action!r}, {e.active()}, "
+        f"{sources})",
     )
 
 
 def atomically(
-    m: Machine, g: Group, access: Access, space: str, address: Array, action: str, mask: Array | None, ftz: bool,
+    m: Machine,
+    g: Group,
+    access: Access,
+    space: str,
+    address: Array,
+    action: str,
+    mask: Array | None,
     *values: Array,
-) -> Array:  # fmt: skip
-    """Do the atomic operation lane by lane, warps and lanes ascending, and return the old values."""
+) -> Array:
+    """Do the atomic operation lane by lane, warps and lanes ascending, and return the old
+    values.
+    """
     dtype = DTYPES[access.code]
     old = np.empty((g.n, LANES), dtype)
     old.view(np.uint8)[...] = POISON_BYTE
@@ -104,7 +113,8 @@ def _result(action: str, old: Array, values: list[Array]) -> Array:
     if action == "cas":
         return np.where(old == new, values[1], old)
     if action == "inc":
-        return np.where(old >= new, old.dtype.type(0), old + old.dtype.type(1))
+        result: Array = np.where(old >= new, old.dtype.type(0), old + old.dtype.type(1))
+        return result
     if action == "dec":
         return np.where((old == 0) | (old > new), new, old - old.dtype.type(1))
     return {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}[action](old, new)

@@ -122,4 +122,5 @@ def classify(a: Array, test: str) -> Array:
     if test == "notanumber":
         return np.isnan(a)
     small = np.abs(a) < np.finfo(a.dtype).tiny
-    return small & (a != 0) if test == "subnormal" else np.isfinite(a) & ~small
+    result: Array = small & (a != 0) if test == "subnormal" else np.isfinite(a) & ~small
+    return result

@@ -50,18 +50,22 @@ def barrier_sync(e: Emitter, instr: Instr) -> str:
 def barrier_arrive(e: Emitter, instr: Instr) -> str:
     """Arrive at a barrier without waiting."""
     operands = instr.operands
-    return f"return {_guard(e, instr)}, 'arrive', {e.src(operands[0], 'u4')}, {e.src(operands[1], 'u4')}, None, None"
+    number, count = e.src(operands[0], "u4"), e.src(operands[1], "u4")
+    return f"return {_guard(e, instr)}, 'arrive', {number}, {count}, None, None"
 
 
 @ending("bar.red", "bar.cta.red", "barrier.red", "barrier.cta.red")
 def barrier_red(e: Emitter, instr: Instr) -> str:
-    """Wait at a barrier and get the count, conjunction or disjunction of a predicate over its threads."""
+    """Wait at a barrier and get the count, conjunction or disjunction of a predicate over its
+    threads.
+    """
     target, number, *rest = instr.operands
     count = e.src(rest[0], "u4") if len(rest) > 1 else "None"
     kind = next(mod for mod in instr.mods if mod in _REDUCTIONS)
     register = _register(e, target)
     predicate = e.src(rest[-1], "p")
-    return f"return {_guard(e, instr)}, {kind!r}, {e.src(number, 'u4')}, {count}, {predicate}, {register}"
+    which = e.src(number, "u4")
+    return f"return {_guard(e, instr)}, {kind!r}, {which}, {count}, {predicate}, {register}"
 
 
 def _register(e: Emitter, operand: Operand) -> str:

@@ -1,6 +1,10 @@
-"""cvt: between all integer widths, f16, bf16, f32 and f64, with rounding, saturation and flushing."""
+"""cvt: between all integer widths, f16, bf16, f32 and f64, with rounding, saturation and
+flushing.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +83,7 @@ def pack_halves(high: Array, low: Array, kind: str, rounding: str, relu: bool, f
     return out.view(np.uint32)[..., 0]
 
 
-def clamp(a: Array, dtype: np.dtype[np.generic]) -> Array:
+def clamp(a: Array, dtype: np.dtype[Any]) -> Array:
     """Return integers clamped to the range of ``dtype``."""
     info, own = np.iinfo(dtype), np.iinfo(a.dtype)
     return np.clip(a, max(info.min, own.min), min(info.max, own.max)).astype(dtype)
@@ -105,7 +109,9 @@ def convert(a: Array, target: str, source: str, rounding: str, flags: tuple[str,
 
 
 def _to_int(a: Array, target: str, rounding: str) -> Array:
-    """Return floats rounded and clamped to an integer type; NaN gives 0 (the top bit for 64-bit signed targets)."""
+    """Return floats rounded and clamped to an integer type; NaN gives 0 (the top bit for 64-bit
+    signed targets).
+    """
     dtype = DTYPES[TYPE_CODES[target]]
     info = np.iinfo(dtype)
     whole = _INT_ROUNDING[rounding or "rzi"](a.astype(np.float64))

@@ -7,7 +7,7 @@ import numpy as np
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.ir import Addr, Instr, Reg, Special, Sym, Vec
 from attnprobe.ptx.ops.registry import op
-from attnprobe.ptx.spaces import LOCAL_WINDOW, SHARED_WINDOW, Access
+from attnprobe.ptx.units import LOCAL_WINDOW, SHARED_WINDOW, Access
 from attnprobe.ptx.values import DTYPES, RAW_CODES, TYPE_BITS, TYPE_CODES, Array, bits_of
 
 SPACES = ("global", "shared", "local", "const", "param")
@@ -87,7 +87,8 @@ def in_window(address: Array, space: str) -> Array:
         address >> np.uint64(32) == SHARED_WINDOW >> 32,
         address >> np.uint64(32) == LOCAL_WINDOW >> 32,
     )
-    return {"shared": shared, "local": local}.get(space, ~(shared | local))
+    result: Array = {"shared": shared, "local": local}.get(space, ~(shared | local))
+    return result
 
 
 def space_of(instr: Instr) -> str:

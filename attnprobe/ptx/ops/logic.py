@@ -96,7 +96,8 @@ def shift_left(a: Array, amount: Array) -> Array:
     """Return a << amount, 0 past the width."""
     bits = 8 * a.dtype.itemsize
     shifted = a << np.minimum(amount, bits - 1).astype(a.dtype)
-    return np.where(amount < bits, shifted, a.dtype.type(0))
+    result: Array = np.where(amount < bits, shifted, a.dtype.type(0))
+    return result
 
 
 @op("shr")
@@ -123,7 +124,10 @@ def shift_right(a: Array, amount: Array) -> Array:
     """Return a >> amount; past the width the sign or 0."""
     bits = 8 * a.dtype.itemsize
     shifted = a >> np.minimum(amount, bits - 1).astype(a.dtype)
-    return shifted if a.dtype.kind == "i" else np.where(amount < bits, shifted, a.dtype.type(0))
+    result: Array = (
+        shifted if a.dtype.kind == "i" else np.where(amount < bits, shifted, a.dtype.type(0))
+    )
+    return result
 
 
 @op("shf")
@@ -139,8 +143,17 @@ def funnel(a: Array, b: Array, c: Array, left: bool, wrap: bool) -> Array:
     amount = (c & np.uint32(31) if wrap else np.minimum(c, np.uint32(32))).astype(np.uint64)
     both = b.astype(np.uint64) << np.uint64(32) | a
     if left:
-        return ((both << amount) >> np.uint64(32)).astype(np.uint32) if wrap else (
-            np.where(amount == 32, a, ((both << (amount & np.uint64(31))) >> np.uint64(32)).astype(np.uint32)))  # fmt: skip
+        return (
+            ((both << amount) >> np.uint64(32)).astype(np.uint32)
+            if wrap
+            else (
+                np.where(
+                    amount == 32,
+                    a,
+                    ((both << (amount & np.uint64(31))) >> np.uint64(32)).astype(np.uint32),
+                )
+            )
+        )
     return (both >> amount).astype(np.uint32)
 
 
@@ -154,7 +167,9 @@ def bfe(e: Emitter, instr: Instr) -> None:
 
 
 def extract(a: Array, position: Array, length: Array) -> Array:
-    """Return the bit field; a signed one is extended with its top bit, or a's where it reaches past the end."""
+    """Return the bit field; a signed one is extended with its top bit, or a's where it reaches
+    past the end.
+    """
     bits = 8 * a.dtype.itemsize
     raw = a.view(DTYPES[f"u{bits // 8}"])
     one, zero = raw.dtype.type(1), raw.dtype.type(0)
@@ -174,7 +189,8 @@ def extract(a: Array, position: Array, length: Array) -> Array:
         short = (count.astype(np.int64) > have) & (sign == 1) & (have > 0)
         fill = ~zero << np.minimum(have, bits - 1).astype(raw.dtype)
         field = np.where(short, field | fill, field)
-    return field.view(a.dtype)
+    result: Array = field.view(a.dtype)
+    return result
 
 
 @op("bfi")
@@ -195,12 +211,15 @@ def insert(a: Array, b: Array, position: Array, length: Array) -> Array:
     ones = np.where(count < bits, (one << np.minimum(count, bits - 1)) - one, ~zero)
     shift = np.minimum(pos, bits - 1)
     window = np.where(pos < bits, ones << shift, zero)
-    return (b & ~window) | ((a << shift) & window)
+    result: Array = (b & ~window) | ((a << shift) & window)
+    return result
 
 
 @op("bfind")
 def bfind(e: Emitter, instr: Instr) -> None:
-    """d = position of the highest bit that differs from the sign, or the shift to bring it to the top."""
+    """d = position of the highest bit that differs from the sign, or the shift to bring it to
+    the top.
+    """
     code = TYPE_CODES[e.type()]
     e.dst(
         instr.operands[0],
@@ -210,7 +229,9 @@ def bfind(e: Emitter, instr: Instr) -> None:
 
 
 def find_high(a: Array, shift_amount: bool) -> Array:
-    """Return the position of the highest one (of ~a where a is negative); all ones if there is none."""
+    """Return the position of the highest one (of ~a where a is negative); all ones if there is
+    none.
+    """
     bits = 8 * a.dtype.itemsize
     magnitude = np.where(a < 0, ~a, a) if a.dtype.kind == "i" else a
     zeros = leading_zeros(magnitude.view(DTYPES[f"u{bits // 8}"]))
@@ -286,7 +307,9 @@ _MODES: dict[str, tuple[tuple[int, int, int, int], ...]] = {
 
 
 def permute(a: Array, b: Array, c: Array, mode: str) -> Array:
-    """Return bytes of {b, a}: in the plain mode four bits of c choose a byte, their top bit its sign."""
+    """Return bytes of {b, a}: in the plain mode four bits of c choose a byte, their top bit its
+    sign.
+    """
     both = b.astype(np.uint64) << np.uint64(32) | a
     out = np.zeros((1, 1), np.uint32)
     for place in range(4):

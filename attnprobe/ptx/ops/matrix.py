@@ -13,7 +13,7 @@ from attnprobe.ptx.fragments import Loader, Product, loader, product
 from attnprobe.ptx.ir import Instr
 from attnprobe.ptx.ops.data import address_of
 from attnprobe.ptx.ops.registry import op
-from attnprobe.ptx.spaces import Access
+from attnprobe.ptx.units import Access
 from attnprobe.ptx.values import TYPE_CODES
 
 
@@ -24,7 +24,8 @@ def _has_row(instr: Instr) -> bool:
 
 def _row(e: Emitter, instr: Instr) -> layouts.Instruction:
     """Return the row that the program was loaded with."""
-    return e.shared.rows[instr.name]
+    result: layouts.Instruction = e.shared.rows[instr.name]
+    return result
 
 
 def _code(kind: str) -> str:
@@ -44,7 +45,8 @@ def mma(e: Emitter, instr: Instr) -> None:
         items = e.vector(given)
         if len(items) != operand.registers:
             raise e.error(
-                f"operand {operand.name} of {row.ptx} has {operand.registers} registers, not {len(items)}"
+                f"operand {operand.name} of {row.ptx} has {operand.registers} registers, "
+                f"not {len(items)}"
             )
         parts[operand.name] = items
     _check_lanes(e)

@@ -21,16 +21,31 @@ _ENDINGS: dict[str, EndFunction] = {}
 _ACCEPTS: dict[str, Callable[[Instr], bool]] = {}
 _CONVERGING: set[str] = set()
 
-FAMILIES = ("arith", "packed", "logic", "compare", "convert", "narrow", "approx", "data", "asynccopy", "matrix", "warp", "atomic",
-            "control")  # fmt: skip
+FAMILIES = (
+    "arith",
+    "packed",
+    "logic",
+    "compare",
+    "convert",
+    "narrow",
+    "approx",
+    "data",
+    "asynccopy",
+    "matrix",
+    "warp",
+    "atomic",
+    "control",
+)
 
 
 def op(
     *names: str, converges: bool = False, accepts: Callable[[Instr], bool] | None = None
 ) -> Callable[[OpFunction], OpFunction]:
-    """Register a function for the opcodes ``names``: one word, or several joined by dots where the first is shared.
+    """Register a function for the opcodes ``names``: one word, or several joined by dots where
+    the first is shared.
 
-    ``converges``: the lanes of a warp must execute it together. ``accepts`` says whether a variant of
+    ``converges``: the lanes of a warp must execute it together. ``accepts`` says whether a
+    variant of
     the opcode is implemented: what it refuses is refused when the program is loaded.
     """
 
@@ -49,7 +64,9 @@ def op(
 
 
 def ending(*names: str) -> Callable[[EndFunction], EndFunction]:
-    """Register a function for opcodes that end a basic block; it returns the function's last line."""
+    """Register a function for opcodes that end a basic block; it returns the function's last
+    line.
+    """
 
     def register(function: EndFunction) -> EndFunction:
         for name in names:
@@ -91,11 +108,14 @@ def refusal(instr: Instr) -> str:
     """Return the message for an instruction that the emulator does not implement."""
     where = f"PTX line {instr.line}: the emulator does not implement {instr.name}"
     if instr.op == "call":
-        return f"{where}: functions that are not inlined (printf among them) cannot run; inline them or remove the call"
+        return (
+            f"{where}: functions that are not inlined (printf among them) cannot run; "
+            "inline them or remove the call"
+        )
     if instr.op in ("mma", "ldmatrix"):
         found = layouts.exact(instr.name)
         if found is not None:
-            return f"{where}: there is a layout row, but products and loads of this form are not emulated"
+            return f"{where}: there is a layout row, but this form is not emulated"
         rows = [row.ptx for row in layouts.rows() if row.family in ("mma", "ldmatrix")]
         close = difflib.get_close_matches(instr.name, rows, n=3, cutoff=0.0)
         return f"{where}: no layout row has this name; the nearest: {', '.join(close)}"

@@ -129,9 +129,9 @@ def ballot(predicate: Array, lanes: Array | None, mode: str, warps: int) -> Arra
     yes = held if lanes is None else held & lanes
     if mode == "ballot":
         return lane_mask(yes)
-    some = yes.any(axis=1, keepdims=True)
+    some: Array = np.asarray(yes.any(axis=1, keepdims=True))
     no = ~held if lanes is None else ~held & lanes
-    every = ~no.any(axis=1, keepdims=True)
+    every: Array = np.asarray(~no.any(axis=1, keepdims=True))
     return {"any": some, "all": every, "uni": every | ~some}[mode]
 
 
@@ -174,8 +174,14 @@ def matching(a: Array, lanes: Array | None, every: bool, warps: int) -> tuple[Ar
     return mask, agree
 
 
-_REDUCE = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
-           "xor": np.bitwise_xor}  # fmt: skip
+_REDUCE = {
+    "add": np.add,
+    "min": np.minimum,
+    "max": np.maximum,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+}
 
 
 @op("redux.sync", converges=True, accepts=lambda instr: "f32" not in instr.mods)
@@ -212,4 +218,5 @@ def first_lane(lanes: Array | None, warps: int) -> Array:
     """Return the number of each warp's lowest lane: uint32 (warps, 1)."""
     if lanes is None:
         return np.zeros((1, 1), np.uint32)
-    return np.argmax(lanes, axis=1)[:, None].astype(np.uint32)
+    result: Array = np.argmax(lanes, axis=1)[:, None].astype(np.uint32)
+    return result
