@@ -294,7 +294,7 @@ def test_look_ups_as_csv(layout: Any) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["m16n8k16"], "'m16n8k16' fits 34 instructions; name one:\n  mma.sync.aligned.m16n8k16"),
+        (["m16n8k16"], "'m16n8k16' fits 28 instructions; name one:\n  mma.sync.aligned.m16n8k16"),
         (["tcgen05"], "no instruction fits 'tcgen05'; the nearest:\n  "),
         ([F32_F16, "--operand", "E"], f"{F32_F16} has no operand 'E'; it has D, A, B, C"),
         ([F32_F16, "--lane", "32"], "lane 32 is out of range; lanes are 0 to 31"),
