@@ -116,7 +116,7 @@ def read_tags(row: Instruction, operand: Operand, values: Array) -> npt.NDArray[
     number = np.zeros(values.shape[1:], np.int64)
     readable = np.ones(values.shape[1:], bool)
     for digit in reversed(range(values.shape[0])):
-        value = values[digit]
+        value = np.nan_to_num(values[digit], nan=-1.0)
         readable &= (value >= 1) & (value <= base) & (value == np.floor(value))
         number = number * base + np.where(readable, value, 1).astype(np.int64) - 1
     readable &= number < registers.slots(operand)

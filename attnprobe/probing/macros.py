@@ -101,7 +101,8 @@ def _argument(
     if argument in immediates:
         return str(immediates[argument])
     held = ",".join(f"%{number}" for number in numbers[argument])
-    return "{" + held + "}" if argument in _OF_PRODUCT else held
+    is_list = bool(row.shape) and argument in _OF_PRODUCT
+    return "{" + held + "}" if is_list else held
 
 
 def _read(operand: Operand, place: str) -> list[str]:

@@ -45,7 +45,8 @@ def _of_variant(row: Instruction, item: Asked, variant: int) -> OperandVerdict:
     expected = predict.result_bits(row, predict.product(row, held))
     if (bits == expected).all():
         return OperandVerdict("E", "match", registers.slots(e))
-    changes = d.format.decode(bits) - d.format.decode(bits[:1])
+    with np.errstate(invalid="ignore"):  # what the hardware wrote may be anything
+        changes = d.format.decode(bits) - d.format.decode(bits[:1])
     said, seen = _claimed(row, held), _seen(row, held, changes)
     wrong = np.array([one != other for one, other in zip(said, seen, strict=True)])
     if not wrong.any():  # the start itself is not as predicted: no nibble is to blame
