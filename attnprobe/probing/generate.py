@@ -19,7 +19,7 @@ from attnprobe.backends.base import Launch
 from attnprobe.compile import Source, load_source
 from attnprobe.errors import UsageError
 from attnprobe.layouts import Instruction
-from attnprobe.probing import fills, macros, memory, registers, warpgroup
+from attnprobe.probing import fills, macros, memory, registers, warpgroup, wmma
 from attnprobe.probing.definition import Fill, Question
 
 Array = npt.NDArray[Any]
@@ -272,5 +272,7 @@ RECIPES: dict[str, Recipe] = {
     "movmatrix.cu": Recipe(_moves_words, _move_macros, _move),
     "ldmatrix_to_a.cu": Recipe(_a_is_loadable, _load_to_a_macros, _load_to_a),
     "d_is_next_a.cu": Recipe(_d_packs_to_a, _next_a_macros, _next_a),
+    "wmma_load.cu": Recipe(lambda row: True, wmma.load_macros, wmma.load_arrays),
+    "wmma_store.cu": Recipe(lambda row: True, wmma.store_macros, wmma.store_arrays),
     "wgmma.cu": Recipe(warpgroup.applies, warpgroup.macros, warpgroup.arrays),
 }
