@@ -50,7 +50,7 @@ class Covered:
 
 
 def coverage(rows: Iterable[Instruction], report: ProbeReport, cc: int) -> tuple[Covered, ...]:
-    """Return a line for each of ``rows``, from a report of a device of compute capability ``cc``."""
+    """Return a line for each of ``rows``, from a report of a device of that ``cc``."""
     by_row: dict[str, list[ProbeResult]] = {}
     for result in report.results:
         by_row.setdefault(result.ptx, []).append(result)
@@ -74,7 +74,7 @@ def _covered(row: Instruction, results: Sequence[ProbeResult], cc: int) -> Cover
 
 
 def folded(lines: Iterable[Covered]) -> tuple[Covered, ...]:
-    """Return the lines with one for all instructions that differ by n alone and have one verdict."""
+    """Return one line for all instructions that differ by n alone and have one verdict."""
     found: dict[tuple[object, ...], list[Covered]] = {}
     for line in lines:
         name = _WIDTH.sub("N", line.ptx)
