@@ -20,10 +20,11 @@ from attnprobe.layouts import (
     stmatrix,
     wgmma,
     wgmma_sp,
+    wmma,
 )
 from attnprobe.layouts.instruction import Instruction
 
-_MODULES = (mma_sync, mma_sp, mma_scaled, ldmatrix, stmatrix, movmatrix, wgmma, wgmma_sp)
+_MODULES = (mma_sync, mma_sp, mma_scaled, ldmatrix, stmatrix, movmatrix, wgmma, wgmma_sp, wmma)
 _LISTED = 12  # candidates named in one message
 
 Build = Callable[[], Instruction]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from attnprobe.backends.base import Backend
 from attnprobe.errors import LayoutError
-from attnprobe.layouts import Fragment
+from attnprobe.layouts import Fragment, Instruction
 from attnprobe.layouts import wmma as names
 from attnprobe.probing import definition, digits, generate, session, wmma
+from attnprobe.probing.definition import Question
 from attnprobe.probing.report import ProbeReport
 from attnprobe.probing.signature import blank, wmma_move
 
@@ -23,8 +24,8 @@ def find(name: str, backend: Backend) -> Fragment:
     LayoutError
         If some slot has no element, or no digits give the positions.
     """
-    question = definition.find(f"wmma_{name.split('.')[1]}")
-    launch = generate.launch(blank(wmma_move(name)), question, question.fills[0])
+    row, question = _asked(name)
+    launch = generate.launch(row, question, question.fills[0])
     numbers = wmma.READERS[question.kernel](name, backend.run(launch).arrays[0])
     if (numbers < 0).any():
         lane, element = (int(each[0]) for each in (numbers < 0).nonzero())
@@ -33,13 +34,19 @@ def find(name: str, backend: Backend) -> Fragment:
     return digits.fragment(wmma.positions(name, numbers), place.rows, place.cols)
 
 
+def _asked(name: str) -> tuple[Instruction, Question]:
+    return blank(wmma_move(name)), definition.find(f"wmma_{name.split('.')[1]}")
+
+
 def measure(backend: Backend, progress: Progress | None = None) -> names.Table:
-    """Return the table of all loads and stores that have digits; the others only go to ``progress``.
+    """Return the table of all loads and stores that have digits; others only go to ``progress``.
 
     Every one is asked, so that a recording backend has the dumps of all.
     """
     fragments = {}
-    for name in (*names.load_names(), *names.store_names()):
+    asked = (*names.load_names(), *names.store_names())
+    session.compile_ahead([_asked(name) for name in asked], backend)
+    for name in asked:
         try:
             found: Fragment | LayoutError = find(name, backend)
         except LayoutError as error:
