@@ -57,6 +57,7 @@ def run_emulator(
     *,
     source: compile_.Source | None = None,
     checked: bool | None = None,
+    mma: str | None = None,
 ) -> Any:
     """Run ``plan`` on NumPy arrays, writing ``o`` and ``lse``; return the emulator's report.
 
@@ -64,6 +65,7 @@ def run_emulator(
     ----------
     source : kernel text instead of the plan's own: how a mutant runs.
     checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (off).
+    mma : "fast", or "exact" for the bits of the hardware; None takes ``ATTNPROBE_MMA`` ("fast").
 
     Raises
     ------
@@ -91,6 +93,7 @@ def run_emulator(
         [struct],
         plan.shared_bytes,
         checked=checked,
+        mma=mma,
         memory=memory,
     )
 

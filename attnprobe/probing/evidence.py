@@ -26,6 +26,7 @@ from attnprobe.probing import arithmetic, scalars, tiles, vectors
 
 Array = npt.NDArray[Any]
 Json = dict[str, Any]
+Multiply = Callable[[tiles.Tiles], Array]  # raw A, B, C -> raw D
 
 SCHEMA = "attnprobe.arithmetic/1"
 CHUNK = 500  # tiles of one hash
@@ -120,20 +121,20 @@ def chunks(row: Instruction, count: int) -> Iterator[tuple[str, int, int]]:
             yield regime, chunk, min(CHUNK, each - first)
 
 
-def record_tiles(
-    row: Instruction, count: int, multiply: Callable[[tuple[Array, Array, Array]], Array]
-) -> Json:
-    """Return count and hashes of the products of ``row``'s random tiles.
+def record_tiles(row: Instruction, count: int, *multiply: Multiply) -> list[Json]:
+    """Return, for each of ``multiply``, count and hashes of the products of ``row``'s tiles.
 
-    ``multiply`` gives raw D of raw A, B, C: of a backend, or of the rule.
+    ``multiply`` gives raw D of raw A, B, C: a backend does, or the rule.
     """
-    found: Json = {"tiles": 0, "regimes": {}}
+    found: list[Json] = [{"tiles": 0, "regimes": {}} for _ in multiply]
     for regime, chunk, size in chunks(row, count):
-        d = multiply(tiles.make(row, regime, chunk, size))
-        entry = found["regimes"].setdefault(regime, {"hashes": []})
-        entry["hashes"].append(digest(d))
-        entry.setdefault("sample", [f"{value:x}" for value in d.ravel()[:SAMPLE].tolist()])
-        found["tiles"] += size
+        held = tiles.make(row, regime, chunk, size)
+        for one, answers in zip(multiply, found, strict=True):
+            d = one(held)
+            entry = answers["regimes"].setdefault(regime, {"hashes": []})
+            entry["hashes"].append(digest(d))
+            entry.setdefault("sample", [f"{value:x}" for value in d.ravel()[:SAMPLE].tolist()])
+            answers["tiles"] += size
     return found
 
 

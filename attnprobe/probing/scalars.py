@@ -100,7 +100,8 @@ def _exponents(regime: str, choice: Array, number: int) -> Array:
     own = (choice >> np.uint64(8 * number + 8)).astype(np.int64) & 0xFF
     shared = (choice >> np.uint64(40)).astype(np.int64) & 0xFF
     if regime == "near":
-        return np.clip(shared + own % 5 - 2, 0, 254)
+        close: Array = np.clip(shared + own % 5 - 2, 0, 254)
+        return close
     if regime == "small":
         return own % 6
     if regime == "moderate":
