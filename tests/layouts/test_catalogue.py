@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,75 @@ from attnprobe.errors import UsageError
 F32_F16 = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 
 
+# What ptxas takes: tried mnemonic by mnemonic. wgmma: types and modifiers x legal N x where A is.
+COUNTS = {
+    "mma": 144,
+    "mma.sp": 171,
+    "mma.block_scale": 29,
+    "ldmatrix": 18,
+    "stmatrix": 9,
+    "movmatrix": 1,
+    "wgmma": (3 + 1 + 8) * 32 * 2 + (8 + 1) * 18 * 2,
+    "wgmma.sp": (3 + 1 + 8) * 32 * 2 + 8 * 18 * 2,
+}
+ON_AN_H200 = {"mma": 94, "mma.sp": 88, "ldmatrix": 6, "stmatrix": 6, "movmatrix": 1}
+ON_AN_H200 |= {"mma.block_scale": 0, "wgmma": COUNTS["wgmma"], "wgmma.sp": COUNTS["wgmma.sp"]}
+
+
+@pytest.mark.parametrize("family", COUNTS)
+def test_a_family_has_all_the_instructions_that_ptxas_takes(family: str) -> None:
+    rows = layouts.rows(family)
+    assert len(rows) == COUNTS[family]
+    assert sum(row.runs_on(90, "a") for row in rows) == ON_AN_H200[family]
+
+
+def test_there_is_no_other_family() -> None:
+    assert {row.family for row in layouts.rows()} - {*COUNTS, *MEASURED} == set()
+
+
+MEASURED = ("wmma.load", "wmma.mma", "wmma.store")  # their rows come from records of hardware
+
+
+def test_an_integer_wgmma_has_eighteen_widths_and_a_float_one_all() -> None:
+    widths: dict[str, set[int]] = {}
+    for row in layouts.rows("wgmma", "wgmma.sp"):
+        widths.setdefault(row.mnemonic.split(".")[-1], set()).add(row.shape[1])
+    every = set(range(8, 257, 8))
+    some = {8, 24, *range(16, 257, 16)}
+    integers = ("s8", "u8", "popc")
+    assert {name: found for name, found in widths.items() if name in integers} == dict.fromkeys(
+        integers, some
+    )
+    assert all(found == every for name, found in widths.items() if name not in integers)
+
+
+def test_the_plain_target_and_the_listed_ones() -> None:
+    dense, fp6 = layouts.find(F32_F16), layouts.find("m16n8k32.row.col.kind::f8f6f4.f32.e3m2.e2m3")
+    assert (dense.targets, fp6.targets) == ("sm_80+", "sm_120a, sm_120f, sm_121a")
+    assert [dense.runs_on(cc) for cc in (75, 80, 90, 120)] == [False, True, True, True]
+    assert dense.runs_on(90, "")
+    assert [fp6.runs_on(cc) for cc in (90, 100, 120, 121)] == [False, False, True, True]
+    assert [fp6.runs_on(121, suffix) for suffix in ("", "a", "f")] == [False, True, True]
+    assert not fp6.runs_on(100, "f")
+    wgmma = layouts.find("m64n64k16 f32 bf16")
+    assert [wgmma.runs_on(cc) for cc in (80, 90, 100)] == [False, True, False]
+    assert not wgmma.runs_on(90, "")
+
+
+def test_the_catalogue_builds_no_row_until_one_is_asked_for() -> None:
+    code = (
+        "from attnprobe.layouts import catalogue\n"
+        "assert len(catalogue.names()) > 2500\n"
+        "assert not catalogue._built\n"
+        "catalogue.find('m16n8k16 f32 f16')\n"
+        "assert len(catalogue._built) == 1\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_every_row_is_found_by_its_mnemonic() -> None:
+    assert [row.ptx for row in layouts.rows()] == list(layouts.names())
     for row in layouts.rows():
         assert layouts.find(row.ptx) is row
         assert layouts.exact(row.ptx) is row
@@ -36,16 +106,25 @@ def test_a_name_that_fits_several_rows_names_them_all() -> None:
     with pytest.raises(UsageError) as caught:
         layouts.find("m16n8k16")
     listed = str(caught.value).splitlines()
-    assert listed[0] == "'m16n8k16' fits 3 instructions; name one:"
-    assert [line.strip() for line in listed[1:]] == [row.ptx for row in layouts.search("m16n8k16")]
+    hits = [row.ptx for row in layouts.search("m16n8k16")]
+    assert listed[0] == f"'m16n8k16' fits {len(hits)} instructions; name one:"
+    assert [line.strip() for line in listed[1:-1]] == hits[:12]
 
 
 def test_a_long_list_of_candidates_is_cut_and_says_so() -> None:
-    row = layouts.find(F32_F16)
-    with layouts.added(replace(row, ptx="mma.made.up.1.f16")):  # a thirteenth that fits "sync" not
-        with pytest.raises(UsageError, match="fits 13 instructions") as caught:
-            layouts.find("")
-        assert str(caught.value).endswith("... and 1 more")
+    with pytest.raises(UsageError, match="fits 2520 instructions") as caught:
+        layouts.find("")
+    assert str(caught.value).endswith("... and 2508 more")
+
+
+def test_of_several_that_fit_the_plainest_is_meant() -> None:
+    assert layouts.find("m16n8k16 f32 f16").ptx == F32_F16  # and not one of mma.sp
+    assert len(layouts.search("m16n8k16 f32 f16")) > 1
+    in_registers = layouts.find("m64n64k16 f32 f16 registers")
+    assert (
+        in_registers.ptx == "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 with a in registers"
+    )
+    assert layouts.find("m64n64k16 f32 f16").in_shared == ("A", "B")
 
 
 @pytest.mark.parametrize(
@@ -65,11 +144,12 @@ def test_an_unknown_name_is_answered_with_the_nearest(text: str, first: str) -> 
 
 
 def test_search_prefers_a_substring_then_words_then_parts() -> None:
-    assert [row.ptx for row in layouts.search(".trans.")] == [
-        f"ldmatrix.sync.aligned.m8n8.x{count}.trans.shared.b16" for count in (1, 2, 4)
+    assert [row.ptx for row in layouts.search("ldmatrix.sync.aligned.m8n8.x4")] == [
+        f"ldmatrix.sync.aligned.m8n8.x4{trans}.shared.b16" for trans in ("", ".trans")
     ]
     assert {row.ptx.split(".")[4] for row in layouts.search("trans ldmatrix")} == {"x1", "x2", "x4"}
     assert all("bf16" in row.ptx for row in layouts.search("bf1 n8k"))
+    assert all("scale_vec::2X" in row.ptx for row in layouts.search("scale_vec::2x"))
     assert layouts.search("tcgen05") == []
 
 

@@ -36,9 +36,22 @@ STRANGE = {
     ),
 }
 
-OPERANDS = {
-    f"{row.ptx}:{operand.name}": operand for row in layouts.rows() for operand in row.operands
-}
+
+def in_the_tables() -> dict[str, Operand]:
+    """Return an operand for each fragment of the tables; of wgmma's D only some widths."""
+    found: dict[object, tuple[str, Operand]] = {}
+    for row in layouts.distinct():
+        if row.lanes == 128 and row.shape[1] not in (8, 24, 96):
+            continue
+        for operand in row.operands:
+            if operand.fragment.rows * operand.fragment.cols > 8192:
+                continue  # A of m64k256: as its smaller kin, and slow one position at a time
+            key = (operand.fragment, operand.format.bits, operand.matrix_rows, operand.axes)
+            found.setdefault(key, (f"{row.ptx}:{operand.name}", operand))
+    return dict(found.values())
+
+
+OPERANDS = in_the_tables()
 FRAGMENTS = STRANGE | {name: operand.fragment for name, operand in OPERANDS.items()}
 
 every_fragment = pytest.mark.parametrize("fragment", FRAGMENTS.values(), ids=FRAGMENTS.keys())
@@ -163,7 +176,11 @@ def test_an_operand_s_formulas_are_in_the_manual_s_axes(operand: Operand) -> Non
     inverse = operand.inverse()
     assert tuple(inverse) == ("lane", "i")
     back = evaluate(inverse.values(), names)
-    assert np.array_equal(back, np.stack([holders["lane"], holders["i"]], axis=-1))
+    if operand.fragment.copies == 1:
+        assert np.array_equal(back, np.stack([holders["lane"], holders["i"]], axis=-1))
+    else:  # the lowest of those that hold the position
+        first = [operand.fragment.where(*at)[0] for at in operand.coords().reshape(-1, 2).tolist()]
+        assert back.reshape(-1, 2).tolist() == [list(each) for each in first]
 
 
 def test_formulas_are_short() -> None:
@@ -176,7 +193,7 @@ def test_formulas_are_short() -> None:
         "lane": "4 * (m % 8) + k // 2 % 4",
         "i": "4 * (k // 8) + 2 * (m // 8) + k % 2",
     }
-    assert layouts.find("x1.shared")["D"].formulas()["matrix"] == "0"
+    assert layouts.find("ldmatrix m8n8 x1")["D"].formulas()["matrix"] == "0"
 
 
 def test_digits_that_continue_each_other_are_one_term() -> None:
