@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -119,8 +119,7 @@ class Program:
             return self.entries[name]
         if name in self.entries:
             if name not in self.exact_entries:
-                kernel = self.module.kernels[name]
-                self.exact_entries[name] = _generate(self.module, kernel, self.rows, exact=True)
+                self.exact_entries[name] = _exact(self.entries[name])
             return self.exact_entries[name]
         raise UsageError(
             f"no kernel {name!r} in this PTX; it has: {', '.join(self.entries) or 'none'}"
@@ -161,9 +160,7 @@ def load(text: str) -> Program:
     return program
 
 
-def _generate(
-    module: Module, kernel: Kernel, rows: dict[str, layouts.Instruction], exact: bool = False
-) -> Code:
+def _generate(module: Module, kernel: Kernel, rows: dict[str, layouts.Instruction]) -> Code:
     _refuse_unknown(kernel)
     for item in kernel.body:
         if isinstance(item, Instr) and item.op in ("mma", "ldmatrix"):
@@ -172,10 +169,20 @@ def _generate(
                 rows[item.name] = row
     symbols, static, align, local = _places(module, kernel)
     codes = _codes(kernel)
-    shared = Shared(kernel, codes, symbols, rows=rows, exact=exact)
+    shared = Shared(kernel, codes, symbols, rows=rows)
     shared.names.update(DTYPES)
     code_blocks = [CodeBlock(shared, block) for block in flow.blocks(kernel)]
     return Code(kernel, code_blocks, shared, static, align, local, codes)
+
+
+def _exact(plain: Code) -> Code:
+    """Return the same kernel with exact products: other code for the same blocks."""
+    known = plain.shared
+    shared = Shared(known.kernel, known.codes, known.symbols, rows=known.rows, exact=True)
+    shared.names.update(DTYPES)
+    return replace(
+        plain, shared=shared, blocks=[CodeBlock(shared, block.flow) for block in plain.blocks]
+    )
 
 
 def _refuse_unknown(kernel: Kernel) -> None:

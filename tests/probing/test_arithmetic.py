@@ -1,0 +1,151 @@
+"""Questions on arithmetic, and the recorded answers of hardware to them: no bit differs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnprobe.backends.emulator import EmulatorBackend
+from attnprobe.errors import UsageError
+from attnprobe.layouts import Instruction
+from attnprobe.probing import arithmetic, evidence, scalars, vectors
+from attnprobe.ptx import exact_ex2, exact_plan
+
+FOLDER = evidence.folder()
+FILES = ("ex2.xz", "scalars.json", "questions.json", "tiles.json")
+MISSING = [name for name in FILES if not (FOLDER / name).is_file()]
+recorded = pytest.mark.skipif(
+    bool(MISSING), reason=f"not recorded yet ({', '.join(MISSING)}): tools/record_arithmetic.py"
+)
+ROWS = arithmetic.rows()
+
+
+@cache
+def by_the_rule() -> tuple[arithmetic.Outcome, ...]:
+    """Return every question as a chip that follows the rule would answer it."""
+    outcomes = []
+    for question, row in arithmetic.pairs(ROWS):
+        packed = vectors.pack(row, question.name)
+        d = exact_plan.tiles(row, *vectors.tiles(row, packed))
+        outcomes.append(arithmetic.outcome(question, row, vectors.picked(row, d, len(packed.c))))
+    return tuple(outcomes)
+
+
+@cache
+def answers() -> tuple[arithmetic.Outcome, ...]:
+    """Return every question with the answers of the hardware."""
+    return tuple(evidence.recorded_outcomes(evidence.load(FOLDER / "questions.json"), ROWS))
+
+
+def test_every_question_separates_what_it_says() -> None:
+    separated = {(item.question.name, name) for item in by_the_rule() for name in item.refuted()}
+    wanted = {(item.name, name) for item in arithmetic.questions() for name in item.separates}
+    assert wanted - separated == set()
+
+
+def test_every_vector_that_a_page_shows_is_asked() -> None:
+    asked: dict[str, set[str]] = {}
+    for item in by_the_rule():
+        asked.setdefault(item.question.name, set()).update(item.packed.says)
+    missing = {
+        (question.name, says)
+        for question in arithmetic.questions()
+        for says in question.shown
+        if says not in asked[question.name]
+    }
+    assert missing == set()
+
+
+def test_every_known_product_is_asked_at_least_one_question() -> None:
+    assert {item.row.ptx for item in by_the_rule()} == {row.ptx for row in ROWS}
+
+
+@recorded
+def test_the_rule_gives_every_recorded_bit_of_every_vector() -> None:
+    assert len(answers()) == len(arithmetic.pairs(ROWS))
+    wrong = {(item.question.name, item.row.ptx): item.differing for item in answers()}
+    assert {key: count for key, count in wrong.items() if count} == {}
+
+
+@recorded
+def test_the_hardware_refutes_every_other_hypothesis() -> None:
+    refuted = {(item.question.name, name) for item in answers() for name in item.refuted()}
+    wanted = {(item.name, name) for item in arithmetic.questions() for name in item.separates}
+    assert wanted - refuted == set()
+
+
+def test_changed_vectors_are_not_compared_with_old_answers() -> None:
+    item = by_the_rule()[0]
+    entry = {"vectors": "0" * 16, "answers": evidence.packed(item.answers)}
+    data = {"questions": {item.question.name: {item.row.ptx: entry}}}
+    with pytest.raises(UsageError, match="the vectors changed; record them again"):
+        list(evidence.recorded_outcomes(data, (item.row,)))
+
+
+def rule(row: Instruction) -> evidence.Multiply:
+    return lambda held: exact_plan.tiles(row, *held)
+
+
+@recorded
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.ptx)
+def test_no_bit_of_any_recorded_tile_differs(row: Instruction) -> None:
+    there = evidence.load(FOLDER / "tiles.json")["tiles"][row.ptx]
+    (here,) = evidence.record_tiles(row, evidence.tile_count(row, ROWS), rule(row))
+    assert here["tiles"] == there["tiles"]
+    assert evidence.differing_chunks(there, here) == []
+
+
+@recorded
+def test_at_least_ten_thousand_tiles_of_every_type_are_recorded() -> None:
+    stored = evidence.load(FOLDER / "tiles.json")["tiles"]
+    counts: Counter[str] = Counter()
+    for row in ROWS:
+        counts[evidence.type_of(row)] += stored[row.ptx]["tiles"]
+    assert min(counts.values()) >= 10_000
+
+
+def test_one_wrong_bit_of_one_tile_shows() -> None:
+    row = next(row for row in ROWS if row["D"].format.ptx == "f32")
+
+    def broken(held: Any) -> Any:
+        d = exact_plan.tiles(row, *held)
+        d[-1, 0, 0] ^= 1
+        return d
+
+    there, here = evidence.record_tiles(row, 60, rule(row), broken)
+    assert len(evidence.differing_chunks(there, here)) == len(there["regimes"])
+    assert evidence.differing_chunks(there, there) == []
+
+
+@recorded
+@pytest.mark.parametrize("scalar", scalars.SCALARS, ids=lambda scalar: scalar.ptx)
+def test_no_bit_of_any_recorded_scalar_differs(scalar: scalars.Scalar) -> None:
+    there = evidence.load(FOLDER / "scalars.json")["scalars"][scalar.ptx]
+    backend = EmulatorBackend(checked=False, mma="exact")
+    wrong = [
+        regime
+        for regime in scalars.REGIMES
+        if evidence.digest(scalars.ask(scalar, regime, backend)) != there[regime]["hash"]
+    ]
+    assert wrong == []
+
+
+@recorded
+def test_the_recorded_table_of_ex2_is_within_one_unit_of_correct_rounding() -> None:
+    found = exact_ex2.differences()
+    assert found.size == exact_ex2.SIZE
+    assert np.unique(found).tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("row", ROWS[::7], ids=lambda row: row.ptx)
+def test_the_emulator_gives_what_the_rule_gives(row: Instruction) -> None:
+    """The registers' way: PTX of the probe kernel, packing and unpacking by the layout row."""
+    regime = next(iter(evidence.chunks(row, 60)))[0]
+    held = evidence.tiles.make(row, regime, 0, 12)
+    backend = EmulatorBackend(mma="exact")
+    found = arithmetic.products(row, held, backend, "tiles")
+    assert (found == exact_plan.tiles(row, *held)).all()
