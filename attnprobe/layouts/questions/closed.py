@@ -86,7 +86,8 @@ def _choice(values: Sequence[int], number: str, hexadecimal: bool) -> str:
     if len(set(values)) == 1:
         return hex(values[0]) if hexadecimal else str(values[0])
     bits = (len(values) - 1).bit_length()
-    best = min(range(bits), key=lambda bit: _untidy(values, bit))
+    telling = [bit for bit in range(bits) if len({*map(tuple, _halves(values, bit))}) == 2]
+    best = min(telling, key=lambda bit: _untidy(values, bit))
     unset, is_set = _halves(values, best)
     mask = 1 << best
     high, low = (_choice(half, number, hexadecimal) for half in (is_set, unset))

@@ -28,9 +28,7 @@ def packs(asked: Repack) -> list[str]:
     return [line for step in asked.recipe.steps for line in step.ptx]
 
 
-@pytest.mark.parametrize(
-    ("ptx", "cvt"), [(F16, "cvt.rn.f16x2.f32"), (BF16, "cvt.rn.bf16x2.f32")]
-)
+@pytest.mark.parametrize(("ptx", "cvt"), [(F16, "cvt.rn.f16x2.f32"), (BF16, "cvt.rn.bf16x2.f32")])
 def test_the_accumulators_of_two_n8_blocks_packed_in_order_are_the_16_bit_a(
     ptx: str, cvt: str
 ) -> None:
