@@ -35,8 +35,8 @@ _CAUSAL = Features(causal=True)
 Widths = tuple[tuple[int, str], ...]
 
 ALL: Widths = tuple((width, dtype) for width in (64, 128, 256) for dtype in ("f16", "bf16"))
-# What, sizes (queries, keys, heads, K/V heads, batch), features, fill, and widths. Every kernel text
-# takes seconds to compile: those without a window and with a softcap run for some widths only.
+# What, sizes, features, fill, and widths. Every kernel text takes seconds to compile: those without
+# a window and with a softcap run for some widths only.
 # fmt: off
 _KINDS: tuple[tuple[str, Sizes, Features, str, Widths], ...] = (
     ("causal", Sizes(130, 130), _CAUSAL, "outliers", ALL),
