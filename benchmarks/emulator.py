@@ -10,13 +10,15 @@ loads, unless they are set already.
 
 from __future__ import annotations
 
-import argparse  # noqa: I001 - one thread before NumPy
+import benchmarks._one_thread  # noqa: F401 - before NumPy loads
+
+# isort: split
+import argparse
 import os
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import benchmarks._one_thread  # noqa: F401, I001
 import numpy as np
 
 from attnprobe import compile as compiler

@@ -22,6 +22,10 @@ class EmulatorBackend:
     name = "emulator"
     cc = arch.EMULATED_ARCH
 
+    def __init__(self, checked: bool = True, mma: str | None = None) -> None:
+        """``checked`` and ``mma`` as in ``ptx.launch``."""
+        self._checked, self._mma = checked, mma
+
     @cached_property
     def _environment(self) -> Environment:
         major, minor = compiler.nvrtc().version
@@ -65,7 +69,8 @@ class EmulatorBackend:
             launch.block,
             args,
             launch.shared_bytes,
-            checked=True,
+            checked=self._checked,
+            mma=self._mma,
             memory=memory,
         )
         return Dump(tuple(outputs), self.name, self.environment())

@@ -14,6 +14,7 @@ from typing import Any
 from attnprobe import compile as compiler
 from attnprobe.backends import ahead
 from attnprobe.backends.base import Dump, Environment, Launch
+from attnprobe.compile import Source
 from attnprobe.errors import CompileError, DeviceError
 
 _STATIC_SHARED_LIMIT = 48 * 1024  # above it a kernel must ask for its dynamic shared memory first
@@ -93,23 +94,23 @@ class GpuBackend:
         arrays = tuple(cupy.asnumpy(array) for array in outputs)  # waits for the launch
         return Dump(arrays, self.name, self.environment())
 
-    def compile_ahead(self, launches: Iterable[Launch]) -> int:
-        """Compile the texts of launches that name a target, in a process for each core.
+    def compile_ahead(self, wanted: Iterable[tuple[Source, str]]) -> int:
+        """Compile texts for their targets ("" is this device's own), in a process for each core.
 
         Returns how many were compiled. A text that NVRTC refuses is left for ``run`` to report.
         """
-        wanted = {
-            launch.source.text: (launch.source, launch.target)
-            for launch in launches
-            if launch.target and launch.source.text not in self._cubins
+        new = {
+            source.text: (source, target or f"sm_{self.cc}")
+            for source, target in wanted
+            if source.text not in self._cubins
         }
-        made = ahead.cubins(list(wanted.values()))
-        self._cubins |= {text: data for text, data in zip(wanted, made, strict=True) if data}
-        return len(wanted)
+        made = ahead.cubins(list(new.values()))
+        self._cubins |= {text: data for text, data in zip(new, made, strict=True) if data}
+        return len(new)
 
     def _kernel(self, launch: Launch) -> Any:
         text = launch.source.text
-        if launch.target:
+        if launch.target or text in self._cubins:
             return self._module_of_cubin(launch).get_function(launch.entry)
         if text not in self._modules:
             self._modules[text] = self._cupy.RawModule(code=text, options=compiler.OPTIONS)
@@ -119,13 +120,14 @@ class GpuBackend:
             raise CompileError(f"{launch.source.name}: NVRTC refused it", str(error)) from error
 
     def _module_of_cubin(self, launch: Launch) -> Any:
-        """Return the module of a text for a target that CuPy would not choose by itself.
+        """Return the module of a text that was compiled ahead, or for a target of its own.
 
         Only the latest is kept: thousands of such modules would fill the device's memory.
         """
         text = launch.source.text
         if text not in self._cubins:
-            self._cubins[text] = compiler.cubin(launch.source, launch.target)[0]
+            target = launch.target or f"sm_{self.cc}"
+            self._cubins[text] = compiler.cubin(launch.source, target)[0]
         if self._loaded[0] != text:
             module = self._cupy.cuda.function.Module()
             module.load(self._cubins[text])

@@ -20,6 +20,7 @@ import numpy as np
 
 from attnprobe import _paths
 from attnprobe.backends.base import Array, Backend, Dump, Environment, Launch, NotRunError
+from attnprobe.compile import Source
 from attnprobe.errors import UsageError
 
 SCHEMA = "attnprobe.recorded/1"
@@ -156,10 +157,10 @@ class Recorder:
         self._kept[launch.label] = (launch.digest(), dump.arrays)
         return dump
 
-    def compile_ahead(self, launches: Iterable[Launch]) -> int:
+    def compile_ahead(self, wanted: Iterable[tuple[Source, str]]) -> int:
         """Let the wrapped backend compile what it will be asked, if it can."""
         compile_ahead = getattr(self._inner, "compile_ahead", None)
-        return 0 if compile_ahead is None else int(compile_ahead(launches))
+        return 0 if compile_ahead is None else int(compile_ahead(wanted))
 
     def save(self, folder: Path) -> int:
         """Add what was kept to ``folder`` over records of the same label; return their number."""

@@ -20,6 +20,7 @@ examples:
   attnprobe probe m16n8k16 --question operand_layout
   attnprobe probe ldmatrix --backend recorded       compare the rows with dumps of real hardware
   attnprobe probe x4.trans --backend emulator --json
+  attnprobe probe --all --backend recorded          the coverage table: every row, its verdict
   attnprobe probe --list                            the questions, and what an answer proves
   attnprobe probe --record                          on a GPU: keep its dumps in probes/recorded/
 
@@ -44,6 +45,9 @@ def add_parser(subparsers: Any) -> None:
     add_backend(parser)
     parser.add_argument("--json", action="store_true", help="one object per answer, as a JSON list")
     parser.add_argument("--details", action="store_true", help="say what was found of all answers")
+    parser.add_argument(
+        "--all", action="store_true", help="print the coverage: every row, verdict, device, date"
+    )
     parser.add_argument("--list", action="store_true", help="list the questions and run nothing")
     parser.add_argument("--record", action="store_true", help="keep the dumps of this GPU")
     parser.add_argument(
@@ -80,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     rows = _rows(args.instr)
     names = args.question or [question.name for question in definition.questions()]
     report = _ask(args, rows, [definition.find(name) for name in names])
-    if args.json:
+    if args.json and not args.all:
         from attnprobe.render import json
 
         sys.stdout.write(json.dumps(report.as_json()))
@@ -113,6 +117,8 @@ def _ask(
         report = _recorded(args, rows, questions, backend)
     else:
         report = session.run(rows, questions, backend, _printer(args))
+    if args.all:
+        _print_coverage(args, rows, report, backend.cc)
     print(probe_result.total(report), file=sys.stderr if args.json else sys.stdout)
     caution = probe_result.caution(backend.name)
     if caution:
@@ -133,19 +139,36 @@ def _recorded(
     asked = [f"--question {name}" for name in args.question or ()]
     command = " ".join(["attnprobe probe", *args.instr, *asked, "--record"])
     recorder = Recorder(backend, command)
-    report = session.run(rows, questions, recorder, _printer(args))
     folder = args.record_to or default_folder(backend.cc)
-    count = recorder.save(folder)
-    print(f"recorded {count} dumps in {folder}", file=sys.stderr)
-    return report
+    try:
+        return session.run(rows, questions, recorder, _printer(args))
+    finally:  # what came before an error is evidence all the same
+        count = recorder.save(folder)
+        print(f"recorded {count} dumps in {folder}", file=sys.stderr)
+
+
+def _print_coverage(
+    args: argparse.Namespace, rows: list[Instruction], report: ProbeReport, cc: int
+) -> None:
+    from attnprobe.probing.coverage import coverage
+    from attnprobe.render import console, json
+    from attnprobe.render import coverage as tables
+
+    lines = coverage(rows, report, cc)
+    if args.json:
+        sys.stdout.write(json.dumps([line.as_json() for line in lines]))
+    else:
+        console.write(tables.document(lines), sys.stdout)
 
 
 def _printer(args: argparse.Namespace) -> Any:
     """Return what prints each result as it comes; with --json nothing does."""
-    from attnprobe.probing.report import MATCH
+    from attnprobe.probing.report import MATCH, MISMATCH
     from attnprobe.render import probe_result
 
     def show(result: ProbeResult) -> None:
+        if args.all and result.verdict != MISMATCH:
+            return
         print(probe_result.line(result), flush=True)
         if args.details or result.verdict != MATCH:
             for text in probe_result.details(result):

@@ -59,6 +59,7 @@ def run_emulator(
     extras: Mapping[str, Any] | None = None,
     source: compile_.Source | None = None,
     checked: bool | None = None,
+    mma: str | None = None,
 ) -> Any:
     """Run ``plan`` on NumPy arrays, writing ``o`` and ``lse``; return the emulator's report.
 
@@ -67,6 +68,7 @@ def run_emulator(
     extras : arrays of extras.py by field name.
     source : kernel text instead of the plan's own: how a mutant runs.
     checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (off).
+    mma : "fast", or "exact" for the bits of the hardware; None takes ``ATTNPROBE_MMA`` ("fast").
 
     Raises
     ------
@@ -95,6 +97,7 @@ def run_emulator(
         [struct],
         plan.shared_bytes,
         checked=checked,
+        mma=mma,
         memory=memory,
     )
 

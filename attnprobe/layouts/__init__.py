@@ -1,6 +1,6 @@
 """Fragment layouts: rows of digits, from which probes, emulator, docs and pictures are derived."""
 
-from attnprobe.layouts.catalogue import added, exact, find, names, rows, search
+from attnprobe.layouts.catalogue import added, distinct, exact, find, names, rows, search
 from attnprobe.layouts.choice import Choice, Immediate
 from attnprobe.layouts.fragment import Digit, Fragment
 from attnprobe.layouts.instruction import Instruction
@@ -16,6 +16,7 @@ __all__ = [
     "Operand",
     "Sparsity",
     "added",
+    "distinct",
     "exact",
     "find",
     "names",

@@ -11,10 +11,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from attnprobe.errors import UsageError
-from attnprobe.layouts import ldmatrix, mma_sync
+from attnprobe.layouts import (
+    ldmatrix,
+    mma_scaled,
+    mma_sp,
+    mma_sync,
+    movmatrix,
+    stmatrix,
+    wgmma,
+    wgmma_sp,
+    wmma,
+)
 from attnprobe.layouts.instruction import Instruction
 
-_MODULES = (mma_sync, ldmatrix)
+_MODULES = (mma_sync, mma_sp, mma_scaled, ldmatrix, stmatrix, movmatrix, wgmma, wgmma_sp, wmma)
 _LISTED = 12  # candidates named in one message
 
 Build = Callable[[], Instruction]
@@ -47,6 +57,21 @@ def rows(*families: str) -> tuple[Instruction, ...]:
     return tuple(row for row in map(_row, _specs) if not families or row.family in families)
 
 
+def distinct(*families: str) -> tuple[Instruction, ...]:
+    """Return one row for each arrangement of registers: the first of those that are alike.
+
+    Two rows are alike if their operands have the same places in registers of the same widths.
+    """
+    found: dict[object, Instruction] = {}
+    for row in rows(*families):
+        places = tuple(
+            (each.name, each.fragment, each.format.bits, each.matrix_rows, each.choices)
+            for each in row.operands
+        )
+        found.setdefault((row.family, row.shape, places, row.addresses), row)
+    return tuple(found.values())
+
+
 def exact(ptx: str) -> Instruction | None:
     """Return the row whose name is ``ptx``, or None."""
     return _row(ptx) if ptx in _specs else None
@@ -56,6 +81,8 @@ def find(text: str) -> Instruction:
     """Return the row that ``text`` names: a whole mnemonic, or any part that only one has.
 
     Dots and blanks separate words; every word must occur in the mnemonic, whole words before parts.
+    Of several that fit the plainest is meant: the one with the fewest words, if it is alone with
+    so few. So ``m16n8k16 f32 f16`` is the dense product and not one of the sparse ones.
 
     Raises
     ------
@@ -65,8 +92,9 @@ def find(text: str) -> Instruction:
     if text in _specs:
         return _row(text)
     hits = _search(text)
-    if len(hits) == 1:
-        return _row(hits[0])
+    plainest = _plainest(hits)
+    if len(plainest) == 1:
+        return _row(plainest[0])
     if hits:
         raise UsageError(f"{text!r} fits {len(hits)} instructions; name one:{_listed(hits)}")
     raise no_such(text)
@@ -95,12 +123,18 @@ def _row(name: str) -> Instruction:
 
 def _search(text: str) -> list[str]:
     wanted = text.strip().lower()
-    hits = [name for name in _specs if wanted in name]
+    lower = {name: name.lower() for name in _specs}
+    hits = [name for name, each in lower.items() if wanted in each]
     if hits:
         return hits
     words = _words(wanted)
-    by_word = [name for name in _specs if set(words) <= set(_words(name))]
-    return by_word or [name for name in _specs if all(word in name for word in words)]
+    by_word = [name for name, each in lower.items() if set(words) <= set(_words(each))]
+    return by_word or [name for name, each in lower.items() if all(word in each for word in words)]
+
+
+def _plainest(hits: Sequence[str]) -> list[str]:
+    counts = [len(set(_words(name))) for name in hits]
+    return [name for name, count in zip(hits, counts, strict=True) if count == min(counts)]
 
 
 def _nearest(text: str, count: int) -> list[str]:

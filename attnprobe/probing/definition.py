@@ -42,7 +42,7 @@ class Question:
     Attributes
     ----------
     name : name of the file without its ending.
-    family : of layout rows that it is asked of.
+    family : of layout rows that it is asked of; several with blanks between.
     kernel : file in ``kernels/probe/``.
     compare : name of a function in ``COMPARISONS``.
     asks, proves, blind : the question, what an answer proves, and what it cannot see.
@@ -59,6 +59,11 @@ class Question:
     blind: str
     within: str
     fills: tuple[Fill, ...]
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of layout rows that it is asked of."""
+        return tuple(self.family.split())
 
     def fill(self, name: str) -> Fill:
         """Return the fill ``name``."""

@@ -86,8 +86,8 @@ def fragments(
     NotRunError
         If the backend has no answer.
     """
-    if row.min_cc > backend.cc:
-        needs = f"{row.ptx} needs sm_{row.min_cc}"
+    if not row.runs_on(backend.cc):
+        needs = f"{row.ptx} needs {row.targets}"
         raise UnsupportedError(f"{needs}; backend {backend.name} is sm_{backend.cc}")
     for name in operands:
         if name not in row.by_name:

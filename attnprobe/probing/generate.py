@@ -1,8 +1,8 @@
 """From (layout row, question, fill) to a Launch: the kernel's macros and the operand buffers.
 
-A kernel of ``kernels/probe/`` knows no instruction. This module writes the instruction as a macro,
-with operand lists from the row's register counts, and fills the inputs. There is one *recipe* for
-each kernel file: which rows it applies to, and its launch.
+A kernel of ``kernels/probe/`` knows no instruction. This module gives it the instruction as a macro
+(``macros``) and fills the inputs. There is one *recipe* for each kernel file: which rows it applies
+to, its macros, and its arrays.
 """
 
 from __future__ import annotations
@@ -19,29 +19,66 @@ from attnprobe.backends.base import Launch
 from attnprobe.compile import Source, load_source
 from attnprobe.errors import UsageError
 from attnprobe.layouts import Instruction
-from attnprobe.probing import fills, memory
+from attnprobe.probing import fills, macros, memory, registers, warpgroup, wmma
 from attnprobe.probing.definition import Fill, Question
 
 Array = npt.NDArray[Any]
 WORD = np.dtype(np.uint32)
 
 
+Macros = dict[str, object]
+Arrays = tuple[list[Array], list[tuple[int, ...]]]  # inputs, and the shapes of the outputs
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How launches of one kernel file are made."""
+    """How launches of one kernel file are made.
+
+    Attributes
+    ----------
+    applies : whether the kernel can ask about a row.
+    macros : what the row defines in front of the kernel.
+    arrays : inputs and shapes of outputs for a row and a fill; the first axis is the block.
+    """
 
     applies: Callable[[Instruction], bool]
-    launch: Callable[[Instruction, Question, Fill], Launch]
+    macros: Callable[[Instruction], Macros]
+    arrays: Callable[[Instruction, Fill], Arrays]
 
 
 def applies(question: Question, row: Instruction) -> bool:
-    """Return whether ``question`` can be asked of ``row``."""
-    return question.family == row.family and _recipe(question).applies(row)
+    """Return whether ``question`` can be asked of ``row``: family, kernel and fills allow it."""
+    if row.family not in question.families or not _recipe(question).applies(row):
+        return False
+    if question.kernel == "wgmma.cu":
+        return all(warpgroup.fits(fill, row) for fill in question.fills)
+    parts = [(fill.parts[name], name) for fill in question.fills for name in fill.parts]
+    return all(fills.fits(fill, row, row[name]) for fill, name in parts if name in row.by_name)
+
+
+def source(row: Instruction, question: Question) -> Source:
+    """Return the text of the kernel that asks ``question`` of ``row``."""
+    return load_source(f"probe/{question.kernel}", _recipe(question).macros(row))
+
+
+def target(row: Instruction) -> str:
+    """Return the target that the text must be compiled for where not every later GPU takes it."""
+    return row.only_on[0] if row.only_on else ""
 
 
 def launch(row: Instruction, question: Question, fill: Fill) -> Launch:
     """Return the launch that asks ``question`` of ``row`` with ``fill``."""
-    return _recipe(question).launch(row, question, fill)
+    inputs, shapes = _recipe(question).arrays(row, fill)
+    return Launch(
+        source=source(row, question),
+        entry=question.kernel.removesuffix(".cu"),
+        grid=(inputs[0].shape[0], 1, 1),
+        block=(row.lanes, 1, 1),
+        inputs=tuple(np.ascontiguousarray(array) for array in inputs),
+        outputs=tuple((shape, WORD) for shape in shapes),
+        label=(row.ptx, question.name, fill.name),
+        target=target(row),
+    )
 
 
 def _recipe(question: Question) -> Recipe:
@@ -51,72 +88,15 @@ def _recipe(question: Question) -> Recipe:
     return RECIPES[question.kernel]
 
 
-# --- Macros ---------------------------------------------------------------------------------------
-
-
-Arrays = Sequence[tuple[str, int]]  # (name, registers) of each operand
-
-
-def statement(ptx: str, outputs: Arrays, inputs: Arrays) -> str:
-    """Return an asm statement for ``ptx`` with operands (array name, registers) as brace lists."""
-    number = 0
-    lists: list[str] = []
-    for _, count in (*outputs, *inputs):
-        lists.append("{" + ",".join(f"%{number + i}" for i in range(count)) + "}")
-        number += count
-    written = ", ".join(f'"=r"(({name})[{i}])' for name, count in outputs for i in range(count))
-    read = ", ".join(f'"r"(({name})[{i}])' for name, count in inputs for i in range(count))
-    return f'asm volatile("{ptx} {", ".join(lists)};" : {written} : {read})'
-
-
-def product_macros(row: Instruction) -> dict[str, object]:
-    """Return the macros of a product: register counts, lanes, and PRODUCT(d, a, b, c)."""
-    counts = {name: row[name].registers for name in "ABCD"}
-    inputs = [(name.lower(), counts[name]) for name in "ABC"]
-    macros: dict[str, object] = {f"{name}_REGISTERS": count for name, count in counts.items()}
-    macros["LANES"] = row["D"].fragment.lanes
-    macros["PRODUCT(d, a, b, c)"] = statement(row.ptx, [("d", counts["D"])], inputs)
-    return macros
-
-
-def load_macro(row: Instruction) -> dict[str, object]:
-    """Return LOAD(r, address) of a matrix load."""
-    count = row["D"].registers
-    held = ",".join(f"%{i}" for i in range(count))
-    written = ", ".join(f'"=r"((r)[{i}])' for i in range(count))
-    text = f'"{row.ptx} {{{held}}}, [%{count}];" : {written} : "r"(address) : "memory"'
-    return {"LOAD(r, address)": f"asm volatile({text})"}
-
-
-def _source(kernel: str, macros: dict[str, object]) -> Source:
-    return load_source(f"probe/{kernel}", macros)
-
-
-def _assemble(
-    row: Instruction,
-    question: Question,
-    fill: Fill,
-    macros: dict[str, object],
-    inputs: Sequence[Array],
-    output_shapes: Sequence[tuple[int, ...]],
-) -> Launch:
-    blocks = inputs[0].shape[0]
-    return Launch(
-        source=_source(question.kernel, macros),
-        entry=question.kernel.removesuffix(".cu"),
-        grid=(blocks, 1, 1),
-        block=(int(str(macros["LANES"])), 1, 1),
-        inputs=tuple(np.ascontiguousarray(array) for array in inputs),
-        outputs=tuple((shape, WORD) for shape in output_shapes),
-        label=(row.ptx, question.name, fill.name),
-    )
-
-
 def crossed(arrays: Sequence[Array]) -> list[Array]:
     """Return the arrays with every block of each beside every block of the others."""
     counts = [array.shape[0] for array in arrays]
     index = np.indices(counts).reshape(len(arrays), -1)
     return [array[chosen] for array, chosen in zip(arrays, index, strict=True)]
+
+
+def _words(row: Instruction, name: str) -> tuple[int, int]:
+    return registers.words(row[name]), row[name].fragment.lanes
 
 
 # --- mma_sync.cu ----------------------------------------------------------------------------------
@@ -126,29 +106,82 @@ def _has_product(row: Instruction) -> bool:
     return {"A", "B", "C", "D"} <= set(row.by_name)
 
 
-def _product_launch(row: Instruction, question: Question, fill: Fill) -> Launch:
+def _is_plain_product(row: Instruction) -> bool:
+    return _has_product(row) and not macros.extras(row)
+
+
+def _product(row: Instruction, fill: Fill) -> Arrays:
     held = crossed([fills.build(fill.parts[name], row, row[name]) for name in "ABC"])
+    return held, [(held[0].shape[0], *_words(row, "D"))]
+
+
+# --- mma_steered.cu -------------------------------------------------------------------------------
+
+
+def _is_sparse(row: Instruction) -> bool:
+    return _has_product(row) and macros.extras(row) == ("E",)
+
+
+def _steered(row: Instruction, fill: Fill) -> Arrays:
+    """A, B, C, the metadata E and the number of the variant: all of it, or the first alone."""
+    held = [fills.build(fill.parts[name], row, row[name]) for name in "ABCE"]
+    count = len(macros.variants(row)) if fill.parts["variant"] == "every" else 1
+    a, b, c, e, variant = crossed([*held, np.arange(count, dtype=np.uint32)[:, None]])
+    return [a, b, c, e, variant], [(a.shape[0], *_words(row, "D"))]
+
+
+# --- ldmatrix.cu, stmatrix.cu, movmatrix.cu -------------------------------------------------------
+
+
+def _moves_words(row: Instruction) -> bool:
+    """Whether the elements in memory are those in registers, and can be numbered."""
+    return not row.memory and row.operands[0].format.bits == 16
+
+
+def _load_macros(row: Instruction) -> Macros:
     d = row["D"]
-    shape = (held[0].shape[0], d.registers, d.fragment.lanes)
-    return _assemble(row, question, fill, product_macros(row), held, [shape])
-
-
-# --- ldmatrix.cu ----------------------------------------------------------------------------------
-
-
-def _load_launch(row: Instruction, question: Question, fill: Fill) -> Launch:
-    d = row["D"]
-    lanes = d.fragment.lanes
-    stored = memory.tagged_rows(d)[None]
-    offsets = memory.ADDRESSES[fill.parts["addresses"]](row)[None]
-    macros: dict[str, object] = {
+    return {
         "REGISTERS": d.registers,
-        "LANES": lanes,
-        "MEMORY_WORDS": stored.shape[1],
-        **load_macro(row),
+        "LANES": d.fragment.lanes,
+        "MEMORY_WORDS": d.fragment.lanes * memory.ROW_BYTES // 4,
+        **macros.load_macro(row),
     }
-    shape = (1, d.registers, lanes)
-    return _assemble(row, question, fill, macros, [stored, offsets], [shape])
+
+
+def _load(row: Instruction, fill: Fill) -> Arrays:
+    offsets = memory.ADDRESSES[fill.parts["addresses"]](row)[None]
+    return [memory.tagged_rows(row["D"])[None], offsets], [(1, *_words(row, "D"))]
+
+
+def _store_macros(row: Instruction) -> Macros:
+    operand = row.operands[0]
+    return {
+        "REGISTERS": operand.registers,
+        "LANES": operand.fragment.lanes,
+        "MEMORY_WORDS": operand.fragment.lanes * memory.ROW_BYTES // 4,
+        **macros.store_macro(row),
+    }
+
+
+def _store(row: Instruction, fill: Fill) -> Arrays:
+    operand = row.operands[0]
+    held = registers.pack(memory.numbered(operand)[None], operand.format)
+    offsets = memory.ADDRESSES[fill.parts["addresses"]](row)[None]
+    words = operand.fragment.lanes * memory.ROW_BYTES // 4
+    return [held, offsets], [(1, words)]
+
+
+def _move_macros(row: Instruction) -> Macros:
+    d, a = row.operands
+    text = macros.statement(row, {d.name: "(d)", a.name: "(a)"}, {})
+    counts = {"A_REGISTERS": a.registers, "D_REGISTERS": d.registers}
+    return {**counts, "LANES": d.fragment.lanes, "MOVE(d, a)": text}
+
+
+def _move(row: Instruction, fill: Fill) -> Arrays:
+    d, a = row.operands
+    held = registers.pack(memory.numbered(a)[None], a.format)
+    return [held], [(1, *_words(row, d.name))]
 
 
 # --- ldmatrix_to_a.cu -----------------------------------------------------------------------------
@@ -159,28 +192,31 @@ def load_for_a(row: Instruction) -> Instruction | None:
     a = row["A"]
     if a.format.bits != 16 or a.fragment.cols % 8 or a.fragment.rows % 8:
         return None
-    loads = (item for item in layouts.rows() if item.family == "ldmatrix" and not item.transposed)
+    loads = (item for item in layouts.rows("ldmatrix") if not item.transposed)
     fitting = (load for load in loads if load["D"].registers == a.registers)
     return next((load for load in fitting if load["D"].format.bits == 16), None)
 
 
 def _a_is_loadable(row: Instruction) -> bool:
-    return _has_product(row) and load_for_a(row) is not None
+    return _is_plain_product(row) and load_for_a(row) is not None
 
 
-def _load_to_a_launch(row: Instruction, question: Question, fill: Fill) -> Launch:
+def _load_to_a_macros(row: Instruction) -> Macros:
     load = load_for_a(row)
     assert load is not None, "the recipe does not apply"
-    a, d = row["A"], row["D"]
-    lanes = d.fragment.lanes
-    tile = memory.tile(row, a)
+    words = memory.tile(row, row["A"]).shape[1]
+    return {
+        **macros.product_macros(row), **macros.load_macro(load), "MEMORY_WORDS": words
+    }  # fmt: skip
+
+
+def _load_to_a(row: Instruction, fill: Fill) -> Arrays:
+    a = row["A"]
     offsets = memory.usual_offsets(a)
-    stored, b = crossed([tile, fills.build(fill.parts["B"], row, row["B"])])
+    stored, b = crossed([memory.tile(row, a), fills.build(fill.parts["B"], row, row["B"])])
     blocks = stored.shape[0]
-    macros = {**product_macros(row), **load_macro(load), "MEMORY_WORDS": stored.shape[1]}
-    inputs = [stored, np.broadcast_to(offsets, (blocks, lanes)), b]
-    shapes = [(blocks, a.registers, lanes), (blocks, d.registers, lanes)]
-    return _assemble(row, question, fill, macros, inputs, shapes)
+    inputs = [stored, np.broadcast_to(offsets, (blocks, a.fragment.lanes)), b]
+    return inputs, [(blocks, *_words(row, "A")), (blocks, *_words(row, "D"))]
 
 
 # --- d_is_next_a.cu -------------------------------------------------------------------------------
@@ -198,7 +234,7 @@ def tiles_for_a(row: Instruction) -> int:
 
 
 def _d_packs_to_a(row: Instruction) -> bool:
-    if not _has_product(row) or not tiles_for_a(row):
+    if not _is_plain_product(row) or not tiles_for_a(row):
         return False
     a, d = row["A"], row["D"]
     convertible = d.format.name == "f32" and a.format.name in _PACKS
@@ -215,21 +251,28 @@ def _pack_macro(row: Instruction) -> dict[str, object]:
     return {"PACK(packed, low, high)": text}
 
 
-def _next_a_launch(row: Instruction, question: Question, fill: Fill) -> Launch:
-    a, b, d = row["A"], row["B"], row["D"]
-    lanes, tiles = d.fragment.lanes, tiles_for_a(row)
-    held = fills.build(fill.parts["A"], row, a)
+def _next_a_macros(row: Instruction) -> Macros:
+    return {**macros.product_macros(row), **_pack_macro(row), "TILES": tiles_for_a(row)}
+
+
+def _next_a(row: Instruction, fill: Fill) -> Arrays:
+    tiles = tiles_for_a(row)
+    held = fills.build(fill.parts["A"], row, row["A"])
     blocks = held.shape[0]
-    selecting = fills.build(fill.parts["B"], row, b)
-    macros = {**product_macros(row), **_pack_macro(row), "TILES": tiles}
-    inputs = [held, np.broadcast_to(selecting, (blocks, tiles, b.registers, lanes))]
-    shapes = [(blocks, a.registers, lanes), (blocks, tiles, d.registers, lanes)]
-    return _assemble(row, question, fill, macros, inputs, shapes)
+    selecting = fills.build(fill.parts["B"], row, row["B"])
+    inputs = [held, np.broadcast_to(selecting, (blocks, tiles, *_words(row, "B")))]
+    return inputs, [(blocks, *_words(row, "A")), (blocks, tiles, *_words(row, "D"))]
 
 
 RECIPES: dict[str, Recipe] = {
-    "mma_sync.cu": Recipe(_has_product, _product_launch),
-    "ldmatrix.cu": Recipe(lambda row: "D" in row.by_name and row.addresses > 0, _load_launch),
-    "ldmatrix_to_a.cu": Recipe(_a_is_loadable, _load_to_a_launch),
-    "d_is_next_a.cu": Recipe(_d_packs_to_a, _next_a_launch),
+    "mma_sync.cu": Recipe(_is_plain_product, macros.product_macros, _product),
+    "mma_steered.cu": Recipe(_is_sparse, macros.product_macros, _steered),
+    "ldmatrix.cu": Recipe(_moves_words, _load_macros, _load),
+    "stmatrix.cu": Recipe(_moves_words, _store_macros, _store),
+    "movmatrix.cu": Recipe(_moves_words, _move_macros, _move),
+    "ldmatrix_to_a.cu": Recipe(_a_is_loadable, _load_to_a_macros, _load_to_a),
+    "d_is_next_a.cu": Recipe(_d_packs_to_a, _next_a_macros, _next_a),
+    "wmma_load.cu": Recipe(lambda row: True, wmma.load_macros, wmma.load_arrays),
+    "wmma_store.cu": Recipe(lambda row: True, wmma.store_macros, wmma.store_arrays),
+    "wgmma.cu": Recipe(warpgroup.applies, warpgroup.macros, warpgroup.arrays),
 }

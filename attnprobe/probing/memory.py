@@ -40,21 +40,27 @@ def tagged_rows(operand: Operand) -> npt.NDArray[np.uint32]:
     return (np.arange(count) + 1).astype(operand.format.storage).view(np.uint32)
 
 
+def numbered(operand: Operand) -> npt.NDArray[np.uint16]:
+    """Return the number of each slot from 1 on, as raw elements of 16 bits: (lanes, elements)."""
+    shape = operand.fragment.lanes, operand.fragment.elements
+    return (np.arange(shape[0] * shape[1]) + 1).astype(np.uint16).reshape(shape)
+
+
 def contiguous(row: Instruction) -> Offsets:
     """Every lane passes the address of its own row, rows in order: uint32, (lanes,), in bytes."""
-    return (np.arange(row["D"].fragment.lanes) * ROW_BYTES).astype(np.uint32)
+    return (np.arange(row.lanes) * ROW_BYTES).astype(np.uint32)
 
 
 def scattered(row: Instruction) -> Offsets:
     """Every lane passes the address of its own row, rows in a shuffled order."""
-    lanes = row["D"].fragment.lanes
+    lanes = row.lanes
     order = np.argsort(fills.random_words("rows", lanes), kind="stable")
     return (order * ROW_BYTES).astype(np.uint32)
 
 
 def same(row: Instruction) -> Offsets:
     """Every lane passes the address of row 0."""
-    return np.zeros(row["D"].fragment.lanes, np.uint32)
+    return np.zeros(row.lanes, np.uint32)
 
 
 ADDRESSES: dict[str, Callable[[Instruction], Offsets]] = {

@@ -1,4 +1,4 @@
-"""Elements to 32-bit registers and back, and the names of register slots.
+"""Elements to 32-bit words of registers and back, and the names of register slots.
 
 A *slot* is a place for one element in the registers of a warp: (lane, register, part), with parts
 counted from the low bits. Slots of an operand are numbered ``lane * elements + element``; this
@@ -20,16 +20,21 @@ Registers = npt.NDArray[np.uint32]
 
 
 def pack(elements: Array, form: Format) -> Registers:
-    """Return raw elements (..., lanes, elements) as registers: uint32, (..., registers, lanes)."""
-    raw = np.ascontiguousarray(elements.astype(form.storage, copy=False))
-    words = raw.view(np.dtype("<u4"))
-    return np.ascontiguousarray(np.swapaxes(words, -1, -2)).astype(np.uint32, copy=False)
+    """Return raw elements (..., lanes, elements) as registers: uint32, (..., words, lanes).
+
+    A word is a register, or half of one of f64: low half first.
+    """
+    return np.ascontiguousarray(np.swapaxes(form.pack(elements), -1, -2))
 
 
 def unpack(held: Registers, form: Format) -> Array:
-    """Return registers (..., registers, lanes) as raw elements (..., lanes, elements)."""
-    words = np.ascontiguousarray(np.swapaxes(held, -1, -2)).astype("<u4", copy=False)
-    return words.view(form.storage)
+    """Return registers (..., words, lanes) as raw elements (..., lanes, elements)."""
+    return form.unpack(np.swapaxes(held, -1, -2))
+
+
+def words(operand: Operand) -> int:
+    """Return how many 32-bit words one lane holds of ``operand``."""
+    return operand.registers * operand.format.words
 
 
 def slots(operand: Operand) -> int:

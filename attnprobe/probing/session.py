@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attnprobe.backends.base import Backend, NotRunError
-from attnprobe.errors import CompileError, UnknownOpcodeError, UsageError
+from attnprobe.errors import CompileError, UnknownOpcodeError, UnsupportedError, UsageError
 from attnprobe.layouts import Instruction
-from attnprobe.probing import generate, loads, meetings  # noqa: F401  (register their comparisons)
+from attnprobe.probing import (  # noqa: F401  (they register their comparisons)
+    generate,
+    loads,
+    meetings,
+    metadata,
+    planes,
+    stores,
+    warpgroup_check,
+)
 from attnprobe.probing.compare import COMPARISONS, Asked
 from attnprobe.probing.definition import Question
 from attnprobe.probing.report import (
@@ -39,12 +47,26 @@ def run(
     ``progress`` is called with each result as it comes.
     """
     results = []
-    for row, question in pairs(rows, questions):
+    asked = pairs(rows, questions)
+    compile_ahead(asked, backend)
+    for row, question in asked:
         result = ask(row, question, backend)
         results.append(result)
         if progress is not None:
             progress(result)
     return ProbeReport(tuple(results))
+
+
+def compile_ahead(asked: Sequence[tuple[Instruction, Question]], backend: Backend) -> int:
+    """Let a backend that can compile many texts at once do so; return how many it compiled."""
+    if not hasattr(backend, "compile_ahead"):
+        return 0
+    wanted = (
+        (generate.source(row, question), generate.target(row))
+        for row, question in asked
+        if row.runs_on(backend.cc)
+    )
+    return int(backend.compile_ahead(wanted))
 
 
 def ask(row: Instruction, question: Question, backend: Backend) -> ProbeResult:
@@ -53,8 +75,8 @@ def ask(row: Instruction, question: Question, backend: Backend) -> ProbeResult:
     What a backend cannot run (a newer instruction, no record, an opcode that the emulator lacks, a
     text that the compiler refuses) is a result "not run" with the reason; other errors are raised.
     """
-    if row.min_cc > backend.cc:
-        reason = f"{row.ptx} needs sm_{row.min_cc}; {backend.name} is sm_{backend.cc}"
+    if not row.runs_on(backend.cc):
+        reason = f"{row.ptx} needs {row.targets}; {backend.name} is sm_{backend.cc}"
         return _not_run(row, question, backend, reason, "arch")
     try:
         asked = {}
@@ -63,7 +85,7 @@ def ask(row: Instruction, question: Question, backend: Backend) -> ProbeResult:
             asked[fill.name] = Asked(fill, made, backend.run(made))
     except NotRunError as error:
         return _not_run(row, question, backend, str(error), "record")
-    except UnknownOpcodeError as error:
+    except (UnknownOpcodeError, UnsupportedError) as error:
         return _not_run(row, question, backend, str(error), "emulator")
     except CompileError as error:
         return _not_run(row, question, backend, str(error), "compile")

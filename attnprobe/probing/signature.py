@@ -105,6 +105,36 @@ def wgmma(name: str) -> Signature:
     return Signature(name, family, sizes, formats, tuple(slots), group, kept)
 
 
+@lru_cache(maxsize=256)
+def wmma_move(name: str) -> Signature:
+    """Return the signature of a ``wmma.load`` or ``wmma.store``.
+
+    PTX gives A and B of f16 sixteen elements in every shape, whatever their size; all others have
+    as many as they need. Source: PTX ISA 9.1, 9.7.14.4.1 "Matrix Fragments for WMMA".
+
+    Raises
+    ------
+    UnsupportedError
+        For the mnemonic of another instruction.
+    """
+    words = name.split(".")
+    if words[0] != "wmma" or words[1] not in ("load", "store"):
+        raise UnsupportedError(f"{name} is no wmma.load or wmma.store")
+    rows, cols = matrix_of(words[2], shape(name))
+    form = FORMATS[words[-1]]
+    fixed = words[2] in "ab" and form.name == "f16"
+    operand = "D" if words[1] == "load" else "R"
+    slots = Slots(operand, form, 32, 16 if fixed else rows * cols // 32)
+    family = f"wmma.{words[1]}"
+    return Signature(name, family, shape(name), {operand: form}, (slots,))
+
+
+def matrix_of(letter: str, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Return rows and columns of operand ``letter`` of a product of shape (m, n, k)."""
+    m, n, k = sizes
+    return {"a": (m, k), "b": (k, n)}.get(letter.lower(), (m, n))
+
+
 def blank(signature: Signature) -> Instruction:
     """Return a row whose fragments count elements and say nothing of where they are."""
     return Instruction(

@@ -224,13 +224,24 @@ def specials(row: Instruction, words: Words, count: int) -> Tiles:
     return made[0], made[1], made[2]
 
 
-def _bits(form: Format, words: Array) -> Array:
-    return (words >> np.uint64(32) & np.uint64(2**form.bits - 1)).astype(form.storage)
-
-
 def _integers(row: Instruction, words: Words, count: int) -> Tiles:
-    a, b, c = (_bits(place.form, words.take(shape)) for place, shape in _shapes(row, count))
+    a, b, c = (_bits(place.form, words, shape) for place, shape in _shapes(row, count))
     return a, b, c
+
+
+def _bits(form: Format, words: Words, shape: tuple[int, ...]) -> Array:
+    """Return random integers of a format, cut out of as few words as there need be."""
+    size = int(np.prod(shape))
+    raw = words.take((-(-size * form.bits // 64),)).astype("<u8").view(np.uint8)
+    if form.bits == 1:
+        return np.unpackbits(raw)[:size].reshape(shape)
+    if form.bits == 4:
+        return (
+            np.stack([raw & np.uint8(15), raw >> np.uint8(4)], axis=1)
+            .reshape(-1)[:size]
+            .reshape(shape)
+        )
+    return raw.view(form.storage)[:size].reshape(shape)
 
 
 @_regime(INTEGER_REGIMES)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from attnprobe.errors import PtxSyntaxError
+from attnprobe.ptx.chains import Chains, Pending
 from attnprobe.ptx.ir import Imm, Instr, Kernel, Not, Operand, Pair, Reg, Sink, Special, Sym, Vec
 from attnprobe.ptx.values import DTYPES, RAW_CODES, TYPE_CODES, bits_of, constant, is_float, pick
 
@@ -63,7 +64,8 @@ class Emitter:
         self.shared = shared
         self.lines: list[str] = []
         self.instr: Instr = Instr("", "", (), [], None, 0, None)
-        self.values: dict[int, tuple[str, str]] = {}
+        self.values: dict[int, tuple[str, str] | Pending] = {}
+        self.chains = Chains()
         self.views: dict[tuple[str, str], str] = {}
         self.written: dict[int, None] = {}
         self.flushed: set[str] = set()
@@ -115,7 +117,21 @@ class Emitter:
         if found is None:
             found = (self.tmp(f"R[{register.index}]"), self.shared.codes[register.index])
             self.values[register.index] = found
+        elif isinstance(found, Pending):
+            found = (self.chains.name(self, found), "f4")
+            self.values[register.index] = found
         return found
+
+    def pending(self, operand: Operand) -> Pending | None:
+        """Return what ``operand`` will be, if that is a product that waits to be written."""
+        found = self.values.get(operand.index) if isinstance(operand, Reg) else None
+        return found if isinstance(found, Pending) else None
+
+    def wait(self, operand: Operand, value: Pending) -> None:
+        """Let ``operand`` be a product that waits to be written."""
+        if isinstance(operand, Reg):
+            self.values[operand.index] = value
+            self.written[operand.index] = None
 
     def view(self, name: str, have: str, want: str) -> str:
         """Return a name for the same bits as another dtype of the same width."""
@@ -285,7 +301,7 @@ class Emitter:
         """Return the function's text: stores of the live results, then ``ending``."""
         for index in self.written:
             if index in live:
-                value, code = self.values[index]
+                value, code = self.read(self.shared.kernel.registers[index])
                 self.line(f"R[{index}] = {self.convert(value, code, self.shared.codes[index])}")
         if ending:
             self.line(ending)

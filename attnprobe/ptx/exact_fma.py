@@ -30,7 +30,35 @@ def fma(a: Array, b: Array, c: Array) -> Array:
     safe = _within(high) & _within(a) & _within(b) & (_within(c) | (c == 0)) & _within(result)
     rare = ~(safe | nothing)
     if rare.any():
-        result[rare] = numeric.fma_f64(a[rare], b[rare], c[rare])
+        result[rare] = _far_fma(a[rare], b[rare], c[rare])
+    return result
+
+
+def _far_fma(a: Array, b: Array, c: Array) -> Array:
+    """Return a * b + c of any exponents, one axis: the same on significands, scaled afterwards."""
+    finite = np.isfinite(a) & np.isfinite(b)
+    result = np.where(finite & np.isinf(c), c, a * b + c)  # a * b may overflow where it counts not
+    plain = finite & np.isfinite(c) & (a != 0) & (b != 0)
+    a, b, c = a[plain], b[plain], c[plain]
+    (a_part, a_place), (b_part, b_place), (c_part, c_place) = map(np.frexp, (a, b, c))
+    place = a_place + b_place
+    # Beyond 200 places the smaller of product and c only says on which side the result lies.
+    apart = np.where(c == 0, 0, c_place - place)
+    high, low = _two_product(a_part, b_part)
+    t_high, t_low = _two_sum(np.ldexp(c_part, np.clip(apart, -200, 200)), low)
+    place += np.maximum(apart - 200, 0)
+    v_high, v_low = _two_sum(high, t_high)
+    rest = _sum_to_odd(t_low, v_low)
+    found = np.ldexp(v_high + rest, place)
+    # Subnormal: one rounding, at the last place there is. To odd first, with two places more.
+    part, part_place = np.frexp(_sum_to_odd(v_high, rest))
+    places = part_place + place + 1074
+    steps = np.rint(np.ldexp(part, np.clip(places, -60, 60)))
+    found = np.where(places <= 51, np.ldexp(steps, -1074), found)
+    between = (places > 51) & (places < 54)
+    found[between] = numeric.fma_f64(a[between], b[between], c[between])
+    found[(v_high == 0) & (rest == 0)] = 0.0
+    result[plain] = found
     return result
 
 

@@ -7,6 +7,7 @@ an alias. Predicates are bool.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ def constant(value: int, code: str) -> Array:
     return frozen(np.frombuffer(raw, DTYPES[code]).reshape(1, 1))
 
 
+@cache
 def poison(code: str) -> Array:
     """Return the (1, 1) value of a register that nothing wrote."""
     if code == "p":

@@ -71,7 +71,12 @@ def _table(block: Table) -> RenderableType:
         table.add_column(Text(title), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     groups = block.groups or (-1,) * len(block.rows)
     following = (*groups[1:], groups[-1]) if groups else ()
-    for row, group, after in zip(block.rows, groups, following, strict=True):
-        style = None if group < 0 else _COLOURS[group % len(_COLOURS)]
-        table.add_row(*(Text(cell) for cell in row), style=style, end_section=group != after)
+    shades = block.shades or ((-1,) * len(block.header),) * len(block.rows)
+    for row, group, after, shaded in zip(block.rows, groups, following, shades, strict=True):
+        cells = [Text(cell, style=_style(shade)) for cell, shade in zip(row, shaded, strict=True)]
+        table.add_row(*cells, style=_style(group) or None, end_section=group != after)
     return table
+
+
+def _style(group: int) -> str:
+    return "" if group < 0 else _COLOURS[group % len(_COLOURS)]

@@ -59,7 +59,7 @@ def as_object(report: Report) -> Any:
                 "schema": LOOKUP_SCHEMA,
                 "ptx": row.ptx,
                 "query": {name: _plain(value) for name, value in query.items()},
-                "held": [_held_object(row[each.operand], each) for each in held],
+                "held": [held_object(row[each.operand], each) for each in held],
                 "without": list(without),
             }
 
@@ -78,9 +78,9 @@ def as_csv(report: Report) -> str:
             )
         case Sheet(row, operands):
             every = [each for operand in operands for each in all_held(operand)]
-            return csv.dumps(HELD_FIELDS, [_held_record(row, each) for each in every])
+            return csv.dumps(HELD_FIELDS, [held_record(row, each) for each in every])
         case Answer(row, held=held):
-            return csv.dumps(HELD_FIELDS, [_held_record(row, each) for each in held])
+            return csv.dumps(HELD_FIELDS, [held_record(row, each) for each in held])
 
 
 # --- documents ------------------------------------------------------------------------------------
@@ -101,10 +101,30 @@ def _shape(row: Instruction) -> str:
 
 
 def _instruction_head(row: Instruction) -> Document:
-    lines = [f"family {row.family}; PTX ISA {row.min_ptx} or later; {row.targets}"]
-    lines.append(f"source: {row.source}")
-    lines.extend(row.notes)
+    said = [f"{name} {value}" for name, value in row_facts(row)]
+    lines = ["; ".join(said), f"source: {row.source}", *row.notes]
     return Heading(row.ptx), Lines(tuple(lines))
+
+
+def row_facts(row: Instruction) -> list[tuple[str, str]]:
+    """Return what is said of an instruction beside its operands: (what, value)."""
+    facts = [
+        ("family", row.family),
+        ("PTX ISA", f"{row.min_ptx} or later"),
+        ("targets", row.targets),
+    ]
+    facts.append(("lanes", str(row.lanes)))
+    if row.kind:
+        facts.append(("kind", row.kind))
+    if row.sparsity is not None:
+        facts.append(("sparse A", f"{row.sparsity.kept} of every {row.sparsity.group} along k"))
+    if row.in_shared:
+        facts.append(("in shared memory", ", ".join(row.in_shared)))
+    if row.memory:
+        facts.append(("elements in memory", row.memory))
+    if row.measured:
+        facts.append(("measured", row.measured))
+    return facts
 
 
 def _addresses(row: Instruction) -> Document:
@@ -266,7 +286,7 @@ def _operand_object(operand: Operand) -> dict[str, Any]:
     }
 
 
-def _held_object(operand: Operand, held: Held) -> dict[str, Any]:
+def held_object(operand: Operand, held: Held) -> dict[str, Any]:
     low = held.part * operand.format.bits
     return {
         "operand": held.operand,
@@ -280,7 +300,7 @@ def _held_object(operand: Operand, held: Held) -> dict[str, Any]:
     }
 
 
-def _held_record(row: Instruction, held: Held) -> tuple[object, ...]:
+def held_record(row: Instruction, held: Held) -> tuple[object, ...]:
     *matrix, line, col = held.position
     return (
         row.ptx,

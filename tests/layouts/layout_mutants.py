@@ -26,7 +26,7 @@ def mutants(fragment: Fragment) -> Iterator[Fragment]:
         yield replace(fragment, elem=elem)
     for i, low in enumerate(fragment.lane):
         for j, high in enumerate(fragment.elem):
-            if low.extent == high.extent:
+            if low.extent == high.extent and low != high:
                 lane = (*fragment.lane[:i], high, *fragment.lane[i + 1 :])
                 elem = (*fragment.elem[:j], low, *fragment.elem[j + 1 :])
                 yield replace(fragment, lane=lane, elem=elem)

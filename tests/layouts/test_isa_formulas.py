@@ -1,12 +1,8 @@
-"""First witness: the PTX ISA's own formulas, written here a second time and compared in full.
-
-The functions below follow the manual's text (groupID, threadID_in_group, the cases of i) and share
-nothing with the digits of the rows. Sections are those of PTX ISA 9.1.
-"""
+"""First witness: the formulas of the PTX ISA, written a second time in ``isa.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,131 +10,146 @@ import pytest
 
 from attnprobe import layouts
 from attnprobe.errors import LayoutError
-from attnprobe.layouts import Digit, Fragment, Instruction, Operand
+from attnprobe.layouts import Digit, Fragment, Instruction
+from tests.layouts import isa
 from tests.layouts.layout_mutants import mutant_rows
-
-Position = tuple[int, ...]
-Formula = Callable[[int, int], Position]
-
-
-def group_id(laneid: int) -> int:
-    return laneid >> 2
-
-
-def thread_id_in_group(laneid: int) -> int:
-    return laneid % 4
-
-
-def a_m16n8k8(laneid: int, i: int) -> Position:
-    """9.7.14.5.7, multiplicand A, .f16 and .bf16."""
-    row = group_id(laneid) if i in (0, 1) else group_id(laneid) + 8
-    col = thread_id_in_group(laneid) * 2 + (i & 0x1)
-    return row, col
-
-
-def b_m16n8k8(laneid: int, i: int) -> Position:
-    """9.7.14.5.7, multiplicand B, .f16 and .bf16."""
-    return (thread_id_in_group(laneid) * 2) + i, group_id(laneid)
-
-
-def c_m16n8k8(laneid: int, i: int) -> Position:
-    """9.7.14.5.7, accumulators, .f16 and .f32."""
-    row = group_id(laneid) if i in (0, 1) else group_id(laneid) + 8
-    return row, (thread_id_in_group(laneid) * 2) + (i & 0x1)
-
-
-def a_m16n8k16(laneid: int, i: int) -> Position:
-    """9.7.14.5.8, multiplicand A, .f16 and .bf16."""
-    row = group_id(laneid) if 0 <= i < 2 or 4 <= i < 6 else group_id(laneid) + 8
-    col = (thread_id_in_group(laneid) * 2) + (i & 0x1)
-    return row, col if i < 4 else col + 8
-
-
-def b_m16n8k16(laneid: int, i: int) -> Position:
-    """9.7.14.5.8, multiplicand B, .f16 and .bf16."""
-    row = (thread_id_in_group(laneid) * 2) + (i & 0x1)
-    return row if i < 2 else row + 8, group_id(laneid)
-
-
-def c_m16n8k16(laneid: int, i: int) -> Position:
-    """9.7.14.5.8, accumulators."""
-    row = group_id(laneid) if i < 2 else group_id(laneid) + 8
-    return row, (thread_id_in_group(laneid) * 2) + (i & 0x1)
-
-
-def ldmatrix_m8n8(laneid: int, i: int) -> Position:
-    """9.7.14.5.15: four threads take a row of 16 bytes, thread 0 its first; a matrix a register."""
-    register, half = divmod(i, 2)
-    byte = thread_id_in_group(laneid) * 4 + half * 2
-    return register, group_id(laneid), byte // 2
-
-
-def ldmatrix_m8n8_trans(laneid: int, i: int) -> Position:
-    """9.7.14.5.15, .trans: the matrix is loaded in column-major format."""
-    matrix, row, col = ldmatrix_m8n8(laneid, i)
-    return matrix, col, row
-
-
-MMA = {
-    (16, 8, 8): {"A": a_m16n8k8, "B": b_m16n8k8, "C": c_m16n8k8, "D": c_m16n8k8},
-    (16, 8, 16): {"A": a_m16n8k16, "B": b_m16n8k16, "C": c_m16n8k16, "D": c_m16n8k16},
-}
 
 # 9.7.14.5.15, the table of which threads provide which address: first thread of each matrix.
 FIRST_ADDRESS_THREAD = {"x1": (0,), "x2": (0, 8), "x4": (0, 8, 16, 24)}
 
-
-def manual_formula(row: Instruction, operand: Operand) -> Formula:
-    """Return the manual's formula for an operand, from the name of the instruction alone."""
-    words = row.ptx.split(".")
-    if words[0] == "ldmatrix":
-        return ldmatrix_m8n8_trans if "trans" in words else ldmatrix_m8n8
-    m, rest = words[3].removeprefix("m").split("n")
-    n, k = rest.split("k")
-    return MMA[int(m), int(n), int(k)][operand.name]
+WARP = ("mma", "mma.sp", "mma.block_scale", "ldmatrix", "stmatrix", "movmatrix")
 
 
-def disagreements(row: Instruction) -> list[tuple[str, int, int, Position, Position]]:
-    """Return (operand, lane, i, by the manual, by the row) wherever the two differ."""
+def disagreements(row: Instruction) -> list[tuple[str, int, int]]:
+    """Return (operand, lane, i) wherever the manual and the row differ."""
     found = []
     for operand in row.operands:
-        formula = manual_formula(row, operand)
-        for lane, positions in enumerate(operand.coords().tolist()):
-            for i, position in enumerate(positions):
-                if formula(lane, i) != tuple(position):
-                    found.append((operand.name, lane, i, formula(lane, i), tuple(position)))
+        differ = (isa.positions(row, operand) != operand.coords()).any(axis=-1)
+        found += [(operand.name, int(lane), int(i)) for lane, i in np.argwhere(differ)]
     return found
 
 
-ROWS = pytest.mark.parametrize("row", layouts.rows(), ids=lambda row: row.ptx)
+@pytest.mark.parametrize("family", [*WARP, "wgmma", "wgmma.sp"])
+def test_every_lane_and_element_is_where_the_manual_puts_it(family: str) -> None:
+    rows = layouts.rows(family)
+    assert rows
+    seen: set[object] = set()
+    for row in rows:
+        # Rows that share fragments, and the manual's formulas for them, are compared once.
+        key = tuple((each.fragment, each.format.bits) for each in row.operands)
+        if (row.shape, key) in seen and "kind" not in row.ptx:
+            continue
+        seen.add((row.shape, key))
+        assert (row.ptx, disagreements(row)) == (row.ptx, [])
 
 
-@ROWS
-def test_every_lane_and_element_is_where_the_manual_puts_it(row: Instruction) -> None:
-    assert disagreements(row) == []
-
-
-@ROWS
-def test_the_operands_have_as_many_registers_as_the_manual_says(row: Instruction) -> None:
-    # 9.7.14.5.7, .8 and .15: the vector expressions' lengths.
-    shape, ab = row.ptx.split(".")[3], {"m16n8k8": (2, 1), "m16n8k16": (4, 2)}
-    if row.family == "ldmatrix":
-        expected = {"D": int(row.ptx.split(".")[4].removeprefix("x"))}
-    else:
-        a, b = ab[shape]
-        accumulators = {"f32": 4, "f16": 2}[row.ptx.split(".")[-1]]
-        expected = {"D": accumulators, "A": a, "B": b, "C": accumulators}
-    assert {operand.name: operand.registers for operand in row.operands} == expected
-
-
-@ROWS
+@pytest.mark.parametrize(
+    "row", layouts.distinct("mma", "mma.sp", "mma.block_scale"), ids=lambda row: row.ptx
+)
 def test_any_exchange_of_two_digits_is_seen(row: Instruction) -> None:
     seen = [bool(disagreements(mutant)) for mutant in mutant_rows(row)]
     assert len(seen) >= 1
     assert all(seen)
 
 
-@pytest.mark.parametrize("row", layouts.search("ldmatrix"), ids=lambda row: row.ptx)
+# --- registers ------------------------------------------------------------------------------------
+
+# The vector expressions' lengths in 9.7.14.5.1 to .13: (m, k, bits) -> registers of A, of B.
+AB_REGISTERS = {
+    (8, 4, 16): (2, 2),
+    (8, 4, 64): (1, 1),
+    (8, 16, 8): (1, 1),
+    (8, 32, 4): (1, 1),
+    (8, 128, 1): (1, 1),
+    (16, 4, 32): (2, 1),
+    (16, 4, 64): (2, 1),
+    (16, 8, 16): (2, 1),
+    (16, 8, 32): (4, 2),
+    (16, 8, 64): (4, 2),
+    (16, 16, 16): (4, 2),
+    (16, 16, 64): (8, 4),
+    (16, 16, 8): (2, 1),
+    (16, 32, 8): (4, 2),
+    (16, 32, 4): (2, 1),
+    (16, 64, 4): (4, 2),
+    (16, 128, 1): (2, 1),
+    (16, 256, 1): (4, 2),
+}
+ACCUMULATORS = {  # (m, type) -> registers of C and of D
+    (8, "f64"): 2,
+    (8, "s32"): 2,
+    (16, "f16"): 2,
+    (16, "f32"): 4,
+    (16, "s32"): 4,
+    (16, "f64"): 4,
+}
+
+
+@pytest.mark.parametrize("row", layouts.rows("mma"), ids=lambda row: row.ptx)
+def test_the_operands_have_as_many_registers_as_the_manual_says(row: Instruction) -> None:
+    m, _, k = row.shape
+    a, b = AB_REGISTERS[m, k, row["A"].format.bits]
+    wanted = {"A": a, "B": b}
+    for name in "CD":
+        type_ = row[name].format.name
+        quad_pairs = {"f16": 4, "f32": 8}  # 9.7.14.5.1
+        wanted[name] = quad_pairs[type_] if row[name].matrices > 1 else ACCUMULATORS[m, type_]
+    assert {operand.name: operand.registers for operand in row.operands} == wanted
+
+
+def test_warpgroup_operands_have_as_many_registers_as_the_manual_says() -> None:
+    for row in layouts.rows("wgmma", "wgmma.sp"):
+        n, per = row.shape[1], row["D"].format.per_register
+        assert row["D"].registers == n // 2 // per  # N/2 registers, N/4 of .f16x2
+        if "A" in row.by_name:
+            assert row["A"].registers == 4
+        if "E" in row.by_name:
+            assert row["E"].registers == 1
+
+
+def test_moved_matrices_have_as_many_registers_as_the_manual_says() -> None:
+    for row in layouts.rows("ldmatrix", "stmatrix"):
+        words = row.mnemonic.split(".")
+        count = int(words[4].removeprefix("x"))
+        each = 2 if words[3] == "m16n16" else 1
+        assert row.operands[0].registers == each * count
+        assert row.operands[0].matrices == count
+
+
+def test_sparse_and_scaled_products_have_as_many_registers_as_the_manual_s_examples() -> None:
+    for row in layouts.rows("mma.sp", "mma.block_scale"):
+        registers = {operand.name: operand.registers for operand in row.operands}
+        assert {registers[name] for name in registers if name in ("E", "SFA", "SFB")} <= {1}
+        if row.family == "mma.sp":
+            assert registers["A"] == registers["B"]
+            assert registers["A"] in (2, 4)
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [*WARP, "wgmma", "wgmma.sp"])
+def test_a_row_s_shape_and_types_are_those_of_its_name(family: str) -> None:
+    for row in layouts.rows(family):
+        if not row.shape:
+            continue
+        shape = re.search(r"\.m(\d+)n(\d+)k(\d+)\.", row.mnemonic)
+        assert shape is not None
+        assert row.shape == tuple(map(int, shape.groups())), row.ptx
+        types = re.findall(
+            r"\.(f64|f32|s32|f16|bf16|tf32|[su][48]|b1|e\dm\d)(?=\.|$)", row.mnemonic
+        )
+        order = "DAB" if family.startswith("wgmma") else "DABC"
+        for name, type_ in zip(order, types, strict=True):
+            if name in row.by_name:
+                assert row[name].format.ptx == type_, (row.ptx, name)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in layouts.rows("ldmatrix", "stmatrix") if "m16n16" not in row.ptx],
+    ids=lambda row: row.ptx,
+)
 def test_lanes_supply_the_addresses_that_the_manual_asks_of_them(row: Instruction) -> None:
     from attnprobe.render.layout import address_rows
 
@@ -151,7 +162,7 @@ def test_lanes_supply_the_addresses_that_the_manual_asks_of_them(row: Instructio
 
 def test_the_a_operand_of_m16n8k16_is_the_one_that_the_p_repack_must_meet() -> None:
     """a[0]: row_a, k < 8; a[1]: row_b, k < 8; a[2]: row_a, k >= 8; a[3]: row_b, k >= 8."""
-    for row in layouts.search("m16n8k16"):
+    for row in layouts.search("mma.sync.aligned.m16n8k16.row.col.f32.bf16"):
         a = row["A"]
         for lane in range(32):
             row_a = lane // 4
@@ -175,7 +186,7 @@ def test_d_of_one_product_packed_to_16_bits_is_the_a_of_the_next() -> None:
 
 
 def test_a_fragment_with_too_few_elements_for_its_registers_is_refused() -> None:
-    row = layouts.rows()[0]
+    row = layouts.rows("mma")[0]
     odd = Fragment(32, 1, (Digit(32, row=1),), (Digit(1),))
     with pytest.raises(LayoutError, match="do not fill whole registers"):
         replace(row["A"], fragment=odd)

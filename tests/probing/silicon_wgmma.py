@@ -97,16 +97,18 @@ class WarpgroupSilicon:
 
     def expanded(self, stored, k, e, selector, a_type):
         A = np.zeros((64, k))
-        for m in range(64):
-            for g in range(8 if k < 64 else 16):
-                if k < 64:  # a pair of lanes, the upper half of each register for the row 8 below
-                    lane, nibble = 2 * selector + g // 4, g % 4 + 4 * (m // 8 % 2)
-                else:
-                    lane, nibble = m // 8 % 2 + 2 * (g // 8), g % 8
-                code = int(e[32 * (m // 16) + 4 * (m % 8) + lane]) >> (4 * nibble) & 0xF
-                if a_type == "tf32":
-                    A[m, 2 * g + {0b0100: 0, 0b1110: 1}[code]] = stored[m, g]
-                else:
-                    A[m, 4 * g + (code & 3)] = stored[m, 2 * g]
-                    A[m, 4 * g + (code >> 2)] = stored[m, 2 * g + 1]
+        m, g = np.indices((64, 16 if k == 64 else 8))
+        if k < 64:  # a pair of lanes, the upper half of each register for the row 8 below
+            lane, nibble = 2 * selector + g // 4, g % 4 + 4 * (m // 8 % 2)
+        else:
+            lane, nibble = m // 8 % 2 + 2 * (g // 8), g % 8
+        word = e[32 * (m // 16) + 4 * (m % 8) + lane].astype(np.int64)
+        code = word >> (4 * nibble) & 0xF
+        if a_type == "tf32":
+            assert np.isin(code, (0b0100, 0b1110)).all()
+            A[m, 2 * g + (code == 0b1110)] = stored[m, g]
+        else:
+            assert (code & 3 < code >> 2).all()
+            A[m, 4 * g + (code & 3)] = stored[m, 2 * g]
+            A[m, 4 * g + (code >> 2)] = stored[m, 2 * g + 1]
         return A

@@ -21,14 +21,14 @@ class StepsThroughMemory(Silicon):
     """Takes lane 0's address and steps on by itself."""
 
     def ldmatrix(self, ptx, memory, offsets):
-        return super().ldmatrix(ptx, memory, (offsets[0] + 16 * np.arange(32)) % 512)
+        return super().ldmatrix(ptx, memory, (offsets[:, :1] + 16 * np.arange(32)) % 512)
 
 
 class TakesTheLastLanes(Silicon):
     """Takes the addresses of the last lanes rather than the first."""
 
     def ldmatrix(self, ptx, memory, offsets):
-        return super().ldmatrix(ptx, memory, np.roll(offsets, 8))
+        return super().ldmatrix(ptx, memory, np.roll(offsets, 8, axis=-1))
 
 
 class WritesNothing(Silicon):
@@ -41,9 +41,9 @@ class WritesNothing(Silicon):
 class OneBitWrong(Silicon):
     """Flips one bit of one register of one lane."""
 
-    def product(self, ptx, a, b, c):
-        d = super().product(ptx, a, b, c).copy()
-        d[3, 17] ^= 1
+    def product(self, ptx, a, b, c, columns=None):
+        d = super().product(ptx, a, b, c, columns).copy()
+        d[:, 3, 17] ^= 1
         return d
 
 
@@ -87,8 +87,9 @@ def test_one_wrong_bit_is_shown_with_lane_register_value_and_what_the_row_says()
 
 def test_an_error_beyond_the_bound_of_the_accumulation_is_a_mismatch() -> None:
     class Coarse(Silicon):
-        def product(self, ptx, a, b, c):
-            return super().product(ptx, a, b, c) & np.uint32(0xFFFF0000)  # eight bits of mantissa
+        def product(self, ptx, a, b, c, columns=None):
+            d = super().product(ptx, a, b, c, columns)
+            return d & np.uint32(0xFFFF0000)  # eight bits of mantissa
 
     assert ask(MMA, "random_products", Coarse()).verdict == MISMATCH
     assert ask(MMA, "random_products", Silicon()).verdict == MATCH

@@ -1,4 +1,6 @@
-"""Exact arithmetic in Python integers and fractions: what the opcodes' results are compared with."""
+"""Exact arithmetic in Python integers and fractions: what the opcodes' results are compared
+with.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Form:
                 return "-0" if sign else Fraction(0)
             value = Fraction(fraction, 1 << self.mantissa) * Fraction(2) ** (1 - self.bias)
         else:
-            value = (1 + Fraction(fraction, 1 << self.mantissa)) * Fraction(2) ** (field - self.bias)
+            value = (1 + Fraction(fraction, 1 << self.mantissa)) * Fraction(2) ** (
+                field - self.bias
+            )
         return -value if sign else value
 
     def encode(self, value: Number, rounding: str = "rn", ftz: bool = False) -> int:
@@ -65,7 +69,9 @@ class Form:
         # The fields run on from subnormal to normal to infinity, so that a carry needs no case.
         bits = whole if power == least else whole + (power - least << self.mantissa)
         if bits >= inf:
-            toward_zero = rounding == "rz" or (rounding == "rm" and not sign) or (rounding == "rp" and sign)
+            toward_zero = (
+                rounding == "rz" or (rounding == "rm" and not sign) or (rounding == "rp" and sign)
+            )
             bits = inf - 1 if toward_zero else inf
         if ftz and bits < 1 << self.mantissa:
             bits = 0
@@ -155,7 +161,11 @@ def sqrt(x: Number, digits: int = 1300) -> Number:
         return "nan"
     if isinstance(x, str) or x == 0:
         return x
-    scaled = (x.numerator << 2 * digits) // x.denominator if x.denominator != 1 else x.numerator << 2 * digits
+    scaled = (
+        (x.numerator << 2 * digits) // x.denominator
+        if x.denominator != 1
+        else x.numerator << 2 * digits
+    )
     root = isqrt(scaled)
     exact = root * root * x.denominator == x.numerator << 2 * digits
     return Fraction(2 * root + (not exact), 2 << digits)
@@ -202,7 +212,9 @@ def signed(value: int, bits: int) -> int:
 
 
 def to_int(x: Number, bits: int, is_signed: bool, rounding: str) -> int:
-    """cvt from a float to an integer: rounded, then clamped; NaN is 0, or the top bit for 64 bits."""
+    """cvt from a float to an integer: rounded, then clamped; NaN is 0, or the top bit for 64
+    bits.
+    """
     low = -(1 << bits - 1) if is_signed else 0
     high = (1 << bits - 1) - 1 if is_signed else (1 << bits) - 1
     if x == "nan":

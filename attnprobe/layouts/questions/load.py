@@ -2,8 +2,8 @@
 
 A matrix of the instruction is eight rows of 16 bytes in shared memory, a *line* of the tile each.
 Without ``.trans`` lane l has bytes 4 * (l % 4) and up of row l // 4; with it, the 16-bit elements
-l // 4 of rows 2 * (l % 4) and 2 * (l % 4) + 1. So a register of the operand, byte by byte, says where the
-rows of its matrix begin, or that it is no such matrix.
+l // 4 of rows 2 * (l % 4) and 2 * (l % 4) + 1. So a register of the operand, byte by byte, says
+where the rows of its matrix begin, or that it is no such matrix.
 """
 
 from __future__ import annotations

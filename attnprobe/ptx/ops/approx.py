@@ -20,6 +20,7 @@ from attnprobe.ptx.ops.registry import op
 from attnprobe.ptx.values import Array
 
 _FRACTION = np.float64(1 << 23)
+_LEAST, _MOST = np.float32(-300), np.float32(300)
 
 
 def ex2_f32(x: Array) -> Array:
@@ -30,17 +31,17 @@ def ex2_f32(x: Array) -> Array:
     table is within one unit of that); the whole part is added to its exponent. Results below
     2**-126 are +0.
     """
-    steps = np.trunc(np.abs(x).astype(np.float64) * _FRACTION)
-    steps = np.minimum(steps, 2.0**40)
-    fixed = np.where(np.isnan(x), 0.0, steps).astype(np.int64)
-    fraction = fixed & np.int64((1 << 23) - 1)
-    fixed = np.where(x < 0, np.where(fraction == 0, -fixed, -fixed - 1), fixed)
-    whole = fixed >> np.int64(23)
-    part = (fixed & np.int64((1 << 23) - 1)) / _FRACTION
-    mantissa = np.exp2(part).astype(np.float32)
-    result = np.ldexp(mantissa, np.clip(whole, -300, 300).astype(np.int32))
-    result = np.where(result < np.float32(2.0**-126), np.float32(0), result)
-    return np.where(np.isnan(x), np.uint32(0x7FFFFFFF).view(np.float32), result)
+    # Whole numbers of 2**-23, exact in float64. Past 300 either way the result is 0 or infinite.
+    steps = np.trunc(np.multiply(np.clip(x, _LEAST, _MOST), _FRACTION, dtype=np.float64))
+    fixed = steps / _FRACTION
+    steps -= (x < 0) & (fixed != np.floor(fixed))
+    fixed = steps / _FRACTION
+    whole = np.floor(fixed)
+    mantissa = np.exp2(fixed - whole).astype(np.float32)
+    # Exponent fields 0 and 255 make the factors 0 and infinity.
+    field = np.clip(whole, -127, 128).astype(np.int32) + np.int32(127)
+    result = mantissa * (field << np.int32(23)).view(np.float32)
+    return numeric.canonical(result)
 
 
 def ex2_f32_subnormal(x: Array) -> Array:

@@ -22,6 +22,10 @@ def mov(e: Emitter, instr: Instr) -> None:
     elif isinstance(source, Vec):
         _pack(e, instr, source)
     elif isinstance(source, Reg):
+        waiting = e.pending(source)
+        if waiting is not None and instr.guard is None and isinstance(target, Reg):
+            e.wait(target, waiting)
+            return
         name, code = e.read(source)
         e.dst(target, name, code)
     elif isinstance(source, Sym | Special):

@@ -7,10 +7,12 @@ whose name is the instruction's.
 from __future__ import annotations
 
 from attnprobe import layouts
+from attnprobe.ptx.chains import Pending
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.exact_plan import ExactProduct, exact_product
 from attnprobe.ptx.fragments import Loader, Product, loader, product
-from attnprobe.ptx.ir import Instr
+from attnprobe.ptx.fused import fused, fusible
+from attnprobe.ptx.ir import Instr, Operand
 from attnprobe.ptx.ops.data import address_of
 from attnprobe.ptx.ops.registry import op
 from attnprobe.ptx.units import Access
@@ -50,6 +52,9 @@ def mma(e: Emitter, instr: Instr) -> None:
             )
         parts[operand.name] = items
     _check_lanes(e)
+    if not e.shared.exact and e.instr.guard is None and fusible(row):
+        _chained(e, row, parts)
+        return
     raw_code = "f8" if row["A"].format.bits == 64 else "u4"
     a = _matrix(e, name, "A", tuple(e.src(item, raw_code) for item in parts["A"]))
     b = _matrix(e, name, "B", tuple(e.src(item, raw_code) for item in parts["B"]))
@@ -65,6 +70,18 @@ def mma(e: Emitter, instr: Instr) -> None:
         names.append(one)
         e.dst(item, one, d_code)
     e.cache[("D", instr.name, tuple(names))] = d
+
+
+def _chained(e: Emitter, row: layouts.Instruction, parts: dict[str, tuple[Operand, ...]]) -> None:
+    """Let the product wait: it may be one of many that are summed at once."""
+    name = e.obj(("fused", row.ptx), lambda: fused(row))
+    chain = e.chains.extend(name, [e.pending(item) for item in parts["C"]])
+    if chain is None:
+        chain = e.chains.add(name, tuple(e.src(item, "f4") for item in parts["C"]))
+    a, b = (tuple(e.src(item, "u4") for item in parts[which]) for which in "AB")
+    chain.steps.append((a, b))
+    for number, item in enumerate(parts["D"]):
+        e.wait(item, Pending(chain, number, len(chain.steps)))
 
 
 def _matrix(e: Emitter, plan: str, which: str, registers: tuple[str, ...]) -> str:

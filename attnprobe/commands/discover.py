@@ -1,0 +1,120 @@
+"""``attnprobe discover``: find a layout from what the hardware answers alone, with no row."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnprobe.layouts import Fragment, wmma
+
+_EXAMPLES = """\
+INSTR is a whole mnemonic, or any part that one instruction has. Its register counts, formats and shape
+are taken from the mnemonic; the layout row, where there is one, is only compared with the finding.
+
+examples:
+  attnprobe discover m16n8k16.row.col.f32.f16 --backend recorded
+  attnprobe discover wmma.load.a.sync.aligned.row.m16n16k16.shared.f16 --backend gpu
+  attnprobe discover ldmatrix x4.trans --backend emulator --json
+  attnprobe discover --record          on a GPU: find every wmma fragment, keep dumps and table
+
+exit codes: 0 found (and as the row says, where there is one), 1 it contradicts the row,
+            2 a mistake in the call, 3 no usable GPU, 5 no digits were found or nothing could run
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``discover``."""
+    from attnprobe.commands.probe import add_backend
+
+    parser = subparsers.add_parser(
+        "discover",
+        help="find a layout from hardware alone: its digits and closed formula",
+        description="Finds the layout of an instruction from the dump of a probe, with no row.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("instr", nargs="*", metavar="INSTR", help="a mnemonic, or parts of it")
+    add_backend(parser)
+    parser.add_argument("--json", action="store_true", help="what was found as one JSON object")
+    parser.add_argument(
+        "--record", action="store_true", help="find all wmma fragments of this GPU and keep them"
+    )
+    parser.add_argument(
+        "--record-to", type=Path, metavar="DIR", help="keep dumps and table there instead"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find, print, and return the exit code.
+
+    Raises
+    ------
+    UsageError
+        For an instruction that does not exist.
+    DeviceError
+        If a GPU is asked for, or needed to record, and there is none.
+    """
+    from attnprobe import backends
+    from attnprobe.errors import UsageError
+
+    recording = args.record or args.record_to is not None
+    backend, said = backends.select("gpu" if recording and args.backend == "auto" else args.backend)
+    print(said, file=sys.stderr)
+    if recording:
+        return _record(args.record_to, backend)
+    if not args.instr:
+        raise UsageError("name an instruction: attnprobe discover INSTR; or --record on a GPU")
+    raise UsageError("not yet")
+
+
+def _record(folder: Path | None, backend: Any) -> int:
+    """Find all fragments of wmma, check its products, keep dumps and table."""
+    from attnprobe.backends.recorded import RecordedBackend, Recorder, default_folder
+    from attnprobe.errors import UsageError
+    from attnprobe.layouts import wmma
+    from attnprobe.probing import wmma_table
+
+    if backend.name == "emulator":
+        raise UsageError("wmma has no layout but the hardware's: a GPU is needed, or its records")
+    recorder = backend
+    if not isinstance(backend, RecordedBackend):
+        recorder = Recorder(backend, "attnprobe discover --record")
+    failed: list[str] = []
+    try:
+        table = wmma_table.measure(recorder, lambda name, found: _show(name, found, failed))
+        table.save(wmma.TABLE if folder is None else folder / wmma.TABLE.name)
+        report = wmma_table.check_products(table, recorder)
+    finally:  # what came before an error is evidence all the same
+        if isinstance(recorder, Recorder):
+            count = recorder.save(folder or default_folder(backend.cc))
+            print(f"recorded {count} dumps", file=sys.stderr)
+    print(_summary(table, failed, report))
+    return 5 if failed else report.exit_code
+
+
+def _show(name: str, found: Fragment | Exception, failed: list[str]) -> None:
+    if isinstance(found, Exception):  # no digits give what was dumped
+        failed.append(name)
+        print(f"no digits: {name}: {found}", file=sys.stderr)
+    else:
+        print(f"{name}: {found.elements} elements of each of {found.lanes} lanes")
+
+
+def _summary(table: wmma.Table, failed: list[str], report: Any) -> str:
+    distinct = len(set(table.fragments.values()))
+    products = len(report.results)
+    lines = [
+        f"{len(table.fragments)} loads and stores have digits, {distinct} different fragments; "
+        f"{len(failed)} have none",
+        f"{report.count('match')} of {products} products take these fragments",
+    ]
+    lines += [
+        f"  {item.verdict}: {item.ptx} {item.reason}"
+        for item in report.results
+        if item.verdict != "match"
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,485 @@
+"""The PTX ISA's own formulas, written here a second time in its words.
+
+Each function takes arrays of lane numbers and element numbers and gives the axes' values. They
+follow the manual's cases (groupID, threadID_in_group, the ranges of i) and share nothing with the
+digits of the rows, nor with each other more than the manual does. Sections: PTX ISA 9.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from attnprobe.layouts import Instruction, Operand
+
+Int = np.ndarray
+Formula = Callable[[Int, Int], tuple[Int, ...]]
+
+
+def group_id(laneid: Int) -> Int:
+    return laneid >> 2
+
+
+def in_group(laneid: Int) -> Int:
+    return laneid % 4
+
+
+# --- 9.7.14.5.1: m8n8k4 with .f16, four computations ----------------------------------------------
+
+
+def computation(laneid: Int) -> Int:
+    """Threads 0-3 and 16-19 make computation 1, 4-7 and 20-23 computation 2, and so on."""
+    return laneid % 16 // 4
+
+
+def a_m8n8k4_row(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return computation(laneid), np.where(laneid < 16, laneid % 4, laneid % 4 + 4), i
+
+
+def a_m8n8k4_col(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return computation(laneid), np.where(laneid < 16, i % 4, i % 4 + 4), laneid % 4
+
+
+def b_m8n8k4_row(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return computation(laneid), laneid % 4, np.where(laneid < 16, i, i + 4)
+
+
+def b_m8n8k4_col(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return computation(laneid), i, np.where(laneid < 16, laneid % 4, laneid % 4 + 4)
+
+
+def c_m8n8k4_f16(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return computation(laneid), np.where(laneid < 16, laneid % 4, laneid % 4 + 4), i
+
+
+def c_m8n8k4_f32(laneid: Int, i: Int) -> tuple[Int, ...]:
+    x = (laneid & 0b1) + (i & 0b10)
+    row = np.where(laneid < 16, x, x + 4)
+    return computation(laneid), row, (i & 0b100) + (laneid & 0b10) + (i & 0b1)
+
+
+QUAD_PAIRS = {
+    "A": {"row": a_m8n8k4_row, "col": a_m8n8k4_col},
+    "B": {"row": b_m8n8k4_row, "col": b_m8n8k4_col},
+    "CD": {"f16": c_m8n8k4_f16, "f32": c_m8n8k4_f32},
+}
+
+
+# --- 9.7.14.5.2 to .5: m8n8 -----------------------------------------------------------------------
+
+
+def c_m8n8(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return group_id(laneid), in_group(laneid) * 2 + (i & 0x1)
+
+
+def a_m8n8k4_f64(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return laneid >> 2, laneid % 4
+
+
+def b_m8n8k4_f64(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return laneid % 4, laneid >> 2
+
+
+def a_m8n8k16(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return group_id(laneid), in_group(laneid) * 4 + i
+
+
+def b_m8n8k16(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid) * 4 + i, group_id(laneid)
+
+
+def a_m8n8k32(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return group_id(laneid), in_group(laneid) * 8 + i
+
+
+def b_m8n8k32(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid) * 8 + i, group_id(laneid)
+
+
+def a_m8n8k128(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return group_id(laneid), in_group(laneid) * 32 + i
+
+
+def b_m8n8k128(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid) * 32 + i, group_id(laneid)
+
+
+# --- 9.7.14.5.6: m16n8k4, .tf32 and .f64 ----------------------------------------------------------
+
+
+def a_m16n8k4(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return np.where(i == 0, group_id(laneid), group_id(laneid) + 8), in_group(laneid)
+
+
+def b_m16n8k4(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid), group_id(laneid)
+
+
+def c_m16n8(laneid: Int, i: Int) -> tuple[Int, ...]:
+    """The accumulators of every m16n8 shape: 9.7.14.5.6 to .13 repeat this one."""
+    row = np.where(i < 2, group_id(laneid), group_id(laneid) + 8)
+    return row, in_group(laneid) * 2 + (i & 0x1)
+
+
+# --- 9.7.14.5.7: m16n8k8 --------------------------------------------------------------------------
+
+
+def a_m16n8k8_f16(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = np.where((i == 0) | (i == 1), group_id(laneid), group_id(laneid) + 8)
+    return row, in_group(laneid) * 2 + (i & 0x1)
+
+
+def b_m16n8k8_f16(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid) * 2 + i, group_id(laneid)
+
+
+def a_m16n8k8_tf32(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = np.where((i == 0) | (i == 2), group_id(laneid), group_id(laneid) + 8)
+    return row, np.where((i == 0) | (i == 1), in_group(laneid), in_group(laneid) + 4)
+
+
+def b_m16n8k8_tf32(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return np.where(i == 0, in_group(laneid), in_group(laneid) + 4), group_id(laneid)
+
+
+# --- 9.7.14.5.8: m16n8k16, floating point ---------------------------------------------------------
+
+
+def a_m16n8k16_f16(laneid: Int, i: Int) -> tuple[Int, ...]:
+    upper = ((i >= 0) & (i < 2)) | ((i >= 4) & (i < 6))
+    col = in_group(laneid) * 2 + (i & 0x1)
+    return np.where(upper, group_id(laneid), group_id(laneid) + 8), np.where(i < 4, col, col + 8)
+
+
+def b_m16n8k16_f16(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = in_group(laneid) * 2 + (i & 0x1)
+    return np.where(i < 2, row, row + 8), group_id(laneid)
+
+
+def a_m16n8k16_f64(laneid: Int, i: Int) -> tuple[Int, ...]:
+    """The manual's column, for even and odd i, with its missing parenthesis put in."""
+    row = np.where(i % 2 == 0, group_id(laneid), group_id(laneid) + 8)
+    even = i * 2 + in_group(laneid)
+    odd = (i * 2) - 2 + in_group(laneid)
+    return row, np.where(i % 2 == 0, even, odd)
+
+
+def b_m16n8k16_f64(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid) + i * 4, group_id(laneid)
+
+
+# --- 9.7.14.5.9 to .11: 8-bit and 4-bit -----------------------------------------------------------
+
+
+def a_m16n8k16_i8(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = np.where(i < 4, group_id(laneid), group_id(laneid) + 8)
+    return row, in_group(laneid) * 4 + (i & 0x3)
+
+
+def b_m16n8k16_i8(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid) * 4 + i, group_id(laneid)
+
+
+def a_m16n8k32_i4(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = np.where(i < 8, group_id(laneid), group_id(laneid) + 8)
+    return row, in_group(laneid) * 8 + (i & 0x7)
+
+
+def b_m16n8k32_i4(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid) * 8 + (i & 0x7), group_id(laneid)
+
+
+def a_m16n8k32_i8(laneid: Int, i: Int) -> tuple[Int, ...]:
+    upper = ((i >= 0) & (i < 4)) | ((i >= 8) & (i < 12))
+    col = in_group(laneid) * 4 + (i & 0x3)
+    return np.where(upper, group_id(laneid), group_id(laneid) + 8), np.where(i < 8, col, col + 16)
+
+
+def b_m16n8k32_i8(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = in_group(laneid) * 4 + (i & 0x3)
+    return np.where(i < 4, row, row + 16), group_id(laneid)
+
+
+def a_m16n8k64_i4(laneid: Int, i: Int) -> tuple[Int, ...]:
+    upper = ((i >= 0) & (i < 8)) | ((i >= 16) & (i < 24))
+    col = in_group(laneid) * 8 + (i & 0x7)
+    return np.where(upper, group_id(laneid), group_id(laneid) + 8), np.where(i < 16, col, col + 32)
+
+
+def b_m16n8k64_i4(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = in_group(laneid) * 8 + (i & 0x7)
+    return np.where(i < 8, row, row + 32), group_id(laneid)
+
+
+# --- 9.7.14.5.12 and .13: single bits -------------------------------------------------------------
+
+
+def a_m16n8k128(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = np.where(i < 32, group_id(laneid), group_id(laneid) + 8)
+    return row, in_group(laneid) * 32 + (i & 0x1F)
+
+
+def b_m16n8k128(laneid: Int, i: Int) -> tuple[Int, ...]:
+    return in_group(laneid) * 32 + i, group_id(laneid)
+
+
+def a_m16n8k256_as_printed(laneid: Int, i: Int) -> tuple[Int, ...]:
+    """The manual's text, with its slip: no ``& 0x1F`` in the first line of the column."""
+    upper = ((i >= 0) & (i < 32)) | ((i >= 64) & (i < 96))
+    low = in_group(laneid) * 32 + i
+    high = in_group(laneid) * 32 + (i & 0x1F) + 128
+    return np.where(upper, group_id(laneid), group_id(laneid) + 8), np.where(i < 64, low, high)
+
+
+def a_m16n8k256(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row, _ = a_m16n8k256_as_printed(laneid, i)
+    col = in_group(laneid) * 32 + (i & 0x1F)
+    return row, np.where(i < 64, col, col + 128)
+
+
+def b_m16n8k256(laneid: Int, i: Int) -> tuple[Int, ...]:
+    row = in_group(laneid) * 32 + (i & 0x1F)
+    return np.where(i < 32, row, row + 128), group_id(laneid)
+
+
+DENSE = {  # (m, k, bits of an element of A) -> A, B
+    (8, 4, 64): (a_m8n8k4_f64, b_m8n8k4_f64),
+    (8, 16, 8): (a_m8n8k16, b_m8n8k16),
+    (8, 32, 4): (a_m8n8k32, b_m8n8k32),
+    (8, 128, 1): (a_m8n8k128, b_m8n8k128),
+    (16, 4, 32): (a_m16n8k4, b_m16n8k4),
+    (16, 4, 64): (a_m16n8k4, b_m16n8k4),
+    (16, 8, 16): (a_m16n8k8_f16, b_m16n8k8_f16),
+    (16, 8, 32): (a_m16n8k8_tf32, b_m16n8k8_tf32),
+    (16, 8, 64): (a_m16n8k8_tf32, b_m16n8k8_tf32),
+    (16, 16, 16): (a_m16n8k16_f16, b_m16n8k16_f16),
+    (16, 16, 64): (a_m16n8k16_f64, b_m16n8k16_f64),
+    (16, 16, 8): (a_m16n8k16_i8, b_m16n8k16_i8),
+    (16, 32, 8): (a_m16n8k32_i8, b_m16n8k32_i8),
+    (16, 32, 4): (a_m16n8k32_i4, b_m16n8k32_i4),
+    (16, 64, 4): (a_m16n8k64_i4, b_m16n8k64_i4),
+    (16, 128, 1): (a_m16n8k128, b_m16n8k128),
+    (16, 256, 1): (a_m16n8k256, b_m16n8k256),
+}
+
+# --- 9.7.14.6.2: sparse A -------------------------------------------------------------------------
+
+# The manual says the rows of each a_i and the first column of the chunk that it comes from; of a
+# chunk half is stored, so the first stored column is half of that. It numbers the elements of a
+# chunk in order.
+
+
+def stored(
+    rows_of: Callable[[Int], Int], firstcol: Callable[[Int, Int], Int], chunk: int
+) -> Formula:
+    def formula(laneid: Int, i: Int) -> tuple[Int, ...]:
+        row = np.where(rows_of(i), group_id(laneid), group_id(laneid) + 8)
+        return row, firstcol(laneid, i) // 2 + i % (chunk // 2)
+
+    return formula
+
+
+SPARSE_A = {  # (k, bits)
+    (16, 16): stored(lambda i: i < 2, lambda t, i: in_group(t) * 4 + 0 * i, 4),
+    (32, 16): stored(
+        lambda i: ((i >= 0) & (i < 2)) | ((i >= 4) & (i < 6)),
+        lambda t, i: np.where(i < 4, in_group(t) * 4, in_group(t) * 4 + 16),
+        4,
+    ),
+    (16, 32): stored(
+        lambda i: (i == 0) | (i == 2),
+        lambda t, i: np.where(i < 2, in_group(t) * 2, in_group(t) * 2 + 8),
+        2,
+    ),
+    (8, 32): stored(lambda i: i == 0, lambda t, i: in_group(t) * 2 + 0 * i, 2),
+    (32, 8): stored(lambda i: (i >= 0) & (i < 4), lambda t, i: in_group(t) * 8 + 0 * i, 8),
+    (64, 8): stored(
+        lambda i: ((i >= 0) & (i < 4)) | ((i >= 8) & (i < 12)),
+        lambda t, i: np.where(i < 8, in_group(t) * 8, in_group(t) * 8 + 32),
+        8,
+    ),
+    (64, 4): stored(lambda i: (i >= 0) & (i < 8), lambda t, i: in_group(t) * 16 + 0 * i, 16),
+    (128, 4): stored(
+        lambda i: ((i >= 0) & (i < 8)) | ((i >= 16) & (i < 24)),
+        lambda t, i: np.where(i < 16, in_group(t) * 16, in_group(t) * 16 + 64),
+        16,
+    ),
+}
+
+
+def b_in_registers(per: int) -> Formula:
+    """Pictures only (figures 121, 124, 132-135, 142-145): register r has rows from 4 per r on."""
+
+    def formula(laneid: Int, i: Int) -> tuple[Int, ...]:
+        return i // per * 4 * per + in_group(laneid) * per + i % per, group_id(laneid)
+
+    return formula
+
+
+def scale_a(laneid: Int, i: Int, width: int) -> tuple[Int, ...]:
+    """9.7.14.3: a pair of lanes of each quad, the upper of which has the rows 8 below."""
+    return group_id(laneid) + 8 * (laneid % 2), i % width
+
+
+def scale_b(laneid: Int, i: Int, width: int) -> tuple[Int, ...]:
+    """9.7.14.3: a lane of each quad; the quad's number is the column."""
+    return i % width, group_id(laneid) + 0 * i
+
+
+# --- 9.7.14.5.15 to .17: matrices moved -----------------------------------------------------------
+
+
+def m8n8(laneid: Int, i: Int) -> tuple[Int, ...]:
+    """Four threads take a row of 16 bytes, thread 0 its first; a matrix a register."""
+    byte = in_group(laneid) * 4 + i % 2 * 2
+    return i // 2, group_id(laneid), byte // 2
+
+
+def m8n8_trans(laneid: Int, i: Int) -> tuple[Int, ...]:
+    """.trans: the matrix is loaded in column-major format."""
+    matrix, row, col = m8n8(laneid, i)
+    return matrix, col, row
+
+
+def m8n16(laneid: Int, i: Int) -> tuple[Int, ...]:
+    """Each thread loads 4 consecutive columns, a group of four threads a row; one register."""
+    return i // 4, group_id(laneid), in_group(laneid) * 4 + i % 4
+
+
+def m16n16_trans(laneid: Int, i: Int) -> tuple[Int, ...]:
+    """4 consecutive columns across 2 rows, of the transpose: r0 the first row, r1 that 8 below."""
+    row = group_id(laneid) + 8 * (i // 4 % 2)
+    col = in_group(laneid) * 4 + i % 4
+    return i // 8, col, row
+
+
+def m16n8_trans(laneid: Int, i: Int) -> tuple[Int, ...]:
+    """Figure 108: e0, e1 of a row and e2, e3 of that 8 below, stored in column-major format."""
+    row = group_id(laneid) + 8 * (i % 4 // 2)
+    col = in_group(laneid) * 2 + i % 2
+    return i // 4, col, row
+
+
+MOVED = {
+    ("m8n8", False): m8n8,
+    ("m8n8", True): m8n8_trans,
+    ("m8n16", False): m8n16,
+    ("m16n16", True): m16n16_trans,
+    ("m16n8", True): m16n8_trans,
+}
+
+
+# --- 9.7.15.5.1.1: warpgroups (figures 148 to 155) ------------------------------------------------
+
+
+def by_warp(formula: Formula) -> Formula:
+    """Each warp has 16 rows, laid out as a warp's own instruction has them."""
+
+    def of_group(thread: Int, i: Int) -> tuple[Int, ...]:
+        row, *rest = formula(thread % 32, i)
+        return (row + 16 * (thread // 32), *rest)
+
+    return of_group
+
+
+def d_wgmma(thread: Int, i: Int) -> tuple[Int, ...]:
+    """d0, d1 of a row, d2, d3 of that 8 below, and 8 columns on with every four."""
+    laneid, warp = thread % 32, thread // 32
+    row = np.where(i % 4 < 2, group_id(laneid), group_id(laneid) + 8)
+    return row + 16 * warp, 8 * (i // 4) + in_group(laneid) * 2 + (i & 0x1)
+
+
+# --- 9.7.14.6.2 and 9.7.15.6.2: metadata ----------------------------------------------------------
+
+# Pictures only. As CUTLASS 4 has them, (lane, bit) -> (m, k) in CuTe strides, m-major:
+# mma_traits_sm120_sparse.hpp (four lanes) and mma_traits_sm90_gmma_sparse.hpp (two lanes).
+
+
+def metadata(quad_lanes: int, bits: int, per_index: int) -> Formula:
+    """Return (m, index) of the i-th index of a lane; an index is ``per_index`` bits wide."""
+    run = bits // per_index
+
+    def formula(thread: Int, i: Int) -> tuple[Int, ...]:
+        laneid, warp = thread % 32, thread // 32
+        row = group_id(laneid) + 16 * warp
+        if quad_lanes == 1:
+            return row + 8 * (i // run), i % run
+        if quad_lanes == 2:
+            return row + 8 * (i // run), run * (laneid % 2) + i % run
+        return row + 8 * (laneid % 2), run * (laneid // 2 % 2) + i % run
+
+    return formula
+
+
+def quad_lanes(row: Instruction) -> int:
+    """9.7.14.6.1, 9.7.15.6.1: how many threads of a group of four contribute metadata."""
+    k, kinds = row.shape[2], ("kind::f8f6f4", "kind::mxf8f6f4", "kind::mxf4")
+    if any(kind in row.mnemonic for kind in kinds):
+        return 4
+    bits = next(WIDTHS[word] for word in row.mnemonic.split(".")[-2:0:-1] if word in WIDTHS)
+    if row.family == "wgmma.sp":
+        return 4 if bits == 8 else 2
+    one = {(16, 16), (8, 32)}
+    two = {(32, 16), (16, 32), (32, 8), (64, 4)}
+    return 1 if (k, bits) in one else 2 if (k, bits) in two else 4
+
+
+WIDTHS = {
+    "f16": 16,
+    "bf16": 16,
+    "tf32": 32,
+    "s8": 8,
+    "u8": 8,
+    "e4m3": 8,
+    "e5m2": 8,
+    "s4": 4,
+    "u4": 4,
+}
+
+
+# --- which one ------------------------------------------------------------------------------------
+
+
+def formula(row: Instruction, operand: Operand) -> Formula:
+    """Return the manual's formula of an operand."""
+    words = row.mnemonic.split(".")
+    if row.family in ("ldmatrix", "stmatrix"):
+        return MOVED[words[3], "trans" in words]
+    if row.family == "movmatrix":
+        source, result = m8n8, m8n8_trans
+        return lambda lane, i: {"A": source, "D": result}[operand.name](lane, i)[1:]
+    if operand.matrices > 1:
+        kinds = QUAD_PAIRS[operand.name if operand.name in "AB" else "CD"]
+        layouts_ = dict(zip("AB", words[4:6], strict=True))
+        return kinds[layouts_.get(operand.name, operand.format.name)]
+    return product_formula(row, operand)
+
+
+def product_formula(row: Instruction, operand: Operand) -> Formula:
+    m, _, k = row.shape
+    width, per = operand.format.bits, operand.format.per_register
+    if operand.name in "CD":
+        return {8: c_m8n8, 16: c_m16n8, 64: d_wgmma}[m]
+    if operand.name == "E":
+        lanes = quad_lanes(row)
+        return metadata(lanes, 32 if lanes == 4 else 16, width)
+    if operand.name == "SFA":
+        return lambda lane, i: scale_a(lane, i, operand.fragment.cols)
+    if operand.name == "SFB":
+        return lambda lane, i: scale_b(lane, i, operand.fragment.rows)
+    if row.sparsity is None:
+        warp = DENSE[16 if m == 64 else m, k, width]["AB".index(operand.name)]
+    elif operand.name == "A":
+        warp = SPARSE_A[k, width]
+    else:
+        dense = DENSE.get((16, k, width))
+        warp = dense[1] if dense else b_in_registers(per)
+    return by_warp(warp) if m == 64 else warp
+
+
+def positions(row: Instruction, operand: Operand) -> np.ndarray:
+    """Return every position by the manual: int64, (lanes, elements, axes)."""
+    lane, i = np.indices((operand.fragment.lanes, operand.fragment.elements))
+    values = formula(row, operand)(lane, i)
+    return np.stack([np.broadcast_to(value, lane.shape) for value in values], axis=-1)

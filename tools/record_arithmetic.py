@@ -1,0 +1,236 @@
+"""Record what only a GPU can show about arithmetic: ex2, scalars, products, attention, to the bit.
+
+    python tools/record_arithmetic.py                            # on a GPU; about two minutes
+    python tools/record_arithmetic.py --only attention           # after a change of its kernels
+    python tools/record_arithmetic.py --backend emulator --out DIR --quick     # a rehearsal
+
+Writes ex2.xz, scalars.json, questions.json, tiles.json and attention.json to
+probes/recorded/<arch>/arithmetic/, and compares all but attention with the rules at once: what
+differs is printed. The operands of differing products (differences.npz) and O and LSE whole
+(attention_results.npz) go to build/arithmetic/, or details/ in --out: they are for looking at, not
+for keeping. Exits 1 if anything differs, 3 without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]  # a checkout need not be installed
+
+import numpy as np  # noqa: E402
+
+from attnprobe.backends.base import Backend  # noqa: E402
+from attnprobe.backends.emulator import EmulatorBackend  # noqa: E402
+from attnprobe.errors import AttnprobeError  # noqa: E402
+from attnprobe.layouts import Instruction  # noqa: E402
+from attnprobe.numerics import recorded_attention  # noqa: E402
+from attnprobe.probing import arithmetic, evidence, scalars, tiles  # noqa: E402
+from attnprobe.ptx import exact_ex2, exact_plan  # noqa: E402
+
+PARTS = ("ex2", "scalars", "questions", "tiles", "attention")
+KEPT = 200  # differing elements of one instruction that are written out
+QUICK_TILES = 60
+
+
+class Session:
+    """One recording.
+
+    Attributes
+    ----------
+    backend : what answers.
+    out : folder that the files go to.
+    details : folder for what is to be looked at, not kept.
+    environment : what the files say they come from.
+    quick : a few tiles and cases only.
+    problems : what differs from the rules.
+    """
+
+    def __init__(self, backend: Backend, out: Path, command: str, quick: bool) -> None:
+        self.backend = backend
+        self.out = out
+        self.details = (
+            ROOT / "build" / "arithmetic" if out == evidence.folder() else out / "details"
+        )
+        self.environment = {**backend.environment(), "command": command}
+        self.quick = quick
+        self.problems: list[str] = []
+        self.differing: dict[str, Any] = {}
+
+    def say(self, text: str) -> None:
+        """Print one line at once."""
+        print(text, flush=True)
+
+    def problem(self, text: str) -> None:
+        """Note that something differs."""
+        self.problems.append(text)
+        self.say(f"DIFFERS {text}")
+
+    def ex2(self) -> None:
+        """Record the table of ex2.approx, and use it from here on."""
+        bits = scalars.table(self.backend)
+        differences = bits.astype(np.int64) - exact_ex2.rounded().astype(np.int64)
+        counts = {
+            int(d): int(n) for d, n in zip(*np.unique(differences, return_counts=True), strict=True)
+        }
+        self.say(f"ex2: differences from correct rounding {counts}")
+        if np.abs(differences).max() > 1:
+            self.problem("ex2: the table is more than one unit off correct rounding")
+            return
+        data = exact_ex2.pack(differences.astype(np.int8))
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / exact_ex2.FILE).write_bytes(data)
+        exact_ex2.install(differences.astype(np.int8))
+
+    def scalars(self) -> None:
+        """Record hashes of the scalar instructions; compare with the emulator."""
+        rule = EmulatorBackend(checked=False, mma="exact")
+        found = evidence.record_scalars(self.backend)
+        expected = evidence.record_scalars(rule)
+        for scalar in scalars.SCALARS:
+            for regime in scalars.REGIMES:
+                if found[scalar.ptx][regime]["hash"] != expected[scalar.ptx][regime]["hash"]:
+                    self._scalar_differs(scalar, regime, rule)
+        evidence.save(self.out / "scalars.json", self.environment, "scalars", found)
+
+    def _scalar_differs(self, scalar: scalars.Scalar, regime: str, rule: Backend) -> None:
+        words = scalars.words(scalar.ptx, regime)
+        there, here = (scalars.ask(scalar, regime, one) for one in (self.backend, rule))
+        at = np.flatnonzero(there != here)
+        shown = [
+            " ".join(f"{array[i]:08x}" for array in (*words, there, here)) for i in at[:6].tolist()
+        ]
+        self.problem(
+            f"{scalar.ptx}, {regime}: {at.size} of {there.size}; a b c there here: {shown}"
+        )
+
+    def questions(self) -> None:
+        """Record the answers to all questions; compare with the rule."""
+        rows = arithmetic.rows()
+        if self.quick:
+            rows = tuple(row for row in rows if row.shape == (16, 8, 16) or row.shape == (16, 8, 8))
+        data = evidence.record_questions(rows, self.backend)
+        evidence.save(self.out / "questions.json", self.environment, "questions", data)
+        for outcome in evidence.recorded_outcomes({"questions": data}, rows):
+            wrong = np.flatnonzero(outcome.answers != outcome.predicted)
+            if wrong.size:
+                shown = [
+                    f"{outcome.packed.says[i]}: {outcome.answers[i]:x} not {outcome.predicted[i]:x}"
+                    for i in wrong[:8].tolist()
+                ]
+                self.problem(f"{outcome.question.name}, {outcome.row.ptx}: {wrong.size}; {shown}")
+
+    def tiles(self) -> None:
+        """Record hashes of random tiles of every product; compare with the rule."""
+        rows = arithmetic.rows()
+        data = {}
+        for row in rows:
+            count = QUICK_TILES if self.quick else evidence.tile_count(row, rows)
+            there, here = evidence.record_tiles(row, count, self._products_of(row), rule_of(row))
+            wrong = evidence.differing_chunks(there, here)
+            if wrong:
+                self.problem(f"tiles, {row.ptx}: chunks {wrong}")
+                self._tiles_differ(row, wrong[0], count)
+            data[row.ptx] = there
+        evidence.save(self.out / "tiles.json", self.environment, "tiles", data)
+
+    def _products_of(self, row: Instruction) -> evidence.Multiply:
+        return lambda held: arithmetic.products(row, held, self.backend, "tiles")
+
+    def _tiles_differ(self, row: Any, chunk: str, count: int) -> None:
+        """Keep operands and results of some elements of the first chunk that differs."""
+        regime, number = chunk.split()
+        sizes = {(name, i): size for name, i, size in evidence.chunks(row, count)}
+        held = tiles.make(row, regime, int(number), sizes[regime, int(number)])
+        there = arithmetic.products(row, held, self.backend, "tiles")
+        here = exact_plan.tiles(row, *held)
+        t, i, j = np.nonzero(there != here)
+        self.say(f"  {regime}: {t.size} of {there.size} elements")
+        t, i, j = t[:KEPT], i[:KEPT], j[:KEPT]
+        name = row.ptx
+        parts = {"a": held[0][t, i], "b": held[1][t, :, j], "c": held[2][t, i, j]}
+        parts |= {"there": there[t, i, j], "here": here[t, i, j]}
+        self.differing |= {f"{name}|{regime}|{part}": array for part, array in parts.items()}
+
+    def attention(self) -> None:
+        """Record O and LSE of all cases; the tests compare them, which takes a minute."""
+        on_gpu = self.backend.name == "gpu"
+        run = recorded_attention.on_gpu if on_gpu else recorded_attention.on_emulator
+        names = list(recorded_attention.cases())[:: 9 if self.quick else 1]
+        data, results = {}, {}
+        for name in names:
+            data[name], (o, lse) = recorded_attention.record(name, run)
+            results |= {f"{name}|O": bits(o), f"{name}|LSE": bits(lse)}
+        evidence.save(self.out / "attention.json", self.environment, "attention", data)
+        arrays: dict[str, Any] = results
+        self.details.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(self.details / "attention_results.npz", **arrays)
+
+    def finish(self) -> int:
+        """Write out what differs and return the exit code."""
+        if self.differing:
+            arrays: dict[str, Any] = self.differing
+            self.details.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(self.details / "differences.npz", **arrays)
+        self.say(f"{len(self.problems)} differences from the rules")
+        return 1 if self.problems else 0
+
+
+def rule_of(row: Instruction) -> evidence.Multiply:
+    """Return what the rule makes of ``row``'s tiles."""
+    return lambda held: exact_plan.tiles(row, *held)
+
+
+def bits(array: Any) -> Any:
+    """Return an array as unsigned integers of its width."""
+    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+
+
+def main() -> int:
+    """Record, compare; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=PARTS, action="append", help="record this part alone")
+    parser.add_argument("--backend", choices=("gpu", "emulator"), default="gpu")
+    parser.add_argument("--out", type=Path, help="folder to write to; the shipped one by default")
+    parser.add_argument("--quick", action="store_true", help="few tiles and cases: a rehearsal")
+    arguments = parser.parse_args()
+    if arguments.backend == "emulator" and arguments.out is None:
+        parser.error("--backend emulator is a rehearsal and needs --out")
+    try:
+        backend = _backend(arguments.backend)
+        command = " ".join(["python tools/record_arithmetic.py", *sys.argv[1:]])
+        out = arguments.out or evidence.folder(backend.cc)
+        session = Session(backend, out, command, arguments.quick)
+        for part in arguments.only or PARTS:
+            start = time.monotonic()
+            getattr(session, part)()
+            session.say(f"{part}: {time.monotonic() - start:.0f} s")
+    except AttnprobeError as error:
+        print(f"record_arithmetic: {error}", file=sys.stderr)
+        return error.exit_code
+    return session.finish()
+
+
+def _backend(name: str) -> Backend:
+    """Return the GPU, or the emulator in exact mode with a table of its own.
+
+    Raises
+    ------
+    DeviceError
+        If there is no usable GPU.
+    """
+    if name == "gpu":
+        from attnprobe.backends.gpu import GpuBackend
+
+        return GpuBackend()
+    if not exact_ex2.path().is_file():
+        exact_ex2.install(np.zeros(exact_ex2.SIZE, np.int8))
+    return EmulatorBackend(checked=False, mma="exact")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
