@@ -127,7 +127,11 @@ class Report:
 
     def __str__(self) -> str:
         parts = [str(self.o), *([] if self.lse is None else [str(self.lse)])]
-        asked = ", ".join(f"{key}={value}" for key, value in self.features.arguments().items())
+        asked = ", ".join(
+            f"{key}={value}" if np.ndim(value) == 0 else f"{key} {np.shape(value)}"
+            for key, value in self.features.arguments().items()
+        )
+        asked = asked or "no features"
         return "\n".join([*parts, f"yardstick max |error| {self.yardstick_error:.3g}; {asked}"])
 
 
