@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from attnprobe.engine import known, launch
+from attnprobe.engine import extras, known, launch
 from attnprobe.engine.arrays import Operand, in_kind, stream_of, take
 from attnprobe.engine.plan import Plan, make_plan
 from attnprobe.engine.problem import make_problem
@@ -20,10 +20,16 @@ def attention(
     k: Any,
     v: Any,
     *,
-    softmax_scale: float | None = None,
+    softmax_scale: Any = None,
     causal: bool = False,
+    causal_alignment: str = "bottom-right",
+    q_offset: int | None = None,
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
+    alibi_slopes: Any = None,
+    bias: Any = None,
+    mask: Any = None,
+    sinks: Any = None,
     return_lse: bool = False,
     out: Any = None,
 ) -> Any:
@@ -42,20 +48,27 @@ def attention(
     v : (batch, seqlen_k, num_kv_heads, v_head_dim), q's dtype; v_head_dim a multiple of 16 up to
         256, or of 32 up to 512. Any strides with head_dim contiguous in q, k and v; rows that start
         at multiples of 16 bytes are faster.
-    softmax_scale : factor of Q K^T; 1/sqrt(head_dim) by default.
-    causal : query i sees the keys j <= i + seqlen_k - seqlen_q (bottom-right: the last query sees
-        the last key).
-    window_size : (left, right), both inclusive, -1 = open: query i sees the keys from
-        i + seqlen_k - seqlen_q - left to i + seqlen_k - seqlen_q + right.
-    softcap : where > 0, scores become softcap * tanh(score / softcap), before the mask.
+    softmax_scale : factor of Q K^T; 1/sqrt(head_dim) by default. A number, or (num_heads,) numbers.
+    causal : query i sees the keys j <= i + d, where d is the key that query 0 is aligned with.
+    causal_alignment : "bottom-right", d = seqlen_k - seqlen_q: the last query sees the last key;
+        or "top-left", d = 0.
+    q_offset : d itself, for a chunk of queries that starts at this position.
+    window_size : (left, right), both inclusive, -1 = open: query i sees the keys from i + d - left
+        to i + d + right.
+    softcap : where > 0, scores become softcap * tanh(score / softcap), before what follows.
+    alibi_slopes : (num_heads,) or (batch, num_heads): -slope * abs(i + d - j) is added to scores.
+    bias : added to scores; q's dtype or float32, broadcastable to (batch, num_heads, seqlen_q,
+        seqlen_k). -inf hides a key.
+    mask : bool, True = may attend; broadcastable likewise.
+    sinks : (num_heads,) logits that join the sum of the softmax and carry no value.
     return_lse : return (O, LSE).
     out : array to write O to, of O's shape and q's dtype; it may share no memory with q, k or v.
 
     Returns
     -------
     O : (batch, seqlen_q, num_heads, v_head_dim), q's dtype. A query that sees no key gives 0.
-    LSE : (batch, num_heads, seqlen_q), float32: natural logarithm of the sum of exp(score); -inf
-        for a query that sees no key. Only with ``return_lse``.
+    LSE : (batch, num_heads, seqlen_q), float32: natural logarithm of the sum of exp(score), the
+        sink's among them; -inf for a query that sees no key and no sink. Only with ``return_lse``.
 
     A NaN or infinity in an input stays in the rows that see it and reaches no other.
 
@@ -72,8 +85,23 @@ def attention(
     ------
     Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
-    arguments = (softmax_scale, causal, window_size, softcap)
-    key = known.key_of(q, k, v, *arguments) if out is None else None
+    options: dict[str, Any] = {
+        "softmax_scale": None if extras.is_per_head(softmax_scale) else softmax_scale,
+        "causal": causal,
+        "causal_alignment": causal_alignment,
+        "q_offset": q_offset,
+        "window_size": window_size,
+        "softcap": softcap,
+    }
+    given = {
+        "head_scales": softmax_scale if extras.is_per_head(softmax_scale) else None,
+        "alibi_slopes": alibi_slopes,
+        "bias": bias,
+        "mask": mask,
+        "sinks": sinks,
+    }
+    plain = out is None and all(array is None for array in given.values())
+    key = known.key_of(q, k, v, *options.values()) if plain else None
     call = known.find(key)
     if call is not None:
         return call(q, k, v, return_lse)
@@ -82,18 +110,14 @@ def attention(
         operands["out"] = take("out", out)
     _check_places(operands)
     specs = {name: operand.spec(name) for name, operand in operands.items()}
-    problem = make_problem(
-        specs["q"],
-        specs["k"],
-        specs["v"],
-        specs.get("out"),
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-    )
+    shapes = (specs["q"], specs["k"], specs["v"], specs.get("out"))
+    problem = make_problem(*shapes, **options)
     query = operands["q"]
     with _place_of_run(query):
+        sizes = (problem.batch, problem.num_heads, problem.seqlen_q, problem.seqlen_k)
+        more = extras.take_extras(query, sizes, given)
+        if more:
+            problem = make_problem(*shapes, **options, extras=extras.extra_specs(more))
         plan = make_plan(problem, _arch_of(query))
         O = (
             operands["out"].array
@@ -102,15 +126,16 @@ def attention(
         )
         lse = launch.empty_lse(plan, query.array)
         if not problem.empty:
-            _run(plan, operands, O, lse)
+            _run(plan, operands, O, lse, more)
         known.remember(key, plan, query.array, operands["k"].array, operands["v"].array, O, lse)
     result = out if out is not None else in_kind(O, query)
     return (result, in_kind(lse, query)) if return_lse else result
 
 
-def _run(plan: Plan, operands: dict[str, Operand], O: Any, lse: Any) -> None:
+def _run(plan: Plan, operands: dict[str, Operand], O: Any, lse: Any, more: dict[str, Any]) -> None:
     run = launch.run_gpu if operands["q"].on_gpu else launch.run_emulator
-    run(plan, operands["q"].array, operands["k"].array, operands["v"].array, O, lse)
+    q, k, v = (operands[name].array for name in ("q", "k", "v"))
+    run(plan, q, k, v, O, lse, extras=more)
 
 
 def _arch_of(query: Operand) -> Any:

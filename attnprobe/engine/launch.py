@@ -13,6 +13,7 @@ import numpy as np
 
 from attnprobe import compile as compile_
 from attnprobe.arch import EMULATED_ARCH, Arch, arch
+from attnprobe.engine.extras import extra_strides
 from attnprobe.engine.params import pack_params
 from attnprobe.engine.plan import Plan
 from attnprobe.errors import DeviceError
@@ -55,6 +56,7 @@ def run_emulator(
     o: Any,
     lse: Any,
     *,
+    extras: Mapping[str, Any] | None = None,
     source: compile_.Source | None = None,
     checked: bool | None = None,
     mma: str | None = None,
@@ -63,6 +65,7 @@ def run_emulator(
 
     Parameters
     ----------
+    extras : arrays of extras.py by field name.
     source : kernel text instead of the plan's own: how a mutant runs.
     checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (off).
     mma : "fast", or "exact" for the bits of the hardware; None takes ``ATTNPROBE_MMA`` ("fast").
@@ -78,13 +81,14 @@ def run_emulator(
         checked = _checked_by_default()
     text = compile_.ptx(source or plan.source(), plan.arch.cc)
     memory = ptx.GlobalMemory()
-    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse}
+    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **(extras or {})}
     addresses = {
         name: memory.map(array, name=name, writable=name in ("O", "LSE")).address
         for name, array in arrays.items()
         if array is not None
     }
-    struct = pack_params({**plan.fields(), **_strides(q, k, v, o), **addresses})
+    strides = {**_strides(q, k, v, o), **extra_strides(extras or {})}
+    struct = pack_params({**plan.fields(), **strides, **addresses})
     return ptx.launch(
         ptx.load(text),
         plan.variant.entry,
@@ -99,9 +103,19 @@ def run_emulator(
 
 
 def run_gpu(
-    plan: Plan, q: Any, k: Any, v: Any, o: Any, lse: Any, *, source: compile_.Source | None = None
+    plan: Plan,
+    q: Any,
+    k: Any,
+    v: Any,
+    o: Any,
+    lse: Any,
+    *,
+    extras: Mapping[str, Any] | None = None,
+    source: compile_.Source | None = None,
 ) -> None:
     """Run ``plan`` on CuPy arrays of one device, on its current stream, writing ``o`` and ``lse``.
+
+    ``extras`` and ``source`` are as in ``run_emulator``.
 
     Raises
     ------
@@ -109,11 +123,11 @@ def run_gpu(
         With NVRTC's log.
     """
     loaded = kernel(source or plan.source(), plan, int(q.device.id))
-    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse}
+    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **(extras or {})}
     addresses = {name: array.data.ptr for name, array in arrays.items() if array is not None}
     struct = gpu_params(plan, q, k, v, o)
-    for name, address in addresses.items():
-        struct[name] = address
+    for name, value in {**addresses, **extra_strides(extras or {})}.items():
+        struct[name] = value
     loaded(plan.grid, plan.block, (struct,), shared_mem=plan.shared_bytes)
 
 

@@ -83,6 +83,7 @@ class Plan:
             "heads_per_kv_head": problem.num_heads // max(1, problem.num_kv_heads),
             "seqlen_q": problem.seqlen_q,
             "seqlen_k": problem.seqlen_k,
+            "diagonal": problem.diagonal,
             "exponent_scale": exponent_scale(problem),
         }
         for row in FEATURES:

@@ -6,7 +6,9 @@ Pure: it looks at shapes, strides, dtypes and numbers, never at an array's conte
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from attnprobe.errors import ProblemError
@@ -15,7 +17,7 @@ from attnprobe.formats import Format
 WIDTH_STEP = 16  # head_dim is cut into steps of one mma
 MAX_HEAD_DIM, MAX_V_HEAD_DIM = 576, 512
 FORMAT_NAMES: tuple[str, ...] = ("f16", "bf16")
-MAX_SIZE = 2**29  # so that query + offset + window fits in 32 bits
+MAX_SIZE = 2**28  # so that query + diagonal + window fits in 32 bits
 ALIGNMENT = 16  # bytes: what one cp.async copies
 
 _AXES = "(batch, seqlen, num_heads, head_dim)"
@@ -69,6 +71,9 @@ class Problem:
     window : keys before and after the aligned one that a query sees, both inclusive, -1 = open;
         ``causal`` is a right side of 0.
     softcap : 0 for none.
+    diagonal : the key that query 0 is aligned with.
+    head_scales, alibi, mask, sinks : whether the call has such an array.
+    bias : number format of the additive bias, or None.
     aligned : whether all arrays allow 16-byte accesses.
     """
 
@@ -84,6 +89,12 @@ class Problem:
     window: tuple[int, int]
     softcap: float
     aligned: bool
+    diagonal: int = 0
+    head_scales: bool = False
+    alibi: bool = False
+    mask: bool = False
+    sinks: bool = False
+    bias: Format | None = None
 
     @property
     def windowed(self) -> bool:
@@ -104,16 +115,20 @@ def make_problem(
     *,
     softmax_scale: float | None = None,
     causal: bool = False,
+    causal_alignment: str = "bottom-right",
+    q_offset: int | None = None,
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
+    extras: Mapping[str, ArraySpec] | None = None,
 ) -> Problem:
-    """Return the checked problem.
+    """Return the checked problem. ``extras`` are the checked specs of extras.py.
 
     Raises
     ------
     ProblemError
         Says what was given, what is supported and the nearest thing that works.
     """
+    extras = extras or {}
     format_ = _check_formats(q, k, v)
     _check_shapes(q, k, v)
     batch, seqlen_q, num_heads, head_dim = q.shape
@@ -137,6 +152,12 @@ def make_problem(
         _window(window_size, causal),
         _softcap(softcap),
         all(spec.aligned for spec in arrays),
+        _diagonal(causal_alignment, q_offset, seqlen_q, seqlen_k),
+        head_scales="head_scales" in extras,
+        alibi="alibi_slopes" in extras,
+        mask="mask" in extras,
+        sinks="sinks" in extras,
+        bias=extras["bias"].format if "bias" in extras else None,
     )
 
 
@@ -165,7 +186,7 @@ def _check_shapes(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> None:
             )
         if max(spec.shape) > MAX_SIZE:
             raise ProblemError(
-                f"{spec.name} has shape {spec.shape}; sizes up to 2^29 are supported"
+                f"{spec.name} has shape {spec.shape}; sizes up to 2^28 are supported"
             )
     if k.shape[:3] != v.shape[:3]:
         raise ProblemError(
@@ -275,6 +296,25 @@ def _window(window_size: tuple[int, int], causal: bool) -> tuple[int, int]:
             )
         right = 0
     return left, right
+
+
+ALIGNMENTS = ("bottom-right", "top-left")
+
+
+def _diagonal(alignment: str, q_offset: int | None, seqlen_q: int, seqlen_k: int) -> int:
+    if alignment not in ALIGNMENTS:
+        raise ProblemError(
+            f"causal_alignment is {alignment!r}; supported: {', '.join(map(repr, ALIGNMENTS))}"
+        )
+    if q_offset is None:
+        return seqlen_k - seqlen_q if alignment == "bottom-right" else 0
+    if isinstance(q_offset, bool) or not isinstance(q_offset, Integral):
+        raise ProblemError(f"q_offset is {q_offset!r}; the position of query 0, a whole number")
+    if alignment != "bottom-right":
+        raise ProblemError("q_offset and causal_alignment='top-left' both say where query 0 stands")
+    if not 0 <= q_offset <= MAX_SIZE:
+        raise ProblemError(f"q_offset is {q_offset}; a position from 0 to 2^28 is wanted")
+    return int(q_offset)
 
 
 def _number(name: str, value: Any) -> float:

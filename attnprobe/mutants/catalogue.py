@@ -46,7 +46,7 @@ _REPACK_1 = "P_frag[m][1] = pack2<Element>(P_acc[m][2 * k][2], P_acc[m][2 * k][3
 _REPACK_2 = "P_frag[m][2] = pack2<Element>(P_acc[m][2 * k + 1][0], P_acc[m][2 * k + 1][1]);"
 _LOAD_Q = "ldmatrix_x4(Q_frag[m], Q_smem.at(m * 16, k));"
 _RESCALE = "O_acc[m][d][{i}] *= rescale[m][{row}];"
-_STORE = "pack2<T>(O_acc[m][d][2 * r] * inverse, O_acc[m][d][2 * r + 1] * inverse)"
+_STORE = "pack2<T>(O_acc[m][d][2 * r] * factor, O_acc[m][d][2 * r + 1] * factor)"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(

@@ -34,11 +34,11 @@ from attnprobe.numerics.reference import (
     Array,
     Attention,
     Features,
+    Head,
     Mask,
     Softmax,
     heads,
     softmax,
-    visible_keys,
     weighted_sum,
     yardstick,
 )
@@ -127,7 +127,11 @@ class Report:
 
     def __str__(self) -> str:
         parts = [str(self.o), *([] if self.lse is None else [str(self.lse)])]
-        asked = ", ".join(f"{key}={value}" for key, value in self.features.arguments().items())
+        asked = ", ".join(
+            f"{key}={value}" if np.ndim(value) == 0 else f"{key} {np.shape(value)}"
+            for key, value in self.features.arguments().items()
+        )
+        asked = asked or "no features"
         return "\n".join([*parts, f"yardstick max |error| {self.yardstick_error:.3g}; {asked}"])
 
 
@@ -161,18 +165,16 @@ def expect(q: Array, k: Array, v: Array, features: Features = PLAIN) -> Expected
     o_bound, lse_bound = np.zeros_like(O), np.zeros_like(LSE)
     nan_allowed = np.zeros(O.shape, bool)
     measured = [yardstick(q, k, v, features, block).o for block in YARDSTICK_BLOCKS]
-    seen = visible_keys(
-        q.shape[1], k.shape[1], causal=features.causal, window_size=features.window_size
-    )
-    scale = abs(features.scale(q.shape[-1]))
     yardstick_error = 0.0
-    for b, h, q_head, k_head, v_head in heads(q, k, v):
-        rows = softmax(q_head, k_head, seen, features)
+    for head in heads(q, k, v):
+        b, h, v_head = head.batch, head.head, head.v
+        seen = features.seen(head)
+        rows = softmax(head, seen, features)
         O[b, :, h] = weighted_sum(rows.probabilities, seen, v_head)
         LSE[b, h] = rows.lse
         errors = _greatest_error([o[b, :, h] for o in measured], O[b, :, h])
         yardstick_error = max(yardstick_error, float(errors.max(initial=0.0)))
-        of_scores = _score_error(q_head, k_head, seen, scale)
+        of_scores = _score_error(head, seen, features)
         o_bound[b, :, h] = _o_bound(rows, O[b, :, h], v_head, seen, errors, of_scores, q.dtype)
         lse_bound[b, h] = _lse_bound(rows, seen, of_scores)
         underflows = _any_key(seen & (rows.weights <= _least(q.dtype) / 2))
@@ -236,17 +238,20 @@ def _greatest_error(measured: list[Array], exact: F64) -> F64:
     return np.asarray(finite.max(axis=0))
 
 
-def _score_error(q: Array, k: Array, seen: Mask, scale: float) -> F64:
+def _score_error(head: Head, seen: Mask, features: Features) -> F64:
     """Greatest error of a visible score of each row, (seqlen_q,).
 
     A dot product is a chain of head_dim / 8 truncated additions (the shortest block of a tensor
     core) whose partial sums are about as large as the score and two steps of a random walk; scale,
-    softcap and the subtraction of the maximum round a few times more.
+    softcap, what is added and the subtraction of the maximum round a few times more.
     """
+    q, k = head.q, head.k
+    scale = abs(features.scale(q.shape[-1], head.head))
     with np.errstate(invalid="ignore", over="ignore"):
         walk = np.sqrt(np.square(q.astype(np.float64)) @ np.square(k.astype(np.float64)).T)
         uncapped = np.abs(q.astype(np.float64) @ k.astype(np.float64).T)
-        size = np.where(seen, scale * (uncapped + 2 * walk), 0.0)
+        added = np.abs(features.added(head))
+        size = np.where(seen, scale * (uncapped + 2 * walk) + added, 0.0)
     greatest: F64 = np.where(np.isfinite(size), size, 0.0).max(axis=1, initial=0.0)
     roundings = -(-q.shape[-1] // 8) + 4
     return np.asarray(EPS32 * roundings * greatest)
@@ -293,7 +298,7 @@ def _lse_bound(rows: Softmax, seen: Mask, of_scores: F64) -> F64:
     size = np.where(np.isfinite(exact), np.abs(exact), 0.0)
     terms = np.where(np.isfinite(exact), np.abs(rows.row_max) + np.abs(exact - rows.row_max), 0.0)
     bound = LSE_RELATIVE * size + of_scores + _sum_error(seen) + 2 * EPS32 * terms
-    return np.where(_any_key(seen), bound, 0.0)
+    return np.where(np.isfinite(exact), bound, 0.0)
 
 
 def _check_kind(name: str, actual: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

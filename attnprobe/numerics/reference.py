@@ -13,7 +13,7 @@ aligned with the last key.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,20 +34,84 @@ class Features:
     causal : a query sees no key after the one that it is aligned with.
     window_size : keys before and after the aligned one that a query sees, inclusive; -1 is open.
     softcap : scores become softcap * tanh(score / softcap); 0 is off.
+    causal_alignment, q_offset : which key query 0 is aligned with.
+    alibi_slopes : (num_heads,) or (batch, num_heads); -slope * distance is added to scores.
+    bias : added to scores, broadcastable to (batch, num_heads, seqlen_q, seqlen_k).
+    mask : bool, likewise; False hides a key, as a bias of -inf does.
+    sinks : (num_heads,) logits in the sum of the softmax, with no value.
     """
 
-    softmax_scale: float | None = None
+    softmax_scale: Any = None
     causal: bool = False
     window_size: tuple[int, int] = (-1, -1)
     softcap: float = 0.0
+    causal_alignment: str = "bottom-right"
+    q_offset: int | None = None
+    alibi_slopes: Any = None
+    bias: Any = None
+    mask: Any = None
+    sinks: Any = None
 
-    def scale(self, head_dim: int) -> float:
-        """Return the factor of Q K^T for ``head_dim``."""
-        return head_dim**-0.5 if self.softmax_scale is None else float(self.softmax_scale)
+    def scale(self, head_dim: int, head: int = 0) -> float:
+        """Return the factor of Q K^T for ``head_dim`` in head ``head``."""
+        if self.softmax_scale is None:
+            return float(head_dim**-0.5)
+        if np.ndim(self.softmax_scale) == 0:
+            return float(self.softmax_scale)
+        return float(np.float32(self.softmax_scale[head]))
 
     def arguments(self) -> dict[str, Any]:
-        """Return them as keyword arguments of ``attnprobe.attention``."""
-        return asdict(self)
+        """Return what is not the default as keyword arguments of ``attnprobe.attention``."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        plain = {item.name: item.default for item in fields(self)}
+        return {name: value for name, value in values.items() if value is not plain[name]}
+
+    def diagonal(self, seqlen_q: int, seqlen_k: int) -> int:
+        """Return the key that query 0 is aligned with."""
+        if self.q_offset is not None:
+            return self.q_offset
+        return seqlen_k - seqlen_q if self.causal_alignment == "bottom-right" else 0
+
+    def added(self, head: Head) -> Any:
+        """Return what is added to the scores of one head: 0 or float64 (seqlen_q, seqlen_k)."""
+        total: Any = 0.0
+        seqlen_q, seqlen_k = len(head.q), len(head.k)
+        if self.alibi_slopes is not None:
+            slopes = np.asarray(self.alibi_slopes, np.float32).astype(np.float64)
+            slope = slopes[head.head] if slopes.ndim == 1 else slopes[head.batch, head.head]
+            aligned = np.arange(seqlen_q)[:, None] + self.diagonal(seqlen_q, seqlen_k)
+            total = total - slope * np.abs(aligned - np.arange(seqlen_k))
+        if self.bias is not None:
+            total = total + self._plane(self.bias, head).astype(np.float64)
+        return total
+
+    def seen(self, head: Head) -> Mask:
+        """Return which keys each query of one head sees, bool (seqlen_q, seqlen_k)."""
+        seqlen_q, seqlen_k = len(head.q), len(head.k)
+        result = visible_keys(
+            seqlen_q,
+            seqlen_k,
+            causal=self.causal,
+            window_size=self.window_size,
+            diagonal=self.diagonal(seqlen_q, seqlen_k),
+        )
+        if self.mask is not None:
+            result = result & self._plane(self.mask, head)
+        if self.bias is not None:
+            result = result & (self._plane(self.bias, head).astype(np.float64) != -np.inf)
+        return result
+
+    def sink(self, head: Head) -> float:
+        """Return the sink's logit of one head, -inf where there is none."""
+        return -np.inf if self.sinks is None else float(np.float32(self.sinks[head.head]))
+
+    @staticmethod
+    def _plane(array: Any, head: Head) -> Array:
+        array = np.asarray(array)
+        array = array.reshape((1,) * (4 - array.ndim) + array.shape)
+        batch = head.batch if array.shape[0] > 1 else 0
+        number = head.head if array.shape[1] > 1 else 0
+        return np.asarray(np.broadcast_to(array[batch, number], (len(head.q), len(head.k))))
 
 
 PLAIN = Features()
@@ -77,8 +141,9 @@ class Softmax(NamedTuple):
     ----------
     scores : (seqlen_q, seqlen_k), before the mask.
     weights : (seqlen_q, seqlen_k), exp(S - row_max) at visible keys and 0 elsewhere.
-    row_max : (seqlen_q,), the greatest visible score; 0 in a row that has none above -inf.
-    row_sum : (seqlen_q,), sum of the weights.
+    row_max : (seqlen_q,), the greatest visible score or the sink; 0 in a row that has none above
+        -inf.
+    row_sum : (seqlen_q,), sum of the weights and the sink's.
     """
 
     scores: F64
@@ -99,15 +164,23 @@ class Softmax(NamedTuple):
 
 
 def visible_keys(
-    seqlen_q: int, seqlen_k: int, *, causal: bool = False, window_size: tuple[int, int] = (-1, -1)
+    seqlen_q: int,
+    seqlen_k: int,
+    *,
+    causal: bool = False,
+    window_size: tuple[int, int] = (-1, -1),
+    diagonal: int | None = None,
 ) -> Mask:
     """Return which keys each query sees, bool (seqlen_q, seqlen_k).
 
-    Query i is aligned with key i + seqlen_k - seqlen_q. It sees ``left`` keys before that one and
-    ``right`` keys after it, both inclusive; -1 is open. ``causal`` is right = 0.
+    Query i is aligned with key i + diagonal, by default seqlen_k - seqlen_q. It sees ``left`` keys
+    before that one and ``right`` keys after it, both inclusive; -1 is open. ``causal`` is
+    right = 0.
     """
     left, right = window_size
-    distance = np.arange(seqlen_k)[None, :] - np.arange(seqlen_q)[:, None] - (seqlen_k - seqlen_q)
+    if diagonal is None:
+        diagonal = seqlen_k - seqlen_q
+    distance = np.arange(seqlen_k)[None, :] - np.arange(seqlen_q)[:, None] - diagonal
     seen = np.ones((seqlen_q, seqlen_k), dtype=bool)
     if left >= 0:
         seen &= distance >= -left
@@ -137,20 +210,23 @@ def heads(q: Array, k: Array, v: Array) -> Iterator[Head]:
             yield Head(b, h, q[b, :, h], k[b, :, kv], v[b, :, kv])
 
 
-def softmax(q: Array, k: Array, seen: Mask, features: Features) -> Softmax:
+def softmax(head: Head, seen: Mask, features: Features) -> Softmax:
     """Return the softmax of one head over the keys that each query sees.
 
     A row with a NaN among its visible scores, or with +inf, has NaN weights, as the quotient has.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        scores = q.astype(np.float64) @ k.astype(np.float64).T * features.scale(q.shape[-1])
+        scale = features.scale(head.q.shape[-1], head.head)
+        scores = head.q.astype(np.float64) @ head.k.astype(np.float64).T * scale
         if features.softcap:
             scores = features.softcap * np.tanh(scores / features.softcap)
+        scores = scores + features.added(head)
         masked = np.where(seen, scores, -np.inf)
-        row_max = masked.max(axis=1, initial=-np.inf)
+        row_max = masked.max(axis=1, initial=features.sink(head))
         row_max = np.where(row_max == -np.inf, 0.0, row_max)
         weights = np.where(seen, np.exp(masked - row_max[:, None]), 0.0)
-        return Softmax(scores, weights, row_max, weights.sum(axis=1))
+        row_sum = weights.sum(axis=1) + np.exp(features.sink(head) - row_max)
+        return Softmax(scores, weights, row_max, row_sum)
 
 
 def weighted_sum(weights: Array, seen: Mask, v: Array) -> Array:
@@ -183,11 +259,11 @@ def attention(q: Array, k: Array, v: Array, features: Features = PLAIN) -> Atten
     """
     O = np.zeros((*q.shape[:3], v.shape[3]), np.float64)
     LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float64)
-    seen = _seen(q, k, features)
-    for b, h, q_head, k_head, v_head in heads(q, k, v):
-        rows = softmax(q_head, k_head, seen, features)
-        O[b, :, h] = weighted_sum(rows.probabilities, seen, v_head)
-        LSE[b, h] = rows.lse
+    for head in heads(q, k, v):
+        seen = features.seen(head)
+        rows = softmax(head, seen, features)
+        O[head.batch, :, head.head] = weighted_sum(rows.probabilities, seen, head.v)
+        LSE[head.batch, head.head] = rows.lse
     return Attention(O, LSE)
 
 
@@ -210,28 +286,21 @@ def yardstick(
     """
     O = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
     LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float32)
-    seen = _seen(q, k, features)
-    for b, h, q_head, k_head, v_head in heads(q, k, v):
-        O[b, :, h], LSE[b, h] = _online(q_head, k_head, v_head, seen, features, block)
+    for head in heads(q, k, v):
+        o, lse = _online(head, features, block)
+        O[head.batch, :, head.head], LSE[head.batch, head.head] = o, lse
     return Attention(O, LSE)
 
 
-def _seen(q: Array, k: Array, features: Features) -> Mask:
-    return visible_keys(
-        q.shape[1], k.shape[1], causal=features.causal, window_size=features.window_size
-    )
-
-
-def _online(
-    q: Array, k: Array, v: Array, seen: Mask, features: Features, block: int | None
-) -> tuple[Array, Array]:
-    dtype, seqlen_q, seqlen_k = q.dtype, len(q), len(k)
+def _online(head: Head, features: Features, block: int | None) -> tuple[Array, Array]:
+    v, dtype, seqlen_q, seqlen_k = head.v, head.q.dtype, len(head.q), len(head.k)
+    seen = features.seen(head)
     row_max = np.full(seqlen_q, -np.inf, np.float32)
     row_sum = np.zeros(seqlen_q, np.float32)
     O = np.zeros((seqlen_q, v.shape[1]), np.float32)
     step = block or max(seqlen_k, 1)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        scores = _scores32(q, k, features)
+        scores = _scores32(head, features)
         for first in range(0, seqlen_k, step):
             keys = slice(first, first + step)
             masked = np.where(seen[:, keys], scores[:, keys], np.float32(-np.inf))
@@ -243,16 +312,22 @@ def _online(
             row_sum = row_sum * rescale + P.sum(axis=1)
             O = O * rescale[:, None] + weighted_sum(rounded, seen[:, keys], v[keys])
             row_max = new_max
+        sink = np.float32(features.sink(head))
+        if sink != -np.inf:
+            new_max = np.maximum(row_max, sink)
+            rescale = np.exp(row_max - new_max)
+            row_sum = row_sum * rescale + np.exp(sink - new_max)
+            O, row_max = O * rescale[:, None], new_max
         empty = row_sum == 0
         O = np.where(empty[:, None], 0, O / np.where(empty, 1, row_sum)[:, None])
         lse = np.where(empty, -np.inf, row_max + np.log(row_sum))
         return O.astype(dtype), lse
 
 
-def _scores32(q: Array, k: Array, features: Features) -> Array:
-    scale = np.float32(features.scale(q.shape[-1]))
-    scores: Array = q.astype(np.float32) @ k.astype(np.float32).T * scale
+def _scores32(head: Head, features: Features) -> Array:
+    scale = np.float32(features.scale(head.q.shape[-1], head.head))
+    scores: Array = head.q.astype(np.float32) @ head.k.astype(np.float32).T * scale
     if features.softcap:
         cap = np.float32(features.softcap)
         scores = cap * np.tanh(scores / cap)
-    return scores
+    return np.asarray(scores + np.asarray(features.added(head), np.float32))

@@ -14,13 +14,37 @@ __device__ __forceinline__ void store_pair(u16_t *target, u32_t pair) {
 #endif
 }
 
-// Stores the rows of this warp that exist. A row with no key has row_sum 0: O = 0, LSE = -inf. A row that saw a NaN
-// has a NaN sum and keeps it.
+// What remains of a row: O = O_acc * factor, LSE.
+struct RowEnd {
+    float factor;
+    float lse;
+};
+
+// A row with no key has sum 0: O = 0, LSE = -inf. A row that saw a NaN has a NaN sum and keeps it. A sink is one more
+// logit in the sum, without a value: it may well be the maximum.
+__device__ __forceinline__ RowEnd finish_row(const AttentionParams &p, int head, float row_max, float sum) {
+    constexpr float kLn2 = 0.69314718055994531f;
+    float max_log2 = row_max * p.exponent_scale;
+    float shrink = 1.0f;
+#if ATTN_SINKS
+    constexpr float kLog2e = 1.4426950408889634f;
+    const float sink_log2 = p.sinks[head] * kLog2e;
+    const float with_sink = max_f32(max_log2, sink_log2);
+    if (with_sink != -infinity()) {
+        shrink = ex2_approx(max_log2 - with_sink);
+        sum = fma_rn(sum, shrink, ex2_approx(sink_log2 - with_sink));
+        max_log2 = with_sink;
+    }
+#endif
+    if (sum == 0.0f) return {0.0f, -infinity()};
+    return {__frcp_rn(sum) * shrink, max_log2 * kLn2 + logf(sum)};
+}
+
+// Stores the rows of this warp that exist.
 template <class T, int kMTiles, int kDTiles>
 __device__ __forceinline__ void store_output(const AttentionParams &p, float (&O_acc)[kMTiles][kDTiles][4],
                                              const OnlineSoftmax<kMTiles> &softmax, int batch, int head,
                                              int first_query, int v_part) {
-    constexpr float kLn2 = 0.69314718055994531f;
     u16_t *O_gmem =
         static_cast<u16_t *>(p.O) + batch * p.o_batch_stride + head * p.o_head_stride + v_part * (kDTiles * 8);
     float *LSE_gmem = p.LSE + (static_cast<i64_t>(batch) * p.num_heads + head) * p.seqlen_q;
@@ -32,16 +56,14 @@ __device__ __forceinline__ void store_output(const AttentionParams &p, float (&O
             const int query = first_query + m * 16 + r * 8 + lane_id() / 4;
             const float sum = quad_sum(softmax.row_sum[m][r]);
             if (query >= p.seqlen_q) continue;
-            const float inverse = sum == 0.0f ? 0.0f : __frcp_rn(sum);
+            const RowEnd row = finish_row(p, head, softmax.row_max[m][r], sum);
+            const float factor = row.factor;
             u16_t *O_row = O_gmem + query * p.o_row_stride + quad_lane * 2;
 #pragma unroll
             for (int d = 0; d < kDTiles; ++d) {
-                store_pair(O_row + d * 8, pack2<T>(O_acc[m][d][2 * r] * inverse, O_acc[m][d][2 * r + 1] * inverse));
+                store_pair(O_row + d * 8, pack2<T>(O_acc[m][d][2 * r] * factor, O_acc[m][d][2 * r + 1] * factor));
             }
-            if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) {
-                const float natural_max = softmax.row_max[m][r] * p.exponent_scale * kLn2;
-                LSE_gmem[query] = sum == 0.0f ? -infinity() : natural_max + logf(sum);
-            }
+            if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) LSE_gmem[query] = row.lse;
         }
     }
 }

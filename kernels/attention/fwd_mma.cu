@@ -8,7 +8,7 @@
 // Where O is too wide for the registers, kVParts blocks share the work on it: each computes S whole and kVDim columns of O.
 //
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT
-// (f16_t, bf16_t), and the features ATTN_ALIGNED, ATTN_WINDOW, ATTN_SOFTCAP, ATTN_NEGATED (0 or 1).
+// (f16_t, bf16_t), and the features of features.py, each 0 or 1.
 #include "attention/epilogue.cuh"
 #include "attention/mask.cuh"
 #include "attention/nonfinite.cuh"
@@ -67,14 +67,19 @@ __device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], 
     }
 }
 
-#if ATTN_SOFTCAP || ATTN_NEGATED
-__device__ __forceinline__ void transform_scores(float (&S_acc)[kMTiles][kNTiles][4], const AttentionParams &p) {
+#if ATTN_TRANSFORMED
+// S = transform(S). first_query, first_key: of this lane's element 0 of block (0, 0).
+__device__ __forceinline__ void transform_scores(float (&S_acc)[kMTiles][kNTiles][4], const ScoreTransform &transform,
+                                                 const Mask &mask, int first_query, int first_key) {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
         for (int n = 0; n < kNTiles; ++n) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) S_acc[m][n][i] = transform_score(S_acc[m][n][i], p);
+            for (int i = 0; i < 4; ++i) {
+                const int query = first_query + m * 16 + i / 2 * 8, key = first_key + n * 8 + i % 2;
+                S_acc[m][n][i] = transform(S_acc[m][n][i], mask, query, key);
+            }
         }
     }
 }
@@ -94,7 +99,8 @@ __device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4],
 #pragma unroll
                 for (int c = 0; c < 2; ++c) {
                     const int key = n * 8 + c;
-                    if (key < begin || key >= end) S_acc[m][n][2 * r + c] = -infinity();
+                    const bool inside = key >= begin && key < end;
+                    if (!inside || !mask.allowed(query, first_key + key)) S_acc[m][n][2 * r + c] = -infinity();
                 }
             }
         }
@@ -188,11 +194,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         p.v_row_stride};
 
     // Key blocks that some query of the tile sees, and among them those that every query sees whole.
-    const Mask mask(p);
+    const Mask mask(p, batch, head);
     const int begin_block = mask.first_key(block_query) / kBlockN;
     const int end_block = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;
     const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
-    const int end_whole = mask.end_key(block_query) / kBlockN;
+    const int end_whole = ATTN_MASK || ATTN_BIAS ? 0 : mask.end_key(block_query) / kBlockN;
 
     const int warp_row = warp_id() * kMTiles * 16;
     const int lane_query = block_query + warp_row + lane_id() / 4;  // query of this lane's element 0
@@ -209,6 +215,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
     }
     OnlineSoftmax<kMTiles> softmax;
+#if ATTN_TRANSFORMED
+    const ScoreTransform transform(p, batch, head);
+#endif
 
     if (begin_block < end_block) {
         load_tile<kBlockM, kHeadDim, kThreads>(Q_tile, Q_gmem, block_query, p.seqlen_q);
@@ -236,8 +245,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 
         float S_acc[kMTiles][kNTiles][4];
         product_qk(S_acc, Q_smem, K_smem);
-#if ATTN_SOFTCAP || ATTN_NEGATED
-        transform_scores(S_acc, p);
+#if ATTN_TRANSFORMED
+        transform_scores(S_acc, transform, mask, lane_query, first_key);
 #endif
         if (!whole) mask_scores(S_acc, mask, lane_query, first_key);
         float rescale[kMTiles][kRowsPerLane];

@@ -1,28 +1,70 @@
-// Which keys a query sees. Query i is aligned with key i + seqlen_k - seqlen_q (bottom-right: the last query sees the
-// last key) and sees window_left keys before it and window_right keys after it, both inclusive.
+// Which keys a query sees. Query i is aligned with key i + diagonal (bottom-right: diagonal = seqlen_k - seqlen_q, the last
+// query is aligned with the last key) and sees window_left keys before it and window_right keys after it, both inclusive.
+// A boolean mask, and a bias of -inf, hide single keys.
 #pragma once
 #include "attention/params.cuh"
+#include "ptx/convert.cuh"
+#include "ptx/math.cuh"
+
+#if ATTN_BIAS_F32
+using BiasElement = float;
+#else
+using BiasElement = ATTN_ELEMENT;
+#endif
+
+// One (batch, head) of an array (batch, head, row, col) of any strides.
+template <class T>
+struct Plane {
+    const T *base;
+    i64_t row_stride;
+    i64_t col_stride;
+
+    __device__ __forceinline__ T at(int row, int col) const { return base[row * row_stride + col * col_stride]; }
+};
 
 struct Mask {
+    int seqlen_q;
     int seqlen_k;
-#if ATTN_WINDOW
-    int offset;  // seqlen_k - seqlen_q
+    int diagonal;
     int left;
     int right;
+    Plane<u8_t> mask;
+    Plane<BiasElement> bias;
 
-    __device__ __forceinline__ explicit Mask(const AttentionParams &p)
-        : seqlen_k(p.seqlen_k), offset(p.seqlen_k - p.seqlen_q), left(p.window_left), right(p.window_right) {}
+    __device__ __forceinline__ Mask(const AttentionParams &p, int batch, int head)
+        : seqlen_q(p.seqlen_q),
+          seqlen_k(p.seqlen_k),
+          diagonal(p.diagonal),
+          left(p.window_left),
+          right(p.window_right),
+          mask{p.mask + batch * p.mask_batch_stride + head * p.mask_head_stride, p.mask_row_stride, p.mask_col_stride},
+          bias{static_cast<const BiasElement *>(p.bias) + batch * p.bias_batch_stride + head * p.bias_head_stride,
+               p.bias_row_stride, p.bias_col_stride} {}
 
-    __device__ __forceinline__ int first_key(int query) const { return max(query + offset - left, 0); }
-    __device__ __forceinline__ int end_key(int query) const { return min(query + offset + right + 1, seqlen_k); }
+#if ATTN_WINDOW
+    __device__ __forceinline__ int first_key(int query) const { return max(query + diagonal - left, 0); }
+    __device__ __forceinline__ int end_key(int query) const { return min(query + diagonal + right + 1, seqlen_k); }
 #else
-    __device__ __forceinline__ explicit Mask(const AttentionParams &p) : seqlen_k(p.seqlen_k) {}
-
     __device__ __forceinline__ int first_key(int) const { return 0; }
     __device__ __forceinline__ int end_key(int) const { return seqlen_k; }
 #endif
 
+    // Whether (query, key) is an element of S that exists; the arrays have no others.
+    __device__ __forceinline__ bool exists(int query, int key) const { return query < seqlen_q && key < seqlen_k; }
+
+    // Whether mask and bias leave the key to the query. Not asked for keys out of the window.
+    __device__ __forceinline__ bool allowed(int query, int key) const {
+        bool result = true;
+#if ATTN_MASK
+        result = exists(query, key) && mask.at(query, key) != 0;
+#endif
+#if ATTN_BIAS
+        result = result && exists(query, key) && to_float(bias.at(query, key)) != -infinity();
+#endif
+        return result;
+    }
+
     __device__ __forceinline__ bool visible(int query, int key) const {
-        return key >= first_key(query) && key < end_key(query);
+        return key >= first_key(query) && key < end_key(query) && allowed(query, key);
     }
 };

@@ -25,9 +25,25 @@ struct AttentionParams {
     int heads_per_kv_head;
     int seqlen_q;
     int seqlen_k;
-    int window_left;       // keys before the diagonal that a query sees; large = all
-    int window_right;      // keys after it; 0 = causal
-    float score_scale;     // factor of S before softcap; unused without softcap
-    float softcap;         // unused without softcap
-    float exponent_scale;  // exp(s - m) = 2^((s - m) * exponent_scale), > 0
+    int diagonal;               // the key that query 0 is aligned with; seqlen_k - seqlen_q is bottom-right
+    int window_left;            // keys before the aligned one that a query sees; large = all
+    int window_right;           // keys after it; 0 = causal
+    float score_scale;          // factor of S (ATTN_SCALED)
+    float softcap;              // unused without softcap
+    float exponent_scale;       // exp(s - m) = 2^((s - m) * exponent_scale), > 0
+    const float *head_scales;   // (num_heads)
+    const float *sinks;         // (num_heads)
+    const float *alibi_slopes;  // (batch, num_heads)
+    i64_t alibi_slopes_batch_stride;
+    i64_t alibi_slopes_head_stride;
+    const void *bias;  // (batch, num_heads, seqlen_q, seqlen_k), any strides
+    i64_t bias_batch_stride;
+    i64_t bias_head_stride;
+    i64_t bias_row_stride;
+    i64_t bias_col_stride;
+    const u8_t *mask;  // likewise; nonzero = may attend
+    i64_t mask_batch_stride;
+    i64_t mask_head_stride;
+    i64_t mask_row_stride;
+    i64_t mask_col_stride;
 };

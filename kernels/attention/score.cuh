@@ -1,7 +1,10 @@
-// What happens to a score between Q K^T and the mask. Each feature is one block here and one row in features.py.
+// What happens to a score between Q K^T and the softmax. Each feature is one block here and one row in features.py.
 #pragma once
+#include "attention/mask.cuh"
 #include "attention/params.cuh"
 #include "ptx/math.cuh"
+
+#define ATTN_TRANSFORMED (ATTN_SCALED || ATTN_NEGATED)
 
 #if ATTN_SOFTCAP
 // tanh to a relative error of about 2^-20, where tanh.approx has an absolute one of 2^-11: times the cap it would be
@@ -19,12 +22,38 @@ __device__ __forceinline__ float tanh_accurate(float x) {
 }
 #endif
 
-__device__ __forceinline__ float transform_score(float s, const AttentionParams &p) {
+// The factors of one head, read once per block.
+struct ScoreTransform {
+    float scale;
+    float softcap;
+    float slope;
+
+    __device__ __forceinline__ ScoreTransform(const AttentionParams &p, int batch, int head)
+        : scale(p.score_scale), softcap(p.softcap), slope(0.0f) {
+#if ATTN_HEAD_SCALE
+        scale *= p.head_scales[head];  // score_scale is 1, or 1 / softcap
+#endif
+#if ATTN_ALIBI
+        slope = p.alibi_slopes[batch * p.alibi_slopes_batch_stride + head * p.alibi_slopes_head_stride];
+#endif
+    }
+
+    __device__ __forceinline__ float operator()(float s, const Mask &mask, int query, int key) const {
 #if ATTN_NEGATED
-    s = -s;  // a negative softmax_scale: the sign goes here, its magnitude into exponent_scale
+        s = -s;  // a negative softmax_scale: the sign goes here, its magnitude into the scales
+#endif
+#if ATTN_SCALED
+        s *= scale;
 #endif
 #if ATTN_SOFTCAP
-    s = p.softcap * tanh_accurate(s * p.score_scale);  // score_scale = |softmax_scale| / softcap
+        s = softcap * tanh_accurate(s);
 #endif
-    return s;
-}
+#if ATTN_ALIBI
+        s = fma_rn(-slope, static_cast<float>(abs(query + mask.diagonal - key)), s);
+#endif
+#if ATTN_BIAS
+        if (mask.exists(query, key)) s += to_float(mask.bias.at(query, key));
+#endif
+        return s;
+    }
+};

@@ -20,6 +20,19 @@ __device__ __forceinline__ u32_t pack2<bf16_t>(float low, float high) {
     return result;
 }
 
+__device__ __forceinline__ float to_float(float value) { return value; }
+
+__device__ __forceinline__ float to_float(f16_t value) {
+    float result;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+    return result;
+}
+
+// bf16 is the upper half of an f32.
+__device__ __forceinline__ float to_float(bf16_t value) {
+    return __uint_as_float(static_cast<u32_t>(value.bits) << 16);
+}
+
 // Bits of a 16-bit format that this project needs by name.
 template <class T>
 struct Bits16;

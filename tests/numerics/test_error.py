@@ -218,7 +218,7 @@ def test_the_message_names_the_place_both_values_and_the_bound():
     with pytest.raises(AssertionError) as caught:
         check_attention(wrong, sound.lse, q, k, v)
     assert isinstance(caught.value, AttnprobeError)
-    for part in ("1 of 512 elements", "(0, 2, 1, 40)", "got 9.5", "bound", "causal=False"):
+    for part in ("1 of 512 elements", "(0, 2, 1, 40)", "got 9.5", "bound", "no features"):
         assert part in str(caught.value)
 
 
