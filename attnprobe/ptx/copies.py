@@ -1,6 +1,4 @@
-"""cp.async for one chunk: at once in fast mode; in checked mode data lands only at the wait
-that covers it.
-"""
+"""cp.async for one chunk: at once in fast mode, at the covering wait in checked mode."""
 
 from __future__ import annotations
 

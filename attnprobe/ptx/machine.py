@@ -1,6 +1,4 @@
-"""One chunk of blocks while it runs: its warps' groups, who runs next, and how groups part and
-meet.
-"""
+"""One chunk of blocks while it runs: its groups, who runs next, how groups part and meet."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Floating-point arithmetic that NumPy does not have as such: fused multiply-add, flushing,
-16-bit formats.
+"""Floating-point arithmetic that NumPy has not: fused multiply-add, flushing, 16-bit formats.
 
 float32 values are computed in float32 where NumPy's operation rounds once (add, mul, div, sqrt). A
 fused multiply-add is computed in float64, where the product of two float32 is exact; its sum is

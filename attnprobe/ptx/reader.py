@@ -1,6 +1,4 @@
-"""A stream of tokens with what every part of the parser needs: look ahead, accept, expect,
-literals.
-"""
+"""A stream of tokens with what every part of the parser needs: look ahead, expect, literals."""
 
 from __future__ import annotations
 

@@ -194,7 +194,8 @@ def _globals(program: Program, code: Code, memory: GlobalMemory) -> dict[str, in
         if variable.space in ("global", "const"):
             data = np.zeros(max(variable.size, 1), np.uint8)
             data[: len(variable.data)] = np.frombuffer(variable.data, np.uint8)
-            buffer = memory.map(data, variable.name, writable=True)
+            writable = variable.space == "global"
+            buffer = memory.map(data, variable.name, writable=writable)
             placed[variable.name] = (variable, data, buffer.address)
     addresses = {name: address for name, (_, _, address) in placed.items()}
     for variable, data, _ in placed.values():

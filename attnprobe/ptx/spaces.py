@@ -1,6 +1,4 @@
-"""Loads and stores: global, shared, local, parameter and generic addresses, bounds and
-alignment checked.
-"""
+"""Loads and stores in every state space, with bounds and alignment checked."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Exact arithmetic in Python integers and fractions: what the opcodes' results are compared
-with.
-"""
+"""Exact arithmetic in Python integers and fractions, for the opcodes' results."""
 
 from __future__ import annotations
 

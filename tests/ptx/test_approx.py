@@ -1,6 +1,4 @@
-"""Approximate functions: ex2 follows the hardware's rule, the others are within a unit of the
-true value.
-"""
+"""ex2 follows the hardware's rule; the other approximations are within a unit of the truth."""
 
 from __future__ import annotations
 

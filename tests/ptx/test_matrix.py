@@ -1,7 +1,5 @@
 # ruff: noqa: E501
-"""mma.sync and ldmatrix: every row of the tables, rows added at run time, and one layout
-written out by hand.
-"""
+"""mma.sync and ldmatrix: every row of the tables, added rows, one layout written out by hand."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 # ruff: noqa: E501
-"""What PTX text may look like: scopes, labels, operands, literals, directives; and what is
-refused at load.
-"""
+"""What PTX text may look like, and what is refused at load."""
 
 from __future__ import annotations
 

@@ -1,3 +1,1 @@
-"""What each PTX opcode does: one function an opcode, grouped by family, registered where it
-stands.
-"""
+"""What each PTX opcode does: one function an opcode, by family, registered where it stands."""

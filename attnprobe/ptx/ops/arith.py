@@ -1,6 +1,4 @@
-"""Integer and floating-point arithmetic: add, sub, mul, mad, fma, min, max, neg, abs, div, rem,
-sad, dp4a.
-"""
+"""Integer and floating-point arithmetic: add, mul, fma, min, div, dp4a and their kin."""
 
 from __future__ import annotations
 

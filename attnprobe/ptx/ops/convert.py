@@ -1,6 +1,4 @@
-"""cvt: between all integer widths, f16, bf16, f32 and f64, with rounding, saturation and
-flushing.
-"""
+"""cvt: between integers, f16, bf16, f32 and f64, with rounding, saturation and flushing."""
 
 from __future__ import annotations
 
