@@ -1,6 +1,10 @@
-"""The tables of docs/fragments.md: the rows, their formulas, and pictures of the operands."""
+"""The tables of docs/fragments.md: the rows by family, their formulas, and pictures of operands."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from math import prod
 
 from attnprobe import layouts
 from attnprobe.layouts import Instruction, Operand
@@ -9,23 +13,119 @@ from attnprobe.render.text import table_lines
 from doc_sections import markdown_table, section
 
 PAGE = "docs/fragments.md"
+WIDEST = 256  # of wgmma, whose D is drawn and computed for one N alone
+
+# What is drawn: one of each kind of operand. `attnprobe layout show` draws the others.
+DRAWN = (
+    "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
+    "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32",
+    "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32",
+    "mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
+    "mma.sp.sync.aligned.m16n8k32.row.col.f32.f16.f16.f32",
+    "mma.sp.sync.aligned.m16n8k64.row.col.s32.s8.s8.s32",
+    "mma.sync.aligned.m16n8k64.row.col.kind::mxf4.block_scale.scale_vec::2X.f32.e2m1.e2m1.f32.ue8m0",
+    "ldmatrix.sync.aligned.m8n8.x1.shared.b16",
+    "ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16",
+    "ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8",
+    "stmatrix.sync.aligned.m16n8.x1.trans.shared.b8",
+)
+
+
+@section(PAGE, "families")
+def families() -> str:
+    """Return how many rows each family has, and how many of them an H200 takes."""
+    lines: list[tuple[object, ...]] = []
+    rows = layouts.rows()
+    for family in dict.fromkeys(row.family for row in rows):
+        own = [row for row in rows if row.family == family]
+        here = sum(row.runs_on(90, "a") for row in own)
+        arrangements = len(layouts.distinct(family))
+        lines.append((f"`{family}`", len(own), arrangements, here, len(own) - here))
+    header = ("family", "instructions", "arrangements", "sm_90a takes", "only newer GPUs take")
+    return markdown_table(header, lines)
+
+
+# --- instructions ---------------------------------------------------------------------------------
 
 
 @section(PAGE, "instructions")
 def instructions() -> str:
-    """Return the table of all rows."""
-    header = ("instruction", "registers a lane", "PTX ISA", "targets", "source")
-    return markdown_table(
-        header,
-        [
-            (f"`{row.ptx}`", _registers(row), row.min_ptx, row.targets, row.source)
-            for row in layouts.rows()
-        ],
+    """Return the table of all rows; those that differ in types alone share a line."""
+    header = ("instructions", "number", "registers a lane", "least PTX", "targets", "section")
+    groups: dict[object, list[Instruction]] = {}
+    for row in layouts.rows():
+        groups.setdefault(_group(row), []).append(row)
+    return markdown_table(header, [_line(rows) for rows in groups.values()])
+
+
+def _words(row: Instruction) -> list[str]:
+    """Return the mnemonic's words; a width of wgmma is the letter N, ``.satfinite`` is left out."""
+    words = row.mnemonic.replace(".satfinite", "").split(".")
+    if row.lanes == 128:
+        words = [re.sub(r"^(m64n)\d+(k\d+)$", r"\g<1>N\2", word) for word in words]
+    return words
+
+
+def _group(row: Instruction) -> tuple[object, ...]:
+    words = _words(row)
+    return (
+        words[0],
+        len(words),
+        tuple(words[:2] if row.shape else words),
+        row.shape[0:1] + row.shape[2:],
+        "" if row.lanes == 128 else _registers(row),
+        row.ptx.partition(" ")[2],
+        row.kind,
+        row.immediates,
+        row.min_ptx,
+        row.targets,
+        row.source,
+        tuple((each.format.bits, each.format.kind) for each in row.operands),
     )
+
+
+def _line(rows: list[Instruction]) -> tuple[object, ...]:
+    row = rows[0]
+    registers = _registers(row)
+    if row.lanes == 128:
+        per = {operand.name: operand.registers for operand in row.operands}
+        per["D"] = f"N/{2 * row['D'].format.per_register}" if len(rows) > 1 else per["D"]
+        registers = ", ".join(f"{name} {count}" for name, count in per.items())
+    return f"`{pattern(rows)}`", len(rows), registers, row.min_ptx, row.targets, _section_of(row)
+
+
+def _section_of(row: Instruction) -> str:
+    """Return the section of the PTX ISA that the row is from, or its source as it stands."""
+    found = re.match(r"PTX ISA [\d.]+, ([\d.]+\d)", row.source)
+    return found[1] if found else row.source
+
+
+def pattern(rows: list[Instruction]) -> str:
+    """Return one text for the mnemonics: ``{s8,u8}`` where they differ, ``[.satfinite]``."""
+    if len(rows) == 1:
+        return rows[0].ptx
+    columns = list(zip(*(_words(row) for row in rows), strict=True))
+    words = [_alternatives(column) for column in columns]
+    if any(".satfinite" in row.ptx for row in rows):
+        at = next(i for i, word in enumerate(words) if word == "s32")
+        words[at - 1] += "[.satfinite]"
+    text = ".".join(words) + "".join(rows[0].ptx.partition(" ")[1:])
+    widths = len({row.shape[1] for row in rows}) if rows[0].lanes == 128 else 1
+    clamped = 2 if "[.satfinite]" in text else 1
+    every = prod(len(set(column)) for column in columns) * widths * clamped
+    return text if every == len(rows) else f"{text} ({len(rows)} of {every})"
+
+
+def _alternatives(column: Iterable[str]) -> str:
+    words = list(dict.fromkeys(column))
+    return words[0] if len(words) == 1 else "{" + ",".join(words) + "}"
 
 
 def _registers(row: Instruction) -> str:
     return ", ".join(f"{operand.name} {operand.registers}" for operand in row.operands)
+
+
+# --- formulas and pictures ------------------------------------------------------------------------
 
 
 @section(PAGE, "formulas")
@@ -48,22 +148,28 @@ def _equations(formulas: dict[str, str]) -> str:
 
 @section(PAGE, "pictures")
 def pictures() -> str:
-    """Return a picture of each operand, once for all that look alike."""
-    titles: dict[str, list[str]] = {}
-    for title, operand in _distinct():
-        titles.setdefault(_picture(operand), []).append(title)
+    """Return a picture of one operand of each kind, once for all that look alike."""
+    drawn: dict[str, list[str]] = {}
+    for name in DRAWN:
+        row = layouts.exact(name)
+        assert row is not None, name
+        for operand in row.operands:
+            drawn.setdefault(_picture(operand), []).append(_place_name(row, operand))
     return "\n\n".join(
-        f"### {', '.join(names)}\n\n```text\n{picture}\n```" for picture, names in titles.items()
+        f"### {', '.join(dict.fromkeys(names))}\n\n```text\n{picture}\n```"
+        for picture, names in drawn.items()
     )
 
 
 def _distinct() -> list[tuple[str, Operand]]:
-    """Return the operands, without those whose places are the same as another's of that shape.
+    """Return the operands, without those whose places are the same as another's.
 
-    The title names every instruction shape and operand that has these places.
+    The title names every operand and shape that has these places.
     """
     found: dict[tuple[object, ...], tuple[list[str], Operand]] = {}
     for row in layouts.rows():
+        if row.family.startswith("wgmma") and row.shape[1] != WIDEST:
+            continue
         for operand in row.operands:
             key = (operand.fragment, operand.axes, operand.matrix_rows)
             names, _ = found.setdefault(key, ([], operand))
@@ -72,13 +178,34 @@ def _distinct() -> list[tuple[str, Operand]]:
 
 
 def _place_name(row: Instruction, operand: Operand) -> str:
-    if row.shape:
-        shape = "".join(f"{axis}{size}" for axis, size in zip("mnk", row.shape, strict=True))
-        return f"{operand.name} of {shape}"
-    count, trans = operand.axis_sizes[0], " trans" if row.transposed else ""
-    return (
-        f"{row.family} x{count}{trans}" if operand.matrix_rows else f"{operand.name} of {row.ptx}"
-    )
+    if not row.shape:
+        words = row.mnemonic.split(".")
+        trans = " trans" if row.transposed else ""
+        if not operand.matrix_rows:
+            return f"{operand.name} of {words[0]}"
+        return f"{words[0]} {words[3]} x{operand.matrices}{trans}"
+    m, n, k = row.shape
+    sparse = "sparse " if row.sparsity else ""
+    bits = operand.format.bits
+    if operand.name in "CD":
+        deep = f"k{k} f16 in {bits} bits" if operand.matrices > 1 else ""
+        return f"{operand.name} of m{m}n{'N' if m == 64 and n == WIDEST else n}{deep}"
+    if operand.name == "A":
+        layout = f" {row.mnemonic.split('.')[4]}" if operand.matrices > 1 else ""
+        return f"{sparse}A of m{m}k{k}, {bits} bits{layout}"
+    if operand.name == "B":
+        layout = f" {row.mnemonic.split('.')[5]}" if operand.matrices > 1 else ""
+        return f"B of n8k{k}, {bits} bits{layout}"
+    if operand.name == "E":
+        stored = row.by_name["A"].format.bits if "A" in row.by_name else 0
+        width = f", {stored} bits" if stored else f" of {row.mnemonic.split('.')[-1]}"
+        return f"E of m{m}k{k}{width}"
+    return f"{operand.name} of scale_vec::{_vector(operand)}X"
+
+
+def _vector(operand: Operand) -> int:
+    """Return how many scale factors a row of A or a column of B has."""
+    return operand.fragment.cols if operand.name == "SFA" else operand.fragment.rows
 
 
 def _picture(operand: Operand) -> str:
