@@ -20,9 +20,10 @@ def value(text: str, lane: int) -> int:
                 break
         condition, _, rest = text[start + 1 : end].partition(" ? ")
         depth, colon = 0, 0
-        for colon, letter in enumerate(rest):
+        for position, letter in enumerate(rest):
             depth += {"(": 1, ")": -1}.get(letter, 0)
             if letter == ":" and depth == 0:
+                colon = position
                 break
         chosen = rest[: colon - 1] if eval(condition, {}, {"lane": lane}) else rest[colon + 2 :]
         text = text[:start] + chosen + text[end + 1 :]

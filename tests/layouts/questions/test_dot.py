@@ -1,4 +1,4 @@
-"""One element of D written out: facts of the manual, and sums over registers that come out right."""
+"""One element of D written out: facts of the manual, and sums over registers that are right."""
 
 from __future__ import annotations
 

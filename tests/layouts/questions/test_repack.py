@@ -1,4 +1,4 @@
-"""How D becomes the next operand: what is known by hand of 16-bit, 8-bit, 4-bit and wide products."""
+"""How D becomes the next operand: what is known by hand, of every width of an element."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_fp8_needs_an_exchange_within_the_quad() -> None:
 
 @pytest.mark.parametrize("ptx", [FP8, S8])
 def test_8_bit_k_can_be_ordered_so_that_no_value_leaves_its_lane(ptx: str) -> None:
-    """Neighbouring n8 blocks give two columns each to the four of a register: 0 1 8 9, 2 3 10 11."""
+    """Neighbouring n8 blocks give two columns each to a register of four: 0 1 8 9, 2 3 10 11."""
     asked = repack(ptx, ptx)
     assert asked.reordered is not None
     half = [0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15]
