@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnprobe.layouts import Fragment, wmma
+    from attnprobe.layouts import Fragment, Instruction, wmma
 
 _EXAMPLES = """\
-INSTR is a whole mnemonic, or any part that one instruction has. Its register counts, formats and shape
-are taken from the mnemonic; the layout row, where there is one, is only compared with the finding.
+INSTR is a whole mnemonic, or any part that one instruction has. Its formats, shape and
+registers are used. The layout row, where there is one, is only compared with what was found.
+
+Without a GPU the recorded dumps of one answer.
 
 examples:
   attnprobe discover m16n8k16.row.col.f32.f16 --backend recorded
@@ -23,6 +25,9 @@ examples:
 exit codes: 0 found (and as the row says, where there is one), 1 it contradicts the row,
             2 a mistake in the call, 3 no usable GPU, 5 no digits were found or nothing could run
 """
+
+
+NOTHING_FOUND = 5  # the exit code where no digits give what was dumped
 
 
 def add_parser(subparsers: Any) -> None:
@@ -62,13 +67,57 @@ def run(args: argparse.Namespace) -> int:
     from attnprobe.errors import UsageError
 
     recording = args.record or args.record_to is not None
-    backend, said = backends.select("gpu" if recording and args.backend == "auto" else args.backend)
+    backend, said = backends.select(_backend(args.backend, recording))
     print(said, file=sys.stderr)
     if recording:
         return _record(args.record_to, backend)
     if not args.instr:
         raise UsageError("name an instruction: attnprobe discover INSTR; or --record on a GPU")
-    raise UsageError("not yet")
+    return _find(" ".join(args.instr), backend, as_json=args.json)
+
+
+def _backend(name: str, recording: bool) -> str:
+    """Return the backend to ask: for "auto" the GPU, and where there is none its records."""
+    from attnprobe.backends import gpu
+
+    if name != "auto":
+        return name
+    return "gpu" if recording or not gpu.usable() else "recorded"
+
+
+def _find(text: str, backend: Any, *, as_json: bool) -> int:
+    """Find one layout and print it."""
+    from attnprobe.errors import LayoutError
+    from attnprobe.probing import discovery
+    from attnprobe.render import console, discovered, json
+
+    row, has_layout = _row(text)
+    try:
+        found = discovery.discover(row, backend, compare=has_layout)
+    except LayoutError as error:
+        print(f"attnprobe: {row.ptx}: nothing was found: {error}", file=sys.stderr)
+        return NOTHING_FOUND
+    if as_json:
+        sys.stdout.write(json.dumps(discovered.as_object(found)))
+    else:
+        console.write(discovered.as_document(found), sys.stdout)
+    if backend.name == "emulator":
+        print(
+            "the emulator computes from the rows: this shows that discovery works, no more",
+            file=sys.stderr,
+        )
+    return 0 if found.agrees else 1
+
+
+def _row(text: str) -> tuple[Instruction, bool]:
+    """Return the instruction that ``text`` names, and whether the catalogue has a layout of it."""
+    from attnprobe import layouts
+    from attnprobe.layouts import wmma
+    from attnprobe.probing import signature
+
+    if layouts.exact(text) is None and text in wmma.load_names() | wmma.store_names():
+        return signature.blank(signature.wmma_move(text)), False
+    return layouts.find(text), True
 
 
 def _record(folder: Path | None, backend: Any) -> int:
@@ -93,7 +142,7 @@ def _record(folder: Path | None, backend: Any) -> int:
             count = recorder.save(folder or default_folder(backend.cc))
             print(f"recorded {count} dumps", file=sys.stderr)
     print(_summary(table, failed, report))
-    return 5 if failed else report.exit_code
+    return NOTHING_FOUND if failed else report.exit_code
 
 
 def _show(name: str, found: Fragment | Exception, failed: list[str]) -> None:

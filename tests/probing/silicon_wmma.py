@@ -2,6 +2,7 @@
 
 import re
 
+import ml_dtypes
 import numpy as np
 
 from attnprobe.backends import Dump, Launch
@@ -42,8 +43,24 @@ def joined(elements: np.ndarray, bits: int) -> np.ndarray:
     return np.packbits(each.reshape(-1), bitorder="little").view(np.uint32)
 
 
+VALUES = {
+    "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "tf32": np.float32,
+    "f64": np.float64, "s32": np.int32, "s8": np.int8, "u8": np.uint8,
+}  # fmt: skip
+
+
+def held(registers: np.ndarray, type_: str) -> np.ndarray:
+    """Registers (words, 32) as values (32, elements)."""
+    raw = spread(np.ascontiguousarray(registers.T), BITS[type_]).reshape(32, -1)
+    if BITS[type_] < 8:
+        value = raw.astype(np.int64)
+        return np.where(value >= 8, value - 16, value) if type_ == "s4" else value
+    bits = raw.astype(f"u{BITS[type_] // 8}")
+    return bits.view(VALUES[type_]).astype(np.float64)
+
+
 class WmmaSilicon:
-    """Answers the launches of ``wmma_load.cu`` and ``wmma_store.cu``."""
+    """Answers the launches of ``wmma_load.cu``, ``wmma_store.cu``, and products of such rows."""
 
     name = "gpu"
     cc = 90
@@ -53,6 +70,8 @@ class WmmaSilicon:
 
     def run(self, launch: Launch) -> Dump:
         ptx = launch.label[0]
+        if launch.entry == "mma_sync":
+            return self.product(launch)
         (given,), (output,) = launch.inputs, launch.unwritten()
         words = ptx.split(".")
         m, n, k = (int(each) for each in re.search(r"m(\d+)n(\d+)k(\d+)", ptx).groups())
@@ -73,3 +92,30 @@ class WmmaSilicon:
                 memory[place.reshape(-1)] = spread(np.ascontiguousarray(given[block].T), bits)
                 output[block] = joined(memory, bits)
         return Dump((output,), self.name, self.environment())
+
+    def product(self, launch: Launch) -> Dump:
+        ptx, (output,) = launch.label[0], launch.unwritten()
+        m, n, k = (int(each) for each in re.search(r"m(\d+)n(\d+)k(\d+)", ptx).groups())
+        types = [word for word in ptx.split(".") if word in BITS]
+        d, a, b, c = (types[0], "f16", "f16", types[1]) if len(types) == 2 else types
+        for block in range(len(output)):
+            A, B, C = (
+                self.matrix(letter, held(array[block], type_), size)
+                for letter, type_, array, size in zip(
+                    "abc", (a, b, c), launch.inputs, ((m, k), (k, n), (m, n)), strict=True
+                )
+            )
+            D = A @ B
+            if ".xor." in ptx:
+                D = A.sum(1)[:, None] + B.sum(0)[None, :] - 2 * D
+            number = positions("d", m, n, m * n // 32)
+            values = (D + C).reshape(-1)[number].astype(VALUES[d])
+            words = np.ascontiguousarray(values).view(np.uint32)
+            output[block] = words.reshape(32, -1).T
+        return Dump((output,), self.name, self.environment())
+
+    @staticmethod
+    def matrix(letter: str, fragment: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        matrix = np.zeros(size[0] * size[1])
+        matrix[positions(letter, *size, fragment.shape[1])] = fragment
+        return matrix.reshape(size)
