@@ -98,9 +98,13 @@ def counts(lines: Iterable[Covered]) -> dict[str, dict[str, int]]:
     return found
 
 
-@cache
 def recorded() -> tuple[ProbeReport, tuple[Covered, ...]]:
     """Return what the shipped dumps say about every row of the catalogue: report and lines."""
+    return _recorded(layouts.names())
+
+
+@cache
+def _recorded(names: tuple[str, ...]) -> tuple[ProbeReport, tuple[Covered, ...]]:
     from attnprobe.backends.recorded import RecordedBackend
     from attnprobe.probing import definition, session
 

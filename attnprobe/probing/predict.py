@@ -63,7 +63,9 @@ def metadata(row: Instruction, held: Mapping[str, Array]) -> Array:
     """Return the metadata of each row of A: raw values, (blocks, m, indices)."""
     e = row["E"]
     raw = registers.unpack(held["E"], e.format)
-    out = np.empty((len(raw), e.fragment.rows * e.fragment.cols), raw.dtype)
+    assert row.sparsity is not None, "only a sparse product has metadata"
+    unread = row.sparsity.codes[0] if row.sparsity.codes else 0  # nothing in a row that is right
+    out = np.full((len(raw), e.fragment.rows * e.fragment.cols), unread, raw.dtype)
     flat = e.fragment.flat_index()
     for number, values in enumerate(macros.variants(row)):
         blocks = np.flatnonzero(held["variant"].reshape(-1) == number)

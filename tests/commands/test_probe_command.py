@@ -11,6 +11,7 @@ from attnprobe import backends, layouts
 from attnprobe.backends.recorded import RecordedBackend
 from attnprobe.cli import main
 from attnprobe.layouts import Digit
+from attnprobe.probing import definition
 from tests.probing.silicon import Silicon
 
 MMA = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
@@ -39,11 +40,11 @@ def wrong_row() -> layouts.Instruction:
 
 @pytest.mark.usefixtures("silicon")
 def test_probe_prints_a_line_for_each_instruction_and_question(capsys) -> None:
-    code, out, err = run(capsys, "probe", "m16n8k8", "x1")
+    code, out, err = run(capsys, "probe", "m16n8k8.row.col.f32.f16", "ldmatrix m8n8 x1")
     lines = out.splitlines()
     assert code == 0
-    assert lines[-1] == "22 answers: 22 match, 0 mismatch, 0 not run"
-    assert len(lines) == 23
+    assert lines[-1] == "10 answers: 10 match, 0 mismatch, 0 not run"
+    assert len(lines) == 11
     assert all(line.startswith("match ") for line in lines[:-1])
     layout = next(line for line in lines if "operand_layout" in line)
     assert layout.endswith(
@@ -54,7 +55,7 @@ def test_probe_prints_a_line_for_each_instruction_and_question(capsys) -> None:
 
 @pytest.mark.usefixtures("silicon")
 def test_probe_json_is_a_list_of_one_object_for_each_answer(capsys) -> None:
-    code, out, _ = run(capsys, "probe", "x4.shared", "--json")
+    code, out, _ = run(capsys, "probe", "ldmatrix.sync.aligned.m8n8.x4.shared.b16", "--json")
     answers = json.loads(out)
     assert code == 0
     assert [item["probe"] for item in answers] == ["ldmatrix_layout", "ldmatrix_same_pointer"]
@@ -125,7 +126,7 @@ def test_a_missing_gpu_exits_3(capsys, monkeypatch) -> None:
     for words in (
         ["probe", "--backend", "gpu"],
         ["probe", "--record"],
-        ["dump", "x1.sh", "--backend", "gpu"],
+        ["dump", "ldmatrix m8n8 x1.sh", "--backend", "gpu"],
     ):
         code, _, err = run(capsys, *words)
         assert code == 3
@@ -145,21 +146,22 @@ def test_record_keeps_dumps_that_the_recorded_backend_answers_from(
     capsys, monkeypatch, tmp_path
 ) -> None:
     folder = tmp_path / "sm_90"
-    code, _, err = run(capsys, "probe", "x4", "--record-to", str(folder))
+    code, _, err = run(capsys, "probe", "ldmatrix m8n8 x4", "--record-to", str(folder))
     assert code == 0
     assert f"recorded 6 dumps in {folder}" in err
     monkeypatch.setattr(backends, "select", lambda name: (RecordedBackend(folder), "recorded"))
-    code, out, _ = run(capsys, "probe", "x4", "--json")
+    code, out, _ = run(capsys, "probe", "ldmatrix m8n8 x4", "--json")
     assert code == 0
     assert {item["backend"] for item in json.loads(out)} == {"recorded"}
-    assert json.loads(out)[0]["environment"]["command"] == "attnprobe probe x4 --record"
+    command = json.loads(out)[0]["environment"]["command"]
+    assert command == "attnprobe probe ldmatrix m8n8 x4 --record"
 
 
 def test_the_list_of_questions_says_what_each_asks_and_proves(capsys) -> None:
     code, out, _ = run(capsys, "probe", "--list")
     assert code == 0
     assert "ldmatrix_same_pointer" in out
-    assert out.count("  proves  ") == out.count("  asks    ") == 8
+    assert out.count("  proves  ") == out.count("  asks    ") == len(definition.questions())
 
 
 # --- dump -----------------------------------------------------------------------------------------
@@ -192,11 +194,12 @@ def test_dump_tags_names_each_element_of_each_operand(capsys) -> None:
 
 @pytest.mark.usefixtures("silicon")
 def test_dump_of_a_load_names_matrix_row_and_column(capsys) -> None:
-    _, out, _ = run(capsys, "dump", "x4.trans")
+    _, out, _ = run(capsys, "dump", "ldmatrix m8n8 x4.trans")
     assert lanes_of(out)[5][:4] == ["0,2,1", "0,3,1", "1,2,1", "1,3,1"]
-    _, out, _ = run(capsys, "dump", "m8n8.x4.shared", "--fill", "same")
+    x4 = "ldmatrix.sync.aligned.m8n8.x4.shared.b16"
+    _, out, _ = run(capsys, "dump", x4, "--fill", "same")
     assert lanes_of(out)[31][:4] == ["0,0,6", "0,0,7", "0,0,6", "0,0,7"]
-    _, out, _ = run(capsys, "dump", "m8n8.x4.shared", "--fill", "scattered")
+    _, out, _ = run(capsys, "dump", x4, "--fill", "scattered")
     assert lanes_of(out)[5][:4] == ["0,1,2", "0,1,3", "1,1,2", "1,1,3"]
 
 

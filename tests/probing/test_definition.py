@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from attnprobe import _paths
+from attnprobe import _paths, layouts
 from attnprobe.errors import UsageError
 from attnprobe.probing import compare, definition, fills, generate, memory, session
 from attnprobe.probing.definition import Question
@@ -29,15 +29,23 @@ def test_every_shipped_question_names_things_that_exist_and_says_what_it_proves(
     assert question.asks.endswith("?")
     assert question.proves.endswith(".")
     assert question.blind
+    known = {"addresses": set(memory.ADDRESSES), "variant": {"every", "first"}}
     for fill in question.fills:
         assert fill.says
-        assert set(fill.parts.values()) <= {*fills.FILLS, *memory.ADDRESSES}
+        for name, value in fill.parts.items():
+            if name in ("A", "B", "C", "E", "addresses", "variant"):
+                assert value in known.get(name, {*fills.FILLS, *fills.RAW}), name
 
 
-def test_every_probe_kernel_and_every_comparison_is_asked_for() -> None:
+@pytest.mark.parametrize("question", definition.questions(), ids=lambda question: question.name)
+def test_every_shipped_question_is_asked_of_some_row(question: Question) -> None:
+    rows = layouts.rows(*question.families)
+    assert any(generate.applies(question, row) for row in rows)
+
+
+def test_every_recipe_and_every_comparison_is_asked_for() -> None:
     asked = definition.questions()
-    kernels = {path.name for path in (_paths.data_dir("kernels") / "probe").glob("*.cu")}
-    assert {question.kernel for question in asked} == kernels
+    assert {question.kernel for question in asked} == set(generate.RECIPES)
     assert {question.compare for question in asked} == set(compare.COMPARISONS)
 
 

@@ -86,3 +86,78 @@ def test_random_fills_differ_between_operands_and_have_outliers() -> None:
 def test_an_unknown_fill_is_refused_with_the_names_that_there_are() -> None:
     with pytest.raises(UsageError, match="one_hot"):
         fills.build("nonsense", MMA, MMA["A"])
+
+
+def row_of(name: str) -> layouts.Instruction:
+    found = layouts.exact(name)
+    assert found is not None
+    return found
+
+
+S4 = row_of("mma.sync.aligned.m16n8k64.row.col.s32.s4.u4.s32")
+BITS = row_of("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.xor.popc")
+F64 = row_of("mma.sync.aligned.m16n8k16.row.col.f64.f64.f64.f64")
+SPARSE = row_of("mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
+TF32 = row_of("mma.sp.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32")
+
+
+def values(name: str, row: layouts.Instruction, operand: str) -> np.ndarray:
+    part = row[operand]
+    return part.format.decode(registers.unpack(fills.build(name, row, part), part.format))
+
+
+@pytest.mark.parametrize(
+    ("row", "operand", "least", "most"),
+    [(S4, "A", -8, 7), (S4, "B", 0, 15), (BITS, "A", 0, 1), (S4, "C", -(2**23), 2**23 - 1)],
+)
+def test_the_whole_range_reaches_both_ends_or_nearly(row, operand, least, most) -> None:
+    found = values("whole_range", row, operand)
+    assert found.min() >= least
+    assert found.max() <= most
+    assert found.max() - found.min() > 0.9 * (most - least)
+
+
+def test_planes_are_ones_and_then_the_bits_of_the_slots_number() -> None:
+    found = values("planes", BITS, "A")
+    assert len(found) == 1 + 12
+    assert (found[0] == 1).all()
+    number = sum(found[1 + bit] * 2**bit for bit in range(12))
+    assert number.reshape(-1).tolist() == list(range(4096))
+
+
+def test_wide_products_are_asked_with_planes_and_others_with_one_hot() -> None:
+    for row, one_hot in ((MMA, True), (F64, True), (S4, False), (BITS, False)):
+        assert fills.fits("one_hot", row, row["B"]) is one_hot
+        assert fills.fits("planes", row, row["A"]) is not one_hot
+
+
+def test_single_bits_have_no_tags_and_narrow_formats_no_row_numbers() -> None:
+    assert not fills.fits("tags", BITS, BITS["A"])
+    assert fills.fits("tags", BITS, BITS["C"])
+    assert not fills.fits("rows", S4, S4["A"])
+    assert fills.fits("rows", MMA, MMA["A"])
+
+
+def test_registers_of_64_bits_are_two_words_low_first() -> None:
+    held = fills.build("tags", F64, F64["A"])
+    assert held.shape == (1, 16, 32)
+    assert (held[0, ::2] == 0).all()  # the low words of small integers
+    assert held[0, 1::2].view(np.uint32)[0, 0] == 0x3FF00000
+
+
+def test_metadata_changes_one_nibble_in_each_block_but_the_first() -> None:
+    for row in (SPARSE, TF32):
+        for name in ("one_later", "one_earlier"):
+            held = fills.build(name, row, row["E"])
+            assert held.shape == (1 + 32 * 8, 1, 32)
+            changed = held[1:] ^ held[:1]
+            nibbles = changed[..., None] >> np.arange(0, 32, 4, dtype=np.uint32) & 15
+            assert ((nibbles != 0).reshape(256, -1).sum(axis=1) == 1).all()
+
+
+def test_random_metadata_are_legal_in_every_group() -> None:
+    for row in (SPARSE, TF32):
+        held = fills.build("random_places", row, row["E"])
+        nibbles = held[..., None] >> np.arange(0, 32, 4, dtype=np.uint32) & 15
+        legal = {4, 8, 12, 9, 13, 14} if row is SPARSE else {4, 14}
+        assert set(nibbles.reshape(-1).tolist()) == legal

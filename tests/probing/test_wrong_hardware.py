@@ -6,6 +6,7 @@ from attnprobe import layouts
 from attnprobe.backends import Dump, Launch
 from attnprobe.probing import definition, session
 from attnprobe.probing.report import MATCH, MISMATCH, NOT_RUN, ProbeResult
+from tests.probing.kinds import KINDS
 from tests.probing.silicon import Silicon
 
 MMA = layouts.find("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
@@ -70,7 +71,7 @@ def test_addresses_of_other_lanes_than_the_row_says_are_named() -> None:
 
 
 def test_outputs_that_nobody_wrote_are_a_mismatch_of_every_question() -> None:
-    report = session.run(layouts.rows(), definition.questions(), WritesNothing())
+    report = session.run(KINDS, definition.questions(), WritesNothing())
     assert {result.verdict for result in report.results} == {MISMATCH}
 
 
@@ -100,3 +101,97 @@ def test_a_device_that_is_too_old_is_not_run_with_the_reason() -> None:
     assert (result.verdict, result.cause) == (NOT_RUN, "arch")
     assert "needs sm_80" in result.reason
     assert ask(X4, "ldmatrix_layout", Silicon(cc=75)).verdict == MATCH
+
+
+# --- Hardware that is wrong in ways of the wider families -----------------------------------------
+
+
+def row_of(ptx: str) -> layouts.Instruction:
+    found = layouts.exact(ptx)
+    assert found is not None
+    return found
+
+
+SPARSE = row_of("mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
+STORE = row_of("stmatrix.sync.aligned.m8n8.x2.shared.b16")
+SIGNED = row_of("mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32")
+CLAMPED = row_of("mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.u8.s32")
+XOR = row_of("mma.sync.aligned.m16n8k128.row.col.s32.b1.b1.s32.xor.popc")
+
+
+class Renamed(Silicon):
+    """Executes another instruction than it was given."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__()
+        self.other = other
+
+    def product(self, ptx, a, b, c, columns=None):
+        return super().product(self.other, a, b, c, columns)
+
+
+def test_an_operand_read_with_the_wrong_sign_is_seen_by_the_whole_range_alone() -> None:
+    other = Renamed(SIGNED.ptx.replace("s8.u8", "u8.s8"))
+    assert ask(SIGNED, "operand_layout", other).verdict == MATCH
+    assert ask(SIGNED, "integer_range", other).verdict == MISMATCH
+
+
+def test_a_sum_that_wraps_where_it_should_stop_and_the_other_way_round_is_seen() -> None:
+    for row, other in ((SIGNED, CLAMPED), (CLAMPED, SIGNED)):
+        assert ask(row, "operand_layout", Renamed(other.ptx)).verdict == MATCH
+        result = ask(row, "integer_range", Renamed(other.ptx))
+        assert result.verdict == MISMATCH
+        assert "'overflow'" in result.findings[0]
+
+
+def test_and_in_the_place_of_xor_is_seen() -> None:
+    result = ask(XOR, "operand_planes", Renamed(XOR.ptx.replace("xor", "and")))
+    assert result.verdict == MISMATCH
+
+
+def test_a_selector_that_is_not_heeded_blames_the_metadata_with_the_lanes() -> None:
+    class FirstLaneAlways(Silicon):
+        def mma_steered(self, ptx, a, b, c, e, variant):
+            return super().mma_steered(ptx, a, b, c, e, 0 * variant)
+
+    result = ask(SPARSE, "sparse_metadata", FirstLaneAlways())
+    assert result.verdict == MISMATCH
+    assert {item.operand for item in result.differences} == {"E"}
+    assert {item.lane % 4 for item in result.differences} == {0, 1}  # f = 1: lane 1, not lane 0
+    first = result.differences[0]
+    assert (first.lane, first.slot, first.holds, first.expected) == (
+        0, "e[0].0", "E[0, 1]", "nothing that is read",
+    )  # fmt: skip
+    assert result.findings[0].startswith("with f = 1: ")
+
+
+def test_halves_of_the_metadata_exchanged_are_named_with_the_rows() -> None:
+    class Halves(Silicon):
+        def columns(self, what, e, selector):
+            return super().columns(what, e >> np.uint32(16) | e << np.uint32(16), selector)
+
+    result = ask(SPARSE, "sparse_metadata", Halves())
+    assert {item.operand for item in result.differences} == {"E"}
+    first = result.differences[0]
+    assert (first.slot, first.holds, first.expected) == ("e[0].0", "E[8, 1]", "E[0, 1]")
+
+
+def test_a_store_that_writes_rows_of_other_lanes_names_them() -> None:
+    class Shifted(Silicon):
+        def stmatrix(self, ptx, registers, offsets):
+            return super().stmatrix(ptx, registers, np.roll(offsets, 8, axis=-1))
+
+    result = ask(STORE, "stmatrix_layout", Shifted())
+    assert result.verdict == MISMATCH
+    assert result.differences[0].holds == "matrix 3 [0, 0]"
+    assert result.differences[0].expected == "matrix 0 [0, 0]"
+
+
+def test_a_store_that_writes_more_than_it_should_is_seen() -> None:
+    class Doubled(Silicon):
+        def stmatrix(self, ptx, registers, offsets):
+            (memory,) = super().stmatrix(ptx, registers, offsets)
+            memory[:, -4:] = memory[:, :4]
+            return (memory,)
+
+    assert ask(STORE, "stmatrix_layout", Doubled()).verdict == MISMATCH
