@@ -72,7 +72,7 @@ def test_the_wheel_has_every_data_file_inside_the_package(
 
 
 def test_the_wheel_has_every_module_and_the_type_marker(wheel_names: set[str]) -> None:
-    modules = {name for name in shipped("attnprobe") if name.endswith((".py", ".typed", ".npz"))}
+    modules = {name for name in shipped("attnprobe") if name.endswith((".py", ".typed", ".npz", ".css", ".js"))}
     assert "attnprobe/py.typed" in modules
     assert modules - wheel_names == set()
 
