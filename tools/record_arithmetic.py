@@ -4,7 +4,7 @@
     python tools/record_arithmetic.py --only attention           # after a change of its kernels
     python tools/record_arithmetic.py --backend emulator --out DIR --quick     # a rehearsal
 
-Writes ex2.xz, scalars.json, questions.json, tiles.json and attention.json to
+Writes ex2.xz, scalars.json, attention.json, questions.json, tiles.json and wgmma.json to
 probes/recorded/<arch>/arithmetic/, and compares all but attention with the rules at once: what
 differs is printed. The operands of differing products (differences.npz) and O and LSE whole
 (attention_results.npz) go to build/arithmetic/, or details/ in --out: they are for looking at, not
@@ -24,15 +24,22 @@ sys.path[:0] = [str(ROOT)]  # a checkout need not be installed
 
 import numpy as np  # noqa: E402
 
+from attnprobe import layouts  # noqa: E402
 from attnprobe.backends.base import Backend  # noqa: E402
 from attnprobe.backends.emulator import EmulatorBackend  # noqa: E402
 from attnprobe.errors import AttnprobeError  # noqa: E402
 from attnprobe.layouts import Instruction  # noqa: E402
 from attnprobe.numerics import recorded_attention  # noqa: E402
-from attnprobe.probing import arithmetic, evidence, scalars, tiles  # noqa: E402
+from attnprobe.probing import (  # noqa: E402
+    arithmetic,
+    evidence,
+    scalars,
+    tiles,
+    warpgroup_arithmetic,
+)
 from attnprobe.ptx import exact_ex2, exact_plan  # noqa: E402
 
-PARTS = ("ex2", "scalars", "questions", "tiles", "attention")
+PARTS = ("ex2", "scalars", "attention", "questions", "tiles", "wgmma")
 KEPT = 200  # differing elements of one instruction that are written out
 QUICK_TILES = 60
 
@@ -112,9 +119,12 @@ class Session:
         """Record the answers to all questions; compare with the rule."""
         rows = arithmetic.rows()
         if self.quick:
-            rows = tuple(row for row in rows if row.shape == (16, 8, 16) or row.shape == (16, 8, 8))
-        data = evidence.record_questions(rows, self.backend)
+            rows = tuple(row for row in rows if row.shape in ((16, 8, 16), (16, 8, 8)))
+        data = self._asked(rows)
         evidence.save(self.out / "questions.json", self.environment, "questions", data)
+
+    def _asked(self, rows: tuple[Instruction, ...]) -> evidence.Json:
+        data = evidence.record_questions(rows, self._products_of)
         for outcome in evidence.recorded_outcomes({"questions": data}, rows):
             wrong = np.flatnonzero(outcome.answers != outcome.predicted)
             if wrong.size:
@@ -123,10 +133,14 @@ class Session:
                     for i in wrong[:8].tolist()
                 ]
                 self.problem(f"{outcome.question.name}, {outcome.row.ptx}: {wrong.size}; {shown}")
+        return data
 
     def tiles(self) -> None:
         """Record hashes of random tiles of every product; compare with the rule."""
-        rows = arithmetic.rows()
+        data = self._multiplied(arithmetic.rows())
+        evidence.save(self.out / "tiles.json", self.environment, "tiles", data)
+
+    def _multiplied(self, rows: tuple[Instruction, ...]) -> evidence.Json:
         data = {}
         for row in rows:
             count = QUICK_TILES if self.quick else evidence.tile_count(row, rows)
@@ -136,17 +150,30 @@ class Session:
                 self.problem(f"tiles, {row.ptx}: chunks {wrong}")
                 self._tiles_differ(row, wrong[0], count)
             data[row.ptx] = there
-        evidence.save(self.out / "tiles.json", self.environment, "tiles", data)
+        return data
+
+    def wgmma(self) -> None:
+        """Record questions and tiles of wgmma, which the emulator has not."""
+        if self.backend.name != "gpu":
+            self.say("wgmma: the emulator does not run it; left out")
+            return
+        rows = tuple(warpgroup_arithmetic.twin(row) for row in warpgroup_arithmetic.rows())
+        data = {"questions": self._asked(rows), "tiles": self._multiplied(rows)}
+        evidence.save(self.out / "wgmma.json", self.environment, "wgmma", data)
 
     def _products_of(self, row: Instruction) -> evidence.Multiply:
-        return lambda held: arithmetic.products(row, held, self.backend, "tiles")
+        if row.family == "wgmma":
+            whole = layouts.exact(row.ptx)
+            assert whole is not None
+            return lambda held: warpgroup_arithmetic.products(whole, held, self.backend)
+        return lambda held: arithmetic.products(row, held, self.backend)
 
     def _tiles_differ(self, row: Any, chunk: str, count: int) -> None:
         """Keep operands and results of some elements of the first chunk that differs."""
         regime, number = chunk.split()
         sizes = {(name, i): size for name, i, size in evidence.chunks(row, count)}
         held = tiles.make(row, regime, int(number), sizes[regime, int(number)])
-        there = arithmetic.products(row, held, self.backend, "tiles")
+        there = self._products_of(row)(held)
         here = exact_plan.tiles(row, *held)
         t, i, j = np.nonzero(there != here)
         self.say(f"  {regime}: {t.size} of {there.size} elements")

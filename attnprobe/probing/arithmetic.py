@@ -7,7 +7,7 @@ kind whose arithmetic is known.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,11 +26,13 @@ from attnprobe.probing.hypotheses import HYPOTHESES
 from attnprobe.ptx import exact_kinds, exact_plan
 
 Array = npt.NDArray[Any]
+Tiles = tuple[Array, Array, Array]  # raw A, B, C of many tiles
+Multiply = Callable[[Tiles], Array]  # raw D: of a backend, or of the rule
 
 _KEYS = ("name", "experiment", "rows", "asks", "shown", "separates")
 _KINDS = {
-    "float": (exact_kinds.Floats, exact_kinds.UnpackedFp8),
-    "fp8": (exact_kinds.UnpackedFp8,),
+    "float": (exact_kinds.Floats, exact_kinds.UnpackedFp8),  # NativeFp8 is one of Floats
+    "fp8": (exact_kinds.UnpackedFp8, exact_kinds.NativeFp8),
     "f64": (exact_kinds.Doubles,),
     "integer": (exact_kinds.Integers,),
 }
@@ -118,9 +120,7 @@ def _read(path: Path) -> Question:
 
 def rows(cc: int = 90) -> tuple[Instruction, ...]:
     """Return the product rows whose arithmetic is known on ``cc``, in the order of the tables."""
-    return tuple(
-        row for row in layouts.rows() if row.family == "mma" and exact_kinds.known(row, cc)
-    )
+    return tuple(row for row in layouts.rows("mma") if exact_kinds.known(row, cc))
 
 
 def pairs(chosen: tuple[Instruction, ...]) -> list[tuple[Question, Instruction]]:
@@ -149,17 +149,13 @@ def outcome(question: Question, row: Instruction, answers: Array) -> Outcome:
     return Outcome(question, row, packed, answers, predicted, others)
 
 
-def ask(question: Question, row: Instruction, backend: Backend) -> Array:
-    """Return the raw results, (vectors,), that ``backend`` gives."""
+def ask(question: Question, row: Instruction, multiply: Multiply) -> Array:
+    """Return the raw results, (vectors,), of what ``multiply`` makes of the question's tiles."""
     packed = vectors.pack(row, question.name)
-    label = f"arithmetic/{question.name}"
-    d = products(row, vectors.tiles(row, packed), backend, label)
-    return vectors.picked(row, d, len(packed.c))
+    return vectors.picked(row, multiply(vectors.tiles(row, packed)), len(packed.c))
 
 
-def products(
-    row: Instruction, tiles: tuple[Array, Array, Array], backend: Backend, label: str
-) -> Array:
+def products(row: Instruction, tiles: Tiles, backend: Backend, label: str = "tiles") -> Array:
     """Return raw D, (tiles, m, n), that ``backend`` gives for raw A, B and C of many tiles."""
     held = [
         registers.pack(row[name].fragment.gather(raw), row[name].format)
@@ -175,7 +171,7 @@ def products(
         block=(row.lanes, 1, 1),
         inputs=tuple(held),
         outputs=((shape, np.dtype(np.uint32)),),
-        label=(row.ptx, label, "tiles"),
+        label=(row.ptx, "arithmetic", label),
     )
     dump = backend.run(launch)
     return d.fragment.scatter(registers.unpack(dump.arrays[0], d.format))

@@ -26,7 +26,7 @@ from attnprobe.probing import arithmetic, scalars, tiles, vectors
 
 Array = npt.NDArray[Any]
 Json = dict[str, Any]
-Multiply = Callable[[tiles.Tiles], Array]  # raw A, B, C -> raw D
+Multiply = arithmetic.Multiply
 
 SCHEMA = "attnprobe.arithmetic/1"
 CHUNK = 500  # tiles of one hash
@@ -64,11 +64,13 @@ def _vectors_digest(row: Instruction, name: str) -> str:
     return digest(np.frombuffer(b"".join(x.tobytes() for x in (held.a, held.b, held.c)), np.uint8))
 
 
-def record_questions(chosen: tuple[Instruction, ...], backend: Backend) -> Json:
-    """Return the answers of ``backend`` to all questions: question -> instruction -> answers."""
+def record_questions(
+    chosen: tuple[Instruction, ...], products_of: Callable[[Instruction], Multiply]
+) -> Json:
+    """Return the answers to all questions: question -> instruction -> answers."""
     found: Json = {}
     for question, row in arithmetic.pairs(chosen):
-        answers = arithmetic.ask(question, row, backend)
+        answers = arithmetic.ask(question, row, products_of(row))
         entry = {"vectors": _vectors_digest(row, question.name), "answers": packed(answers)}
         found.setdefault(question.name, {})[row.ptx] = entry
     return found
@@ -107,6 +109,8 @@ def tile_count(row: Instruction, rows: tuple[Instruction, ...]) -> int:
 
     Of f64, whose rule takes longest, most for the smallest.
     """
+    if row.family == "wgmma":
+        return _PART
     same = [other for other in rows if type_of(other) == type_of(row)]
     chosen = (min if row["D"].format.ptx == "f64" else max)(same, key=lambda other: other.shape)
     return _WHOLE if row == chosen else _PART

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from attnprobe.errors import UnsupportedError
 
+_RECORDED = "probes/recorded/sm_90/arithmetic"
 _MMA_PAPERS = "Fasi et al. 2021; Khattak & Mikaitis 2510.15884, 2512.07004; MMA-Sim 2511.10909"
 
 
@@ -52,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip's tensor cores under ``mma.sync``.
+    """One chip's tensor cores.
 
     Attributes
     ----------
@@ -63,6 +64,7 @@ class Chip:
     fp8 : "f16" where fp8 is unpacked to f16 (two products of half the k, the accumulator added by
         an FADD), "native" with the fields below, "" without fp8.
     fp8_block, fp8_fraction, fp8_result_bits : of a native fp8 product.
+    group_fp8 : block, fraction and result bits of fp8 under wgmma; None without wgmma.
     measured : whether this project holds recorded answers of the chip.
     source : where the numbers are from.
     """
@@ -78,11 +80,13 @@ class Chip:
     fp8_block: int
     fp8_fraction: int
     fp8_result_bits: int
+    group_fp8: tuple[int, int, int] | None
     measured: bool
     source: str
 
     def rule(self, kind: str, output: str) -> Rule:
-        """Return the rule for operands of 16 bits ("16"), of tf32 ("tf32") or of fp8 ("fp8").
+        """Return the rule for operands of 16 bits ("16"), tf32 ("tf32"), fp8 under mma.sync ("fp8")
+        or under wgmma ("group fp8").
 
         Raises
         ------
@@ -90,6 +94,11 @@ class Chip:
             If the chip has no such product.
         """
         emin = self.emin_f32 if output == "f32" else self.emin_f16
+        if kind == "group fp8":
+            if self.group_fp8 is None:
+                raise UnsupportedError(f"{self.name} has no wgmma")
+            group_block, fraction, bits = self.group_fp8
+            return Rule(fraction, group_block, emin, output, bits)
         if kind == "fp8":
             if self.fp8 != "native":
                 raise UnsupportedError(f"{self.name} has no fp8 product of its own under mma.sync")
@@ -103,12 +112,12 @@ class Chip:
 
 # fmt: off
 CHIPS: tuple[Chip, ...] = (
-    Chip("V100", 70, 23, 4, 0, None, -19, "", 0, 0, 0, False, _MMA_PAPERS),
-    Chip("A100", 80, 24, 8, 4, -132, -20, "", 0, 0, 0, False, _MMA_PAPERS),
-    Chip("RTX 30, A40", 86, 24, 8, 4, -132, -20, "", 0, 0, 0, False, _MMA_PAPERS),
-    Chip("Ada", 89, 24, 8, 4, -132, -20, "native", 16, 13, 13, False, _MMA_PAPERS),
-    Chip("Hopper", 90, 25, 16, 8, -133, -21, "f16", 0, 0, 0, True, "probes/recorded/sm_90"),
-    Chip("B200", 100, 25, 16, 8, -133, -21, "f16", 0, 0, 0, False, _MMA_PAPERS),
+    Chip("V100", 70, 23, 4, 0, None, -19, "", 0, 0, 0, None, False, _MMA_PAPERS),
+    Chip("A100", 80, 24, 8, 4, -132, -20, "", 0, 0, 0, None, False, _MMA_PAPERS),
+    Chip("RTX 30, A40", 86, 24, 8, 4, -132, -20, "", 0, 0, 0, None, False, _MMA_PAPERS),
+    Chip("Ada", 89, 24, 8, 4, -132, -20, "native", 16, 13, 13, None, False, _MMA_PAPERS),
+    Chip("Hopper", 90, 25, 16, 8, -133, -21, "f16", 0, 0, 0, (32, 13, 13), True, _RECORDED),
+    Chip("B200", 100, 25, 16, 8, -133, -21, "f16", 0, 0, 0, None, False, _MMA_PAPERS),
 )
 # fmt: on
 

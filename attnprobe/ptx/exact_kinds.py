@@ -205,7 +205,7 @@ def arithmetic(row: Instruction, cc: int = 90) -> Arithmetic:
     UnsupportedError
         If it is not known to the bit; says why.
     """
-    made = _arithmetic(row, chip(cc)) if row.family == "mma" else None
+    made = _arithmetic(row, chip(cc)) if row.family in ("mma", "wgmma") else None
     if made is None:
         raise UnsupportedError(
             f"{row.ptx}: its arithmetic is not known to the bit; run it with mma='fast'"
@@ -234,6 +234,8 @@ def _arithmetic(row: Instruction, unit: Chip) -> Arithmetic | None:
     if d not in ("f32", "f16") or row.shape == (8, 8, 4):  # m8n8k4 of f16 is no tensor-core product
         return None
     if a in _FP8:
+        if row.family == "wgmma":
+            return NativeFp8(a, b, unit.rule("group fp8", d))
         if unit.fp8 == "f16":
             rule = unit.rule("16", d)
             return UnpackedFp8(a, b, replace(rule, block=min(rule.block, row.shape[2] // 2)))

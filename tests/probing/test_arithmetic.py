@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attnprobe.backends.base import Dump, Launch
 from attnprobe.backends.emulator import EmulatorBackend
 from attnprobe.errors import UsageError
+from attnprobe.formats import Format
 from attnprobe.layouts import Instruction
-from attnprobe.probing import arithmetic, evidence, scalars, vectors
+from attnprobe.probing import (
+    arithmetic,
+    evidence,
+    registers,
+    scalars,
+    vectors,
+    warpgroup,
+    warpgroup_arithmetic,
+)
 from attnprobe.ptx import exact_ex2, exact_plan
 
 FOLDER = evidence.folder()
@@ -121,6 +131,64 @@ def test_one_wrong_bit_of_one_tile_shows() -> None:
     assert evidence.differing_chunks(there, there) == []
 
 
+GROUPS = {row.ptx: row for row in map(warpgroup_arithmetic.twin, warpgroup_arithmetic.rows())}
+recorded_wgmma = pytest.mark.skipif(
+    not (FOLDER / "wgmma.json").is_file(), reason="wgmma is not recorded yet"
+)
+
+
+@recorded_wgmma
+@pytest.mark.parametrize("name", GROUPS)
+def test_no_bit_of_any_recorded_wgmma_differs(name: str) -> None:
+    row, data = GROUPS[name], evidence.load(FOLDER / "wgmma.json")["wgmma"]
+    there = data["tiles"][name]
+    (here,) = evidence.record_tiles(row, evidence.tile_count(row, ()), rule(row))
+    assert here["tiles"] == there["tiles"]
+    assert evidence.differing_chunks(there, here) == []
+    wrong = {
+        item.question.name: item.differing for item in evidence.recorded_outcomes(data, (row,))
+    }
+    assert {key: count for key, count in wrong.items() if count} == {}
+
+
+class Echo:
+    """A backend that reads the operands of a wgmma launch back, and multiplies by the rule."""
+
+    name, cc = "echo", 90
+
+    def __init__(self, row: Instruction) -> None:
+        self.row = row
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def run(self, launch: Launch) -> Dump:
+        row, (m, n, k) = self.row, self.row.shape
+        form = warpgroup_arithmetic.twin(row)["A"].format
+        _, held_a, held_b, held_c, _ = launch.inputs
+        b = np.swapaxes(warpgroup.elements_of(held_b, n, k, form_b(row)), -1, -2)
+        if "A" in row.by_name:
+            a = row["A"].fragment.scatter(registers.unpack(held_a, form))
+        else:
+            a = warpgroup.elements_of(held_a, m, k, form)
+        d = row["D"]
+        c = d.fragment.scatter(registers.unpack(held_c, d.format))
+        product = exact_plan.tiles(warpgroup_arithmetic.twin(row), a, b, c)
+        return Dump((registers.pack(d.fragment.gather(product), d.format),), "echo", {})
+
+
+def form_b(row: Instruction) -> Format:
+    return warpgroup_arithmetic.twin(row)["B"].format
+
+
+@pytest.mark.parametrize("row", warpgroup_arithmetic.rows()[::5], ids=lambda row: row.ptx)
+def test_a_wgmma_launch_holds_the_tiles(row: Instruction) -> None:
+    plain = warpgroup_arithmetic.twin(row)
+    held = evidence.tiles.make(plain, next(iter(evidence.tiles.regimes(plain))), 0, 4)
+    found = warpgroup_arithmetic.products(row, held, Echo(row))
+    assert (found == exact_plan.tiles(plain, *held)).all()
+
+
 @recorded
 @pytest.mark.parametrize("scalar", scalars.SCALARS, ids=lambda scalar: scalar.ptx)
 def test_no_bit_of_any_recorded_scalar_differs(scalar: scalars.Scalar) -> None:
@@ -147,5 +215,5 @@ def test_the_emulator_gives_what_the_rule_gives(row: Instruction) -> None:
     regime = next(iter(evidence.chunks(row, 60)))[0]
     held = evidence.tiles.make(row, regime, 0, 12)
     backend = EmulatorBackend(mma="exact")
-    found = arithmetic.products(row, held, backend, "tiles")
+    found = arithmetic.products(row, held, backend)
     assert (found == exact_plan.tiles(row, *held)).all()
