@@ -85,9 +85,9 @@ class GpuBackend:
             With NVRTC's log.
         """
         cupy = self._cupy
-        kernel = self._kernel(launch)
         inputs = [cupy.asarray(array) for array in launch.inputs]
         outputs = [cupy.asarray(array) for array in launch.unwritten()]
+        kernel = self._kernel(launch)  # after the arrays: they make the context that it needs
         if launch.shared_bytes > _STATIC_SHARED_LIMIT:
             kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
         kernel(launch.grid, launch.block, (*inputs, *outputs), shared_mem=launch.shared_bytes)
