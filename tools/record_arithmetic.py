@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,21 @@ class Session:
         rows = arithmetic.rows()
         if self.quick:
             rows = tuple(row for row in rows if row.shape in ((16, 8, 16), (16, 8, 8)))
-        data = self._asked(rows)
+        data = self._asked(self._that_run(rows))
         evidence.save(self.out / "questions.json", self.environment, "questions", data)
+
+    def _that_run(self, rows: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
+        """Return the rows whose kernel compiles and runs; the others are problems."""
+        found = []
+        for row in rows:
+            regime = next(iter(tiles.regimes(row)))
+            try:
+                self._products_of(row)(tiles.make(row, regime, 0, 1))
+            except AttnprobeError as error:
+                self.problem(f"{row.ptx} does not run: {error}")
+            else:
+                found.append(row)
+        return tuple(found)
 
     def _asked(self, rows: tuple[Instruction, ...]) -> evidence.Json:
         data = evidence.record_questions(rows, self._products_of)
@@ -137,7 +151,7 @@ class Session:
 
     def tiles(self) -> None:
         """Record hashes of random tiles of every product; compare with the rule."""
-        data = self._multiplied(arithmetic.rows())
+        data = self._multiplied(self._that_run(arithmetic.rows()))
         evidence.save(self.out / "tiles.json", self.environment, "tiles", data)
 
     def _multiplied(self, rows: tuple[Instruction, ...]) -> evidence.Json:
@@ -157,7 +171,7 @@ class Session:
         if self.backend.name != "gpu":
             self.say("wgmma: the emulator does not run it; left out")
             return
-        rows = tuple(warpgroup_arithmetic.twin(row) for row in warpgroup_arithmetic.rows())
+        rows = self._that_run(tuple(map(warpgroup_arithmetic.twin, warpgroup_arithmetic.rows())))
         data = {"questions": self._asked(rows), "tiles": self._multiplied(rows)}
         evidence.save(self.out / "wgmma.json", self.environment, "wgmma", data)
 
@@ -234,7 +248,10 @@ def main() -> int:
         session = Session(backend, out, command, arguments.quick)
         for part in arguments.only or PARTS:
             start = time.monotonic()
-            getattr(session, part)()
+            try:
+                getattr(session, part)()
+            except Exception:  # the other parts are worth having all the same
+                session.problem(f"{part} broke off:\n{traceback.format_exc()}")
             session.say(f"{part}: {time.monotonic() - start:.0f} s")
     except AttnprobeError as error:
         print(f"record_arithmetic: {error}", file=sys.stderr)
