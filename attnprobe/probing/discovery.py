@@ -134,6 +134,18 @@ class Discovery:
         return not self.differing
 
 
+def families() -> tuple[str, ...]:
+    """Return the families of instructions that discovery knows what to ask."""
+    from attnprobe.probing import (  # noqa: F401  (they register their methods)
+        discover_loads,
+        discover_products,
+        discover_sparse,
+        discover_warpgroup,
+    )
+
+    return tuple(METHODS)
+
+
 def discover(row: Instruction, backend: Backend, *, compare: bool = True) -> Discovery:
     """Return the layout of ``row`` as the answers of ``backend`` give it.
 
@@ -148,16 +160,9 @@ def discover(row: Instruction, backend: Backend, *, compare: bool = True) -> Dis
     LayoutError
         If no digits give what the answers say.
     """
-    from attnprobe.probing import (  # noqa: F401  (they register their methods)
-        discover_loads,
-        discover_products,
-        discover_sparse,
-        discover_warpgroup,
-    )
-
     if not row.runs_on(backend.cc):
         raise UnsupportedError(f"{row.ptx} needs {row.targets}; {backend.name} is sm_{backend.cc}")
-    if row.family not in METHODS:
+    if row.family not in families():
         known = ", ".join(sorted(METHODS))
         raise UnsupportedError(f"nothing to ask about the family {row.family!r}; there are {known}")
     bare = stripped(row)
