@@ -37,6 +37,9 @@ examples:
   attnprobe layout repack {_F16} {_F16} --operand B
   attnprobe layout repack {_FP8} {_FP8}
   attnprobe layout repack {_FP8} {_FP8} --cuda   as CUDA C++
+  attnprobe layout repack {_FP8} {_FP8} --check --backend emulator
+  attnprobe layout repack --check                run every known recipe; exit code 1 if one is wrong
+  attnprobe layout repack --record               on a GPU: run them and keep the answers
 """
 
 _LOAD_EXAMPLES = f"""\
@@ -92,13 +95,21 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_repack(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FROM", help="the instruction that makes D")
-    parser.add_argument("target", metavar="TO", help="the instruction that takes it")
+    from attnprobe.commands.probe import add_backend
+
+    parser.add_argument("source", nargs="?", metavar="FROM", help="the instruction that makes D")
+    parser.add_argument("target", nargs="?", metavar="TO", help="the instruction that takes it")
     parser.add_argument("--operand", default="A", metavar="NAME", help="A (the default) or B")
     parser.add_argument("--transpose", action="store_true", help="D enters transposed")
     formats = add_formats(parser)
     formats.add_argument(
         "--cuda", action="store_const", const="cuda", dest="format", help="as CUDA C++ statements"
+    )
+    parser.add_argument("--check", action="store_true", help="run the recipes and compare")
+    add_backend(parser)
+    parser.add_argument("--record", action="store_true", help="keep the answers of this GPU")
+    parser.add_argument(
+        "--record-to", metavar="DIR", help="keep them there, not in probes/recorded/"
     )
     parser.set_defaults(run=run_repack)
 
@@ -160,10 +171,24 @@ def run_where(args: argparse.Namespace) -> int:
 
 
 def run_repack(args: argparse.Namespace) -> int:
-    """Print how D becomes the next operand; returns 0."""
+    """Print how D becomes the next operand, or run the recipes; returns the exit code.
+
+    Raises
+    ------
+    UsageError
+        For an instruction or operand that does not exist, or one instruction alone.
+    """
+    from attnprobe.errors import UsageError
     from attnprobe.layouts.questions import repack
     from attnprobe.render import moves, questions
 
+    checking = args.check or args.record or args.record_to is not None
+    if args.target is None and (args.source is not None or not checking):
+        raise UsageError("name two instructions: attnprobe layout repack FROM TO")
+    if checking:
+        from attnprobe.commands import layout_check
+
+        return layout_check.run(args)
     answer = repack.repack(args.source, args.target, args.operand, transposed=args.transpose)
     if args.format == "cuda":
         sys.stdout.write(moves.repack_code(answer))

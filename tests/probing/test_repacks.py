@@ -7,47 +7,25 @@ wrong lane, byte or register is shown to be caught.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attnprobe import compile as compiler
 from attnprobe.backends.emulator import EmulatorBackend
+from attnprobe.backends.recorded import RecordedBackend, Recorder
+from attnprobe.cli import main
 from attnprobe.layouts.questions.repack import Repack, repack
-from attnprobe.probing import repacks
+from attnprobe.probing import repack_check, repacks
+from attnprobe.probing.report import MATCH, MISMATCH, NOT_RUN
 
 M = "mma.sync.aligned."
 F16 = M + "m16n8k16.row.col.f32.f16.f16.f32"
 FP8 = M + "m16n8k32.row.col.f32.e4m3.e4m3.f32"
-WGMMA = "wgmma.mma_async.sync.aligned.m64n{n}k{k}.f32.{ab}.{ab} with a in registers"
-WGMMA_F16 = WGMMA.format(n=32, k=16, ab="f16")
-WGMMA_FP8 = WGMMA.format(n=32, k=32, ab="e4m3")
+WGMMA_FP8 = "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 with a in registers"
 
-PAIRS = [
-    (F16, F16),
-    (M + "m16n8k16.row.col.f16.f16.f16.f16", F16),
-    (F16, M + "m16n8k8.row.col.f32.bf16.bf16.f32"),
-    (FP8, FP8),
-    (M + "m16n8k16.row.col.f32.e5m2.e5m2.f32",) * 2,
-    (M + "m16n8k32.row.col.f16.e4m3.e4m3.f16", FP8),
-    (F16, FP8),
-    (M + "m16n8k32.row.col.s32.s8.s8.s32",) * 2,
-    (M + "m8n8k16.row.col.s32.u8.u8.s32",) * 2,
-    (M + "m16n8k64.row.col.s32.s4.s4.s32",) * 2,
-    (M + "m8n8k32.row.col.s32.u4.u4.s32",) * 2,
-    (M + "m16n8k8.row.col.f32.tf32.tf32.f32",) * 2,
-    (M + "m16n8k16.row.col.f64.f64.f64.f64",) * 2,
-    (M + "m8n8k4.row.col.f64.f64.f64.f64",) * 2,
-]
-WIDE = [(WGMMA_F16, WGMMA_F16, "A", False), (WGMMA_FP8, WGMMA_FP8, "A", False)]
-FOUR_BITS = {"s4", "u4"}
-CASES = WIDE + [
-    (source, target, operand, transposed)
-    for source, target in PAIRS
-    for operand, transposed in (("A", False), ("B", True), ("B", False))
-    # D as B, not transposed, would take 4-bit elements from two registers into one byte.
-    if (operand, transposed) != ("B", False) or not FOUR_BITS & set(target.split("."))
-]
+KNOWN = list(repack_check.known())
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +33,13 @@ def emulator() -> EmulatorBackend:
     return EmulatorBackend()
 
 
-def named(case: tuple[str, str, str, bool]) -> str:
-    source, target, operand, transposed = case
-    return f"{source[17:]} {target[17:]} {operand}{'-transposed' if transposed else ''}"
+def named(asked: Repack) -> str:
+    way = f"{asked.operand.name}{'-transposed' if asked.transposed else ''}"
+    return f"{asked.source.ptx} {asked.target.ptx} {way}"
 
 
-@pytest.mark.parametrize("case", CASES, ids=named)
-def test_the_recipe_gives_the_operand_to_the_bit(
-    case: tuple[str, str, str, bool], emulator: EmulatorBackend
-) -> None:
-    source, target, operand, transposed = case
-    asked = repack(source, target, operand, transposed=transposed)
+@pytest.mark.parametrize("asked", KNOWN, ids=named)
+def test_the_recipe_gives_the_operand_to_the_bit(asked: Repack, emulator: EmulatorBackend) -> None:
     for recipe in (asked.recipe, asked.reordered):
         if recipe is None:
             continue
@@ -73,6 +47,14 @@ def test_the_recipe_gives_the_operand_to_the_bit(
         expected = repacks.expected(asked.placement, recipe.order)
         assert got.shape == expected.shape
         assert np.array_equal(got, expected)
+
+
+def test_every_format_that_an_accumulator_becomes_is_among_them() -> None:
+    ways = {(asked.placement.source.format.name, asked.operand.format.name) for asked in KNOWN}
+    assert {("f32", name) for name in ("f16", "bf16", "e4m3", "e5m2", "tf32")} < ways
+    assert {("s32", name) for name in ("s8", "u8", "s4", "u4")} < ways
+    assert {("f16", "f16"), ("f16", "e4m3"), ("f64", "f64")} < ways
+    assert {asked.source.lanes for asked in KNOWN} == {32, 128}
 
 
 def broken(asked: Repack, old: str, new: str, emulator: EmulatorBackend) -> bool:
@@ -113,3 +95,52 @@ def test_the_kernel_compiles_for_the_gpu(source: str) -> None:
     target = "sm_90a" if source.startswith("wgmma") else "sm_90"
     binary, _ = compiler.cubin(repacks.launch(asked, asked.recipe).source, target)
     assert binary[:4] == b"\x7fELF"
+
+
+# --- kept answers ---------------------------------------------------------------------------------
+
+
+def test_answers_are_kept_and_compared_again(emulator: EmulatorBackend, tmp_path: Path) -> None:
+    asked = [repack(FP8, FP8)]
+    recorder = Recorder(emulator, "a test")
+    kept = repack_check.check(asked, recorder)
+    assert [each.verdict for each in kept] == [MATCH, MATCH]
+    assert [each.how for each in kept] == ["a, k in order", "a, k permuted"]
+    assert recorder.save(tmp_path) == 2
+    again = repack_check.check(asked, RecordedBackend(tmp_path))
+    assert again == kept
+    (other,) = repack_check.check([repack(F16, F16)], RecordedBackend(tmp_path))
+    assert (other.verdict, other.words) == (NOT_RUN, 0)
+    assert "no record" in other.reason
+
+
+def test_a_wrong_answer_is_a_mismatch(emulator: EmulatorBackend) -> None:
+    class Wrong(EmulatorBackend):
+        def run(self, launch):  # type: ignore[no-untyped-def]
+            dump = super().run(launch)
+            dump.arrays[0][0, 0, 1, 7] ^= 1
+            return dump
+
+    (found,) = repack_check.check([repack(F16, F16)], Wrong())
+    assert (found.verdict, found.wrong) == (MISMATCH, 1)
+
+
+def test_what_is_recorded_matches() -> None:
+    """Vacuous until answers are recorded; from then on every known recipe must be among them."""
+    results = repack_check.check(KNOWN, RecordedBackend(repack_check.folder()))
+    wanted = MATCH if repack_check.folder().is_dir() else NOT_RUN
+    assert {each.verdict for each in results} == {wanted}
+
+
+def test_the_command_runs_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["layout", "repack", FP8, FP8, "--check", "--backend", "emulator"]
+    assert main(asked) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"match     {FP8} -> {FP8}: a, k in order"
+    assert out[-1] == "2 recipes: 2 match"
+
+
+def test_the_command_wants_two_instructions_or_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["layout", "repack"]) == 2
+    assert main(["layout", "repack", F16, "--check"]) == 2
+    assert "name two instructions" in capsys.readouterr().err
