@@ -1,44 +1,55 @@
-"""One way out for every question: text, JSON, CSV, Markdown, or a picture in a file."""
+"""One way out for every question: text, JSON, CSV, Markdown, or a picture in a file.
+
+The renderer of a report is imported when one is to be written: ``layout show`` must be quick.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from attnprobe.errors import UsageError
-from attnprobe.layouts.questions.diff import Diff
-from attnprobe.layouts.questions.dot import Dot
-from attnprobe.layouts.questions.load import Load
-from attnprobe.layouts.questions.repack import Repack
-from attnprobe.layouts.report import Answer, Listing, Sheet
-from attnprobe.render import console, diff, json, layout, markdown, moves, where
-from attnprobe.render.document import Document
-from attnprobe.render.where import Whole
 
-_KINDS: dict[type, tuple[Callable[[Any], Document], Callable[[Any], Any], Callable[[Any], str]]] = {
-    Whole: (where.whole_document, where.whole_object, where.whole_csv),
-    Dot: (where.dot_document, where.dot_object, where.dot_csv),
-    Repack: (moves.repack_document, moves.repack_object, moves.repack_csv),
-    Load: (moves.load_document, moves.load_object, moves.load_csv),
-    Diff: (diff.diff_document, diff.diff_object, diff.diff_csv),
-    **dict.fromkeys(
-        (Listing, Sheet, Answer), (layout.as_document, layout.as_object, layout.as_csv)
-    ),
+if TYPE_CHECKING:
+    from attnprobe.layouts.report import Sheet
+
+# Report -> module of this package, and what the names of its functions begin with: a report has
+# <prefix>_document, <prefix>_object and <prefix>_csv.
+_RENDERERS = {
+    "Listing": ("layout", "as"),
+    "Sheet": ("layout", "as"),
+    "Answer": ("layout", "as"),
+    "Whole": ("where", "whole"),
+    "Dot": ("where", "dot"),
+    "Repack": ("moves", "repack"),
+    "Load": ("moves", "load"),
+    "Diff": ("diff", "diff"),
 }
 
 
 def write(report: Any, form: str, stream: TextIO) -> None:
     """Write a report on ``stream`` as "text", "json", "csv" or "md"."""
-    as_document, as_object, as_csv = _KINDS[type(report)]
     if form == "json":
-        stream.write(json.dumps(as_object(report)))
+        from attnprobe.render import json
+
+        stream.write(json.dumps(_made(report, "object")))
     elif form == "csv":
-        stream.write(as_csv(report))
+        stream.write(_made(report, "csv"))
     elif form == "md":
-        stream.write(markdown.render(as_document(report)))
+        from attnprobe.render import markdown
+
+        stream.write(markdown.render(_made(report, "document")))
     else:
-        console.write(as_document(report), stream)
+        from attnprobe.render import console
+
+        console.write(_made(report, "document"), stream)
+
+
+def _made(report: Any, what: str) -> Any:
+    module, prefix = _RENDERERS[type(report).__name__]
+    renderer = importlib.import_module(f"attnprobe.render.{module}")
+    return getattr(renderer, f"{prefix}_{what}")(report)
 
 
 def write_picture(sheet: Sheet, form: str, name: str, stream: TextIO) -> None:
