@@ -151,7 +151,6 @@ def _top_exponent(a: Numbers, b: Numbers, c: Numbers | None, rule: Rule) -> Arra
 
 def converted(total: Array, rule: Rule) -> Array:
     """Return float64 sums as float32 or float16 of the output format, rounded as ``rule`` says."""
-    total = total + 0.0  # a zero sum is +0
     if rule.output == "f16":
         result = total.astype(np.float16)
         least = 2.0**-14
@@ -163,7 +162,8 @@ def converted(total: Array, rule: Rule) -> Array:
         least = 2.0**-126
     if rule.flush:
         result = np.where(np.abs(result) < least, result.dtype.type(0), result)
-    return result
+    # A zero is +0: an exact one, and a negative sum that is too small to stay.
+    return result + result.dtype.type(0)
 
 
 def truncated_f32(x: Array, bits: int = 23) -> Array:

@@ -10,7 +10,8 @@ from attnprobe.ptx.values import Array
 _SPLIT = 2.0**27 + 1
 # Where every part of a * b + c lies in this range, no part of the exact product underflows.
 _LEAST, _GREATEST = 2.0**-900, 2.0**900
-_NAN64 = np.uint64(0x7FFFFFFFFFFFFFFF)
+_NAN64 = np.uint64(0xFFF8000000000000)  # of 0 * inf and inf - inf
+_QUIET = np.uint64(1 << 51)
 
 
 def fma(a: Array, b: Array, c: Array) -> Array:
@@ -103,14 +104,24 @@ def multiply_f64(a: Array, b: Array, c: Array, fused: bool = True) -> Array:
     ----------
     a, b, c : float64, (k, m, w), (k, n, w) and (m, n, w).
     fused : whether each step rounds once; else the product is rounded first.
+
+    A NaN keeps its payload, as a recorded sm_90 keeps it.
     """
     total = c
     for x, y in zip(a, b, strict=True):
         left, right = x[:, None], y[None]
-        total = fma(left, right, total) if fused else left * right + total
+        found = fma(left, right, total) if fused else left * right + total
+        total = _with_payloads(found, left, right, total)
     return total
 
 
-def bits_f64(x: Array) -> Array:
-    """Return raw bits, with one NaN for all."""
-    return np.where(np.isnan(x), _NAN64, x.view(np.uint64))
+def _with_payloads(found: Array, a: Array, b: Array, c: Array) -> Array:
+    """Return ``found`` with the NaN of b, else c, else a, made quiet; else the one of its own."""
+    nan = np.isnan(found)
+    if not nan.any():
+        return found
+    bits = np.where(nan, _NAN64, found.view(np.uint64))
+    for source in (a, c, b):
+        source = np.broadcast_to(source, found.shape)
+        bits = np.where(np.isnan(source), source.view(np.uint64) | _QUIET, bits)
+    return bits.view(np.float64)

@@ -139,7 +139,8 @@ class Doubles:
         start = np.ascontiguousarray(c).view(np.float64)
         with np.errstate(all="ignore"):
             total = exact_fma.multiply_f64(a[::step], b[::step], start, self.fused)
-        return exact_fma.bits_f64(total)
+        bits: Array = np.ascontiguousarray(total).view(np.uint64)
+        return bits
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def encode(x: Fraction, form: str, how: str, negative: bool | None = None) -> in
     return sign | min(raw, ((1 << exponent_bits) - 1) << mantissa_bits)
 
 
-NAN = {"f32": 0x7FFFFFFF, "f16": 0x7FFF, "f64": 0x7FFFFFFFFFFFFFFF}
+NAN = {"f32": 0x7FFFFFFF, "f16": 0x7FFF, "f64": 0xFFF8 << 48}
 INFINITY = {"f32": 0x7F800000, "f16": 0x7C00, "f64": 0x7FF << 52}
 
 
@@ -124,7 +124,8 @@ def step(a: list[int], b: list[int], c: int, forms: tuple[str, str, str], f: int
     top = max([place for _, place in terms] + [emin])
     unit = Fraction(2) ** (top - f)
     total = sum((toward_zero(value / unit) for value, _ in terms), 0) * unit
-    return encode(Fraction(total), out, "nearest" if out == "f16" else "truncate")
+    result = encode(Fraction(total), out, "nearest" if out == "f16" else "truncate")
+    return 0 if result == sign_bit(out) else result
 
 
 def toward_zero(x: Fraction) -> int:
@@ -147,6 +148,9 @@ def fma_chain(a: list[int], b: list[int], c: int) -> int:
     for x_bits, y_bits in zip(a, b, strict=True):
         x, y, z = (decode(bits, "f64")[0] for bits in (x_bits, y_bits, c))
         bits = special([(x, y)], z, "f64")
+        if bits is not None and "nan" in (x, y, z):
+            first = y_bits if y == "nan" else c if z == "nan" else x_bits
+            bits = first | 1 << 51
         if bits is None:
             assert not isinstance(x, str)
             assert not isinstance(y, str)

@@ -35,7 +35,12 @@ def source_f32(e: Emitter, operand: Operand) -> str:
 
 
 def result_f32(e: Emitter, operand: Operand, expression: str) -> None:
-    """Store a float32 result, saturated and flushed as the instruction says."""
+    """Store a float32 result, saturated and flushed as the instruction says.
+
+    The hardware knows one NaN; NumPy carries payloads on, which only the exact mode cares about.
+    """
+    if e.shared.exact:
+        expression = f"{e.fn(numeric.canonical)}({expression})"
     if "sat" in e.instr.mods:
         expression = f"{e.fn(numeric.saturate)}({expression})"
     if "ftz" in e.instr.mods:
