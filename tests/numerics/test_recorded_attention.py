@@ -14,13 +14,8 @@ from attnprobe.probing import evidence
 from attnprobe.ptx import exact_ex2
 
 FILE = evidence.folder() / "attention.json"
-recorded = pytest.mark.skipif(
-    not FILE.is_file() or not exact_ex2.path().is_file(),
-    reason=f"not recorded yet: {recorded_attention.COMMAND}",
-)
 
 
-@recorded
 @pytest.mark.parametrize("name", recorded_attention.cases())
 def test_no_bit_of_o_or_lse_differs(name: str) -> None:
     stored = evidence.load(FILE)["attention"]

@@ -26,11 +26,6 @@ from attnprobe.probing import (
 from attnprobe.ptx import exact_ex2, exact_plan
 
 FOLDER = evidence.folder()
-FILES = ("ex2.xz", "scalars.json", "questions.json", "tiles.json")
-MISSING = [name for name in FILES if not (FOLDER / name).is_file()]
-recorded = pytest.mark.skipif(
-    bool(MISSING), reason=f"not recorded yet ({', '.join(MISSING)}): tools/record_arithmetic.py"
-)
 ROWS = arithmetic.rows()
 
 
@@ -74,14 +69,12 @@ def test_every_known_product_is_asked_at_least_one_question() -> None:
     assert {item.row.ptx for item in by_the_rule()} == {row.ptx for row in ROWS}
 
 
-@recorded
 def test_the_rule_gives_every_recorded_bit_of_every_vector() -> None:
     assert len(answers()) == len(arithmetic.pairs(ROWS))
     wrong = {(item.question.name, item.row.ptx): item.differing for item in answers()}
     assert {key: count for key, count in wrong.items() if count} == {}
 
 
-@recorded
 def test_the_hardware_refutes_every_other_hypothesis() -> None:
     refuted = {(item.question.name, name) for item in answers() for name in item.refuted()}
     wanted = {(item.name, name) for item in arithmetic.questions() for name in item.separates}
@@ -100,7 +93,6 @@ def rule(row: Instruction) -> evidence.Multiply:
     return lambda held: exact_plan.tiles(row, *held)
 
 
-@recorded
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.ptx)
 def test_no_bit_of_any_recorded_tile_differs(row: Instruction) -> None:
     there = evidence.load(FOLDER / "tiles.json")["tiles"][row.ptx]
@@ -109,7 +101,6 @@ def test_no_bit_of_any_recorded_tile_differs(row: Instruction) -> None:
     assert evidence.differing_chunks(there, here) == []
 
 
-@recorded
 def test_at_least_ten_thousand_tiles_of_every_type_are_recorded() -> None:
     stored = evidence.load(FOLDER / "tiles.json")["tiles"]
     counts: Counter[str] = Counter()
@@ -189,7 +180,6 @@ def test_a_wgmma_launch_holds_the_tiles(row: Instruction) -> None:
     assert (found == exact_plan.tiles(plain, *held)).all()
 
 
-@recorded
 @pytest.mark.parametrize("scalar", scalars.SCALARS, ids=lambda scalar: scalar.ptx)
 def test_no_bit_of_any_recorded_scalar_differs(scalar: scalars.Scalar) -> None:
     there = evidence.load(FOLDER / "scalars.json")["scalars"][scalar.ptx]
@@ -202,7 +192,6 @@ def test_no_bit_of_any_recorded_scalar_differs(scalar: scalars.Scalar) -> None:
     assert wrong == []
 
 
-@recorded
 def test_the_recorded_table_of_ex2_is_within_one_unit_of_correct_rounding() -> None:
     found = exact_ex2.differences()
     assert found.size == exact_ex2.SIZE
