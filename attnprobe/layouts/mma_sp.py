@@ -55,11 +55,13 @@ def sparsity(bits: int, ordered: bool) -> Sparsity:
     return Sparsity(8, 4, 2, ordered=ordered) if bits == 4 else Sparsity(4, 2, 1, ordered=ordered)
 
 
-def metadata_operand(m: int, k: int, how: Sparsity, quad_lanes: int, selector: str) -> Operand:
+def metadata_operand(
+    m: int, k: int, how: Sparsity, quad_lanes: int, selector: str, whole_rows: bool = False
+) -> Operand:
     """Return E: the indices of m rows of A, in ``quad_lanes`` lanes of each quad."""
     indices = k // how.group * how.indices
     form = FORMATS["index4" if how.codes else "index2"]
-    fragment = shapes.metadata(m, indices, quad_lanes)
+    fragment = shapes.metadata(m, indices, quad_lanes, whole_rows)
     choices = shapes.metadata_choices(selector, quad_lanes)
     return Operand("E", fragment, form, ("m", "index"), choices=choices)
 
@@ -96,7 +98,8 @@ def _sparse(
         Operand("A", shapes.a(16, k // 2, a.per_register), a, ("m", "stored")),
         Operand("B", shapes.b(k, b.per_register), b, ("k", "n")),
         Operand("C", shapes.d(16, 8), c, ("m", "n")),
-        metadata_operand(16, k, how, lanes, "f"),
+        # Two lanes of a quad share the rows with 8-bit and 4-bit elements: as an H200 has it.
+        metadata_operand(16, k, how, lanes, "f", whole_rows=a.bits <= 8 and lanes == 2),
     )
     immediates: tuple[Immediate, ...] = (selector_immediate("f", lanes),)
     arguments: tuple[str | tuple[str, ...], ...] = ("D", "A", "B", "C", "E", "f")

@@ -61,11 +61,11 @@ def d(m: int, n: int) -> Fragment:
 
 
 @cache
-def metadata(m: int, indices: int, quad_lanes: int) -> Fragment:
+def metadata(m: int, indices: int, quad_lanes: int, whole_rows: bool = False) -> Fragment:
     """Return E: ``indices`` of each of m rows, in ``quad_lanes`` lanes of each quad.
 
     Where one or two lanes of a quad give them, the upper half of a register is for the row 8 below;
-    where all four do, that row has lanes of its own.
+    where all four do, or where the two lanes have ``whole_rows``, that row has lanes of its own.
     """
     half, warps = Digit(2, row=8), _warps(m)
     quad_row = Digit(8, row=1)
@@ -74,6 +74,9 @@ def metadata(m: int, indices: int, quad_lanes: int) -> Fragment:
         return Fragment(m, indices, lane, (Digit(indices, col=1), half), copies=4)
     across = Digit(2, col=indices // 2)
     run = Digit(indices // 2, col=1)
+    if quad_lanes == 2 and whole_rows:
+        lane = (half, Digit(2), quad_row, *warps)
+        return Fragment(m, indices, lane, (Digit(indices, col=1),), copies=2)
     if quad_lanes == 2:
         return Fragment(m, indices, (across, Digit(2), quad_row, *warps), (run, half), copies=2)
     return Fragment(m, indices, (half, across, quad_row, *warps), (run,))

@@ -396,8 +396,12 @@ def d_wgmma(thread: Int, i: Int) -> tuple[Int, ...]:
 # mma_traits_sm120_sparse.hpp (four lanes) and mma_traits_sm90_gmma_sparse.hpp (two lanes).
 
 
-def metadata(quad_lanes: int, bits: int, per_index: int) -> Formula:
-    """Return (m, index) of the i-th index of a lane; an index is ``per_index`` bits wide."""
+def metadata(quad_lanes: int, bits: int, per_index: int, whole_rows: bool = False) -> Formula:
+    """Return (m, index) of the i-th index of a lane; an index is ``per_index`` bits wide.
+
+    ``whole_rows``: mma.sp with 8-bit and 4-bit elements and two lanes, which CUTLASS has not: the
+    first of them has row groupID, the second the row 8 below. Source: dumps of an H200.
+    """
     run = bits // per_index
 
     def formula(thread: Int, i: Int) -> tuple[Int, ...]:
@@ -405,6 +409,8 @@ def metadata(quad_lanes: int, bits: int, per_index: int) -> Formula:
         row = group_id(laneid) + 16 * warp
         if quad_lanes == 1:
             return row + 8 * (i // run), i % run
+        if whole_rows:
+            return row + 8 * (laneid % 2), i
         if quad_lanes == 2:
             return row + 8 * (i // run), run * (laneid % 2) + i % run
         return row + 8 * (laneid % 2), run * (laneid // 2 % 2) + i % run
@@ -463,7 +469,8 @@ def product_formula(row: Instruction, operand: Operand) -> Formula:
         return {8: c_m8n8, 16: c_m16n8, 64: d_wgmma}[m]
     if operand.name == "E":
         lanes = quad_lanes(row)
-        return metadata(lanes, 32 if lanes == 4 else 16, width)
+        whole = row.family == "mma.sp" and lanes == 2 and row["A"].format.bits <= 8
+        return metadata(lanes, 32 if lanes == 4 else 16, width, whole)
     if operand.name == "SFA":
         return lambda lane, i: scale_a(lane, i, operand.fragment.cols)
     if operand.name == "SFB":

@@ -72,16 +72,19 @@ def quad_pair_c(bits: int, lane: int, i: int) -> At:
     return low + (lane & 1) + (i & 2) + upper, (i & 4) + (lane & 2) + (i & 1)
 
 
-def index_at(quad_lanes: int, indices: int, lane: int, i: int) -> tuple[int, int]:
+def index_at(quad_lanes: int, indices: int, lane: int, i: int, bits: int) -> tuple[int, int]:
     """(row, index) of the i-th index in a lane's metadata, ``indices`` of them in a row of A.
 
     One lane of a quad: 16 bits for row groupID, 16 for the row 8 below. Two lanes: the first has
-    the first half of both rows, the second the second. Four: row groupID is in the even ones.
+    the first half of both rows, the second the second; with elements of 8 and 4 ``bits``, each has
+    a row. Four: row groupID is in the even ones.
     """
     group, thread = lane >> 2, lane % 4
     if quad_lanes == 1:
         return (group, i) if i < indices else (group + 8, i - indices)
     half = indices // 2
+    if quad_lanes == 2 and bits <= 8:
+        return group + 8 * (thread % 2), i
     if quad_lanes == 2:
         return (group if i < half else group + 8), i % half + half * (thread % 2)
     return (group + 8 * (thread % 2)), i + half * (thread // 2)

@@ -170,7 +170,7 @@ class Silicon:
         for lane in LANES:
             used = np.array([isa.reads(quad_lanes, s, lane) for s in selector.tolist()])
             for i in range(32 // width):
-                row, index = isa.index_at(quad_lanes, indices, lane, i)
+                row, index = isa.index_at(quad_lanes, indices, lane, i, bits)
                 value = e[:, lane].astype(np.int64) >> width * i & (2**width - 1)
                 raw[used, row, index] = value[used]
         if single:
