@@ -12,7 +12,7 @@ import numpy as np
 from attnprobe.formats import Format
 from attnprobe.layouts import Instruction
 from attnprobe.numerics import recorded_attention
-from attnprobe.probing import arithmetic, evidence, scalars
+from attnprobe.probing import arithmetic, evidence, scalars, warpgroup_arithmetic
 from attnprobe.probing.hypotheses import HYPOTHESES
 from attnprobe.ptx import exact_ex2
 from attnprobe.ptx.exact_chips import CHIPS
@@ -99,7 +99,7 @@ def questions() -> str:
         )
         lines = [line for item in outcomes for line in _lines(item)]
         if lines:
-            parts.append(markdown_table(["instruction", "sum", "answer", ""], lines))
+            parts.append(markdown_table(["instruction", "sum", "answer"], lines))
     return "\n\n".join(parts)
 
 
@@ -116,11 +116,9 @@ def _lines(item: arithmetic.Outcome) -> Iterator[list[object]]:
     name = "`" + item.row.ptx.removeprefix("mma.sync.aligned.") + "`"
     for number, says in enumerate(item.packed.says):
         if says in item.question.shown:
-            bits = int(item.answers[number])
-            rule = (
-                "" if bits == item.predicted[number] else f"rule: {int(item.predicted[number]):x}"
-            )
-            yield [name, says, f"`{bits:0{form.bits // 4}x}` = {_value(bits, form)}", rule]
+            bits, wanted = int(item.answers[number]), int(item.predicted[number])
+            rule = "" if bits == wanted else f" (the rule: {wanted:x})"
+            yield [name, says, f"`{bits:0{form.bits // 4}x}` = {_value(bits, form)}{rule}"]
 
 
 def _value(bits: int, form: Format) -> str:
@@ -150,6 +148,26 @@ def tile_counts() -> str:
     ]
     table = markdown_table(["A, B, D", "instructions", "tiles", "regimes"], lines)
     return f"{sum(counts.values()):,} tiles, answered by {_where(data)}.\n\n{table}"
+
+
+@section(PAGE, "wgmma")
+def groups() -> str:
+    """One line for each wgmma product."""
+    data = _stored("wgmma")
+    if data is None:
+        return NOTHING
+    rows = tuple(map(warpgroup_arithmetic.twin, warpgroup_arithmetic.rows()))
+    answers: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    for item in evidence.recorded_outcomes(data["wgmma"], rows):
+        answers[item.row.ptx] += len(item.answers)
+        wrong[item.row.ptx] += item.differing
+    lines = []
+    for name, count in answers.items():
+        short = "`" + name.removeprefix("wgmma.mma_async.sync.aligned.") + "`"
+        lines.append([short, count, wrong[name], data["wgmma"]["tiles"][name]["tiles"]])
+    table = markdown_table(["instruction", "answers", "not as the rule says", "tiles"], lines)
+    return f"Answers of {_where(data)}.\n\n{table}"
 
 
 @section(PAGE, "ex2")
