@@ -78,7 +78,7 @@ def test_importing_the_package_imports_neither_cupy_nor_rich() -> None:
 
 
 def test_python_m_attnprobe_is_the_command() -> None:
-    done = run_python("-m", "attnprobe", "layout", "list", "x4.trans", "--json")
+    done = run_python("-m", "attnprobe", "layout", "list", "ldmatrix", "m8n8.x4.trans", "--json")
     assert done.returncode == 0
     assert done.stderr == ""
     assert [row["family"] for row in json.loads(done.stdout)] == ["ldmatrix"]

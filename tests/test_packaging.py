@@ -72,7 +72,8 @@ def test_the_wheel_has_every_data_file_inside_the_package(
 
 
 def test_the_wheel_has_every_module_and_the_type_marker(wheel_names: set[str]) -> None:
-    modules = {name for name in shipped("attnprobe") if name.endswith((".py", ".typed", ".npz", ".css", ".js"))}
+    kinds = (".py", ".typed", ".npz", ".css", ".js")
+    modules = {name for name in shipped("attnprobe") if name.endswith(kinds)}
     assert "attnprobe/py.typed" in modules
     assert modules - wheel_names == set()
 
@@ -109,7 +110,7 @@ def test_an_installed_copy_runs_the_command(installed: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import attnprobe.cli; print(attnprobe.cli.__file__)\n"
-        "sys.exit(attnprobe.cli.main(['layout', 'list', 'x4.trans', '--csv']))"
+        "sys.exit(attnprobe.cli.main(['layout', 'list', 'ldmatrix', 'm8n8.x4.trans', '--csv']))"
     )
     where, _, listed = run("-c", code, str(installed), cwd=installed).splitlines()
     assert Path(where).is_relative_to(installed)

@@ -120,9 +120,12 @@ def whole_csv(whole: Whole) -> str:
 def dot_document(dot: Dot) -> Document:
     """Return the sum that makes one element of D, a line for each product."""
     row = dot.row
-    target = f"D[{dot.m}][{dot.n}]"
-    start = f"C[{dot.m}][{dot.n}]" if dot.c else target
-    lines = [f"{target} = {start} + sum over k of A[{dot.m}][k] * B[k][{dot.n}]"]
+    *matrix, m, n = dot.at
+    which = "".join(f"[{number}]" for number in matrix)
+    target = f"D{which}[{m}][{n}]"
+    start = f"C{which}[{m}][{n}]" if dot.c else target
+    a_name, b_name = f"A{which}[{m}][k]", f"B{which}[k][{n}]"
+    lines = [f"{target} = {start} + sum over k of {a_name} * {b_name}"]
     lines.append(f"{target} is {_places(row, dot.d)}")
     if dot.c:
         lines.append(f"{start} is {_places(row, dot.c)}")
@@ -134,7 +137,7 @@ def dot_document(dot: Dot) -> Document:
     blocks: Document = (
         Heading(f"{row.ptx}: {target}"),
         Lines(tuple(lines)),
-        table(("k", f"A[{dot.m}][k]", f"B[k][{dot.n}]"), cells, numeric=(0,)),
+        table(("k", a_name, b_name), cells, numeric=(0,)),
     )
     if row.sparsity is not None:
         blocks += (Lines(("Which k a stored element of A stands for, the metadata say.",)),)
@@ -162,8 +165,7 @@ def dot_object(dot: Dot) -> Any:
     return {
         "schema": DOT_SCHEMA,
         "ptx": row.ptx,
-        "m": dot.m,
-        "n": dot.n,
+        "at": list(dot.at),
         "d": objects(dot.d),
         "c": objects(dot.c),
         "terms": [

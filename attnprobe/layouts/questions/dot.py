@@ -34,14 +34,13 @@ class Dot:
     Attributes
     ----------
     row : the instruction.
-    m, n : which element.
+    at : which element: (m, n), after the number of the matrix where a warp multiplies several.
     d, c : who holds it, and what is added to it; ``c`` is () where D is read and written.
     terms : in the order of A's elements.
     """
 
     row: Instruction
-    m: int
-    n: int
+    at: tuple[int, ...]
     d: tuple[Held, ...]
     c: tuple[Held, ...]
     terms: tuple[Term, ...]
@@ -62,13 +61,11 @@ def of_row(row: Instruction, at: tuple[int, ...]) -> Dot:
     """Return the element ``at`` of D of ``row`` written out; raises as ``dot`` does."""
     if not row.shape:
         raise UsageError(f"{row.ptx} is no product; only a product has sums to write out")
-    if len(at) != 2:
-        raise UsageError(f"D is m x n; give ROW,COL, not {','.join(map(str, at))}")
-    m, n = at
     d = lookup.holders(lookup.operand(row, "D"), at)
+    at = d[0].position
     c = lookup.holders(row["C"], at) if "C" in row.by_name else ()
-    terms = tuple(_term(row, m, n, stored) for stored in range(_stored(row)))
-    return Dot(row, m, n, d, c, terms)
+    terms = tuple(_term(row, at, stored) for stored in range(_stored(row)))
+    return Dot(row, at, d, c, terms)
 
 
 def _stored(row: Instruction) -> int:
@@ -77,10 +74,15 @@ def _stored(row: Instruction) -> int:
     return k * row.sparsity.kept // row.sparsity.group if row.sparsity else k
 
 
-def _term(row: Instruction, m: int, n: int, stored: int) -> Term:
+def _term(row: Instruction, at: tuple[int, ...], stored: int) -> Term:
+    *matrix, m, n = at
     k = _candidates(row, stored)
-    a = lookup.holders(row["A"], (m, stored)) if "A" in row.by_name else ()
-    b = tuple(lookup.holders(row["B"], (each, n)) for each in k) if "B" in row.by_name else ()
+    a = lookup.holders(row["A"], (*matrix, m, stored)) if "A" in row.by_name else ()
+    b = (
+        tuple(lookup.holders(row["B"], (*matrix, each, n)) for each in k)
+        if "B" in row.by_name
+        else ()
+    )
     return Term(k, a, b)
 
 

@@ -134,6 +134,10 @@ def of_row(
         raise UsageError(f"no order {order!r}; elements lie side by side by row or by col")
     if not row.shape:
         raise UsageError(f"{row.ptx} is no product; name the product whose operand is moved")
+    if wanted.matrix_rows:
+        raise UnsupportedError(
+            f"{row.ptx} multiplies several matrices at once; no one tile holds operand {name}"
+        )
     moved = _as_moved(wanted)
     chosen = swizzle(swizzled)
     along = moved.fragment.cols if order == "row" else moved.fragment.rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnprobe.errors import UsageError
+from attnprobe.errors import UnsupportedError, UsageError
 from attnprobe.layouts import catalogue, lookup
 from attnprobe.layouts.instruction import Instruction, Operand
 from attnprobe.layouts.questions import closed, moves, placement, recipe
@@ -77,6 +77,11 @@ def of_rows(
     given = lookup.operand(source, "D")
     if given.axes != ("m", "n"):
         raise UsageError(f"{source.ptx} is no product; name the instruction that makes D")
+    if (given.matrix_rows or taken.matrix_rows) and (taken.name != "A" or transposed):
+        raise UnsupportedError(
+            "a warp that multiplies several matrices holds them one below the other: its D can "
+            "become A of such products, and nothing else"
+        )
     placed = placement.place(given, taken, transposed)
     direct = recipe.write(placed, moves.plan(placed))
     reordered = None

@@ -72,6 +72,15 @@ def test_a_pair_of_4_bit_elements_keeps_its_order() -> None:
     ]  # fmt: skip
 
 
+def test_each_quad_pair_of_m8n8k4_sums_in_matrices_of_its_own() -> None:
+    """Quad pair 2 is lanes 8 to 11 and 24 to 27; the manual gives it products of its own."""
+    found = dot(M + "m8n8k4.row.col.f32.f16.f16.f32", (2, 5, 3))
+    lanes = {each.lane for term in found.terms for held in (term.a, *term.b) for each in held}
+    assert lanes | {found.d[0].lane} <= {8, 9, 10, 11, 24, 25, 26, 27}
+    assert {term.a[0].position[:2] for term in found.terms} == {(2, 5)}
+    assert [term.b[0][0].position for term in found.terms] == [(2, k, 3) for k in range(4)]
+
+
 def test_a_b_in_shared_memory_has_no_holder() -> None:
     found = dot("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 with a in registers", (63, 7))
     assert places(found.d) == [(127, 3, 0)]
@@ -84,7 +93,7 @@ def test_a_b_in_shared_memory_has_no_holder() -> None:
     [
         (F16, (16, 0), "16,0 is outside operand D: m is 0 to 15, n is 0 to 7"),
         ("ldmatrix.sync.aligned.m8n8.x4.shared.b16", (0, 0), "is no product"),
-        (F16, (0, 0, 0), "give ROW,COL"),
+        (F16, (0, 0, 0), "is no position of operand D; give m,n"),
     ],
 )
 def test_what_has_no_sum_is_refused(ptx: str, at: tuple[int, ...], message: str) -> None:

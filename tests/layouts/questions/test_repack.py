@@ -165,6 +165,7 @@ def test_an_order_of_k_moves_whole_columns_and_keeps_lanes(ptx: str, operand: st
         ("ldmatrix.sync.aligned.m8n8.x4.shared.b16", F16, "A", UsageError, "is no product"),
         ("m16n8k61", F16, "A", UsageError, "no instruction fits 'm16n8k61'; the nearest"),
         (S4, S4, "B", UnsupportedError, "narrower than a byte"),
+        (M + "m8n8k4.row.col.f32.f16.f16.f32",) * 2 + ("B", UnsupportedError, "several matrices"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(
