@@ -10,6 +10,7 @@ Exits 1 if anything failed, 3 without a GPU.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import shutil
@@ -61,17 +62,8 @@ def main() -> int:
 
 def run_tests() -> dict[str, Any]:
     """Run ``pytest -m gpu`` and return its counts."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-m",
-        "gpu",
-        "-q",
-        "--no-header",
-        "-p",
-        "no:cacheprovider",
-    ]
+    spread = ["-n", "8"] if importlib.util.find_spec("xdist") else []
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--no-header", *spread]
     code, output, seconds = _run(command)
     counts = {name: int(number) for number, name in _COUNTS.findall(output.splitlines()[-1])}
     print(output[-6000:])
