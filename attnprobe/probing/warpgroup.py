@@ -334,7 +334,12 @@ def _inputs(name: str, fill: str) -> tuple[tuple[Array, ...], int]:
 
 def macros(row: Instruction) -> dict[str, object]:
     """Return what the mnemonic defines in front of the kernel."""
-    of = wgmma(row.ptx)
+    return dict(_macros(row.ptx))
+
+
+@lru_cache(maxsize=8)
+def _macros(name: str) -> dict[str, object]:
+    of = wgmma(name)
     a, b = of.formats["A"], of.formats["B"]
     count = of["D"].elements * of["D"].format.bits // 32
     defined: dict[str, object] = {"D_REGISTERS": count}
