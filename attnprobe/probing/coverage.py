@@ -9,7 +9,10 @@ from functools import cache
 from typing import Any
 
 from attnprobe import layouts
+from attnprobe.backends.recorded import RecordedBackend
 from attnprobe.layouts import Instruction
+from attnprobe.probing import definition, session
+from attnprobe.probing.definition import Question
 from attnprobe.probing.report import MATCH, MISMATCH, NOT_RUN, ProbeReport, ProbeResult
 
 SCHEMA = "attnprobe.coverage/1"
@@ -99,16 +102,25 @@ def counts(lines: Iterable[Covered]) -> dict[str, dict[str, int]]:
 
 
 def recorded() -> tuple[ProbeReport, tuple[Covered, ...]]:
-    """Return what the shipped dumps say about every row of the catalogue: report and lines."""
-    return _recorded(layouts.names())
+    """Return what the shipped dumps say about every row of the catalogue: report and lines.
+
+    Each row is asked about once in a process.
+    """
+    rows = layouts.rows()
+    report = ProbeReport(tuple(result for row in rows for result in _recorded(row)))
+    return report, coverage(rows, report, _backend().cc)
 
 
 @cache
-def _recorded(names: tuple[str, ...]) -> tuple[ProbeReport, tuple[Covered, ...]]:
-    from attnprobe.backends.recorded import RecordedBackend
-    from attnprobe.probing import definition, session
+def _backend() -> RecordedBackend:
+    return RecordedBackend()
 
-    backend = RecordedBackend()
-    rows = layouts.rows()
-    report = session.run(rows, definition.questions(), backend)
-    return report, coverage(rows, report, backend.cc)
+
+@cache
+def _questions() -> tuple[Question, ...]:
+    return definition.questions()
+
+
+@cache
+def _recorded(row: Instruction) -> tuple[ProbeResult, ...]:
+    return session.run([row], _questions(), _backend()).results
