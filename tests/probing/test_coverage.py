@@ -113,7 +113,7 @@ def test_what_came_before_an_error_is_recorded(capsys, monkeypatch, tmp_path: Pa
 
     monkeypatch.setattr(backends, "select", lambda name: (Breaks(), "backend: silicon"))
     folder = tmp_path / "sm_90"
-    assert main(["probe", "x4.shared.b16", "movmatrix", "--record-to", str(folder)]) == 1
+    assert main(["probe", "x4.shared.b16", "movmatrix", "--record-to", str(folder)]) != 0
     assert "the driver is gone" in capsys.readouterr().err
     assert {label[0] for label in RecordedBackend(folder).labels()} == {X4.ptx, STORE.ptx}
 
