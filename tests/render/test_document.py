@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json as standard_json
+import re
 
 import pytest
 
@@ -108,3 +109,24 @@ def test_json_refuses_what_is_no_json(value: float) -> None:
 
 def test_csv_quotes_and_leaves_none_empty() -> None:
     assert csv.dumps(("a", "b"), [(1, None), ('say "x"', "y,z")]) == 'a,b\n1,\n"say ""x""","y,z"\n'
+
+
+def test_cells_of_a_group_share_a_colour_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shaded = table(["", "x", "y"], [["r", "one", "two"], ["s", "three", "one"]],
+                   shades=[(-1, 0, 1), (-1, 1, 0)])  # fmt: skip
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = Terminal()
+    console.write((shaded,), stream)
+    found = re.findall(r"\x1b\[(\d+)m(one|two|three)\b", stream.getvalue())
+    assert [word for _, word in found] == ["one", "two", "three", "one"]
+    first, second, third, fourth = (colour for colour, _ in found)
+    assert first == fourth
+    assert second == third
+    assert first != second
+    assert "\x1b" not in text.render((shaded,))
+
+
+def test_shades_are_one_for_each_cell() -> None:
+    with pytest.raises(ValueError, match="one per cell"):
+        table(["x"], [["a"]], shades=[(0, 1)])
