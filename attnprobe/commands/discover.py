@@ -20,6 +20,7 @@ examples:
   attnprobe discover m16n8k16.row.col.f32.f16 --backend recorded
   attnprobe discover wmma.load.a.sync.aligned.row.m16n16k16.shared.f16 --backend gpu
   attnprobe discover ldmatrix x4.trans --backend emulator --json
+  attnprobe discover --all             every layout, from the recorded dumps: minutes
   attnprobe discover --record          on a GPU: find every wmma fragment, keep dumps and table
 
 exit codes: 0 found (and as the row says, where there is one), 1 it contradicts the row,
@@ -44,6 +45,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("instr", nargs="*", metavar="INSTR", help="a mnemonic, or parts of it")
     add_backend(parser)
     parser.add_argument("--json", action="store_true", help="what was found as one JSON object")
+    parser.add_argument(
+        "--all", action="store_true", help="find every layout that the backend can answer for"
+    )
     parser.add_argument(
         "--record", action="store_true", help="find all wmma fragments of this GPU and keep them"
     )
@@ -71,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     print(said, file=sys.stderr)
     if recording:
         return _record(args.record_to, backend)
+    if args.all:
+        return _find_all(backend)
     if not args.instr:
         raise UsageError("name an instruction: attnprobe discover INSTR; or --record on a GPU")
     return _find(" ".join(args.instr), backend, as_json=args.json)
@@ -107,6 +113,32 @@ def _find(text: str, backend: Any, *, as_json: bool) -> int:
             file=sys.stderr,
         )
     return 0 if found.agrees else 1
+
+
+def _find_all(backend: Any) -> int:
+    """Find every layout, print how many of each family are the row, and those that are not."""
+    from attnprobe import layouts
+    from attnprobe.backends import NotRunError
+    from attnprobe.errors import LayoutError
+    from attnprobe.probing import discovery
+
+    wrong = 0
+    for family in discovery.families():
+        counts: dict[str, int] = {}
+        for row in layouts.rows(family):
+            if not row.runs_on(backend.cc):
+                continue
+            try:
+                verdict = discovery.discover(row, backend).verdict
+            except (LayoutError, NotRunError) as error:
+                verdict = "nothing found" if isinstance(error, LayoutError) else "not recorded"
+            counts[verdict] = counts.get(verdict, 0) + 1
+            if verdict in ("not the row", "nothing found"):
+                print(f"{verdict}: {row.ptx}")
+                wrong += 1
+        said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+        print(f"{family}: {said or 'none'}", flush=True)
+    return 1 if wrong else 0
 
 
 def _row(text: str) -> tuple[Instruction, bool]:

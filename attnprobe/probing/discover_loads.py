@@ -15,9 +15,9 @@ from attnprobe import layouts
 from attnprobe.errors import LayoutError
 from attnprobe.layouts import Instruction, Operand
 from attnprobe.layouts import wmma as names
-from attnprobe.probing import definition, memory, registers, wmma
+from attnprobe.probing import memory, registers, wmma
 from attnprobe.probing.compare import Asked, product_bits
-from attnprobe.probing.discovery import Asker, Finding, found_operand, method, stripped
+from attnprobe.probing.discovery import Asker, Finding, found_operand, method, shipped, stripped
 from attnprobe.probing.signature import blank, wmma_move
 
 Array = npt.NDArray[Any]
@@ -143,7 +143,7 @@ def _wmma_product(row: Instruction, ask: Asker) -> Finding:
         operands.append(replace(found, name=operand.name, format=operand.format))
     whole = replace(row, operands=tuple(operands))
     item = ask("wmma_products", "integers", whole)
-    answer = product_bits(whole, definition.find("wmma_products"), {"integers": item})
+    answer = product_bits(whole, shipped("wmma_products"), {"integers": item})
     if any(each.differing for each in answer.operands):
         raise LayoutError("D is not the product of what wmma.load puts into A, B and C")
     return Finding(tuple(operands), (), (_BY_LOADS,))

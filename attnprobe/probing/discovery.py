@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from attnprobe.errors import LayoutError, UnsupportedError
 from attnprobe.layouts import Digit, Fragment, Instruction, Operand
 from attnprobe.probing import definition, digits, generate
 from attnprobe.probing.compare import Asked
+from attnprobe.probing.definition import Question
 
 Int = npt.NDArray[np.int64]
 
@@ -42,6 +44,12 @@ def _counted(operand: Operand) -> Operand:
     return Operand(operand.name, count, operand.format, ("lane", "i"))
 
 
+@cache
+def shipped(question: str) -> Question:
+    """Return a shipped question; its file is read once."""
+    return definition.find(question)
+
+
 @dataclass(frozen=True, eq=False)
 class Asker:
     """Asks the questions of ``probes/`` about one stripped row, and counts what it takes.
@@ -59,7 +67,7 @@ class Asker:
 
     def __call__(self, question: str, fill: str, row: Instruction | None = None) -> Asked:
         """Return the answer to one fill of a question."""
-        asked = definition.find(question)
+        asked = shipped(question)
         launch = generate.launch(row or self.row, asked, asked.fill(fill))
         dump = self.backend.run(launch)
         self._count(launch, dump)
@@ -67,7 +75,7 @@ class Asker:
 
     def applies(self, question: str) -> bool:
         """Return whether the question can be asked."""
-        return generate.applies(definition.find(question), self.row)
+        return generate.applies(shipped(question), self.row)
 
     def _count(self, launch: Launch, dump: Dump) -> None:
         self.taken["launches"] = self.taken.get("launches", 0) + 1

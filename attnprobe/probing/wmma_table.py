@@ -8,8 +8,9 @@ from attnprobe.backends.base import Backend
 from attnprobe.errors import LayoutError
 from attnprobe.layouts import Fragment, Instruction
 from attnprobe.layouts import wmma as names
-from attnprobe.probing import definition, digits, generate, session, wmma
+from attnprobe.probing import digits, generate, session, wmma
 from attnprobe.probing.definition import Question
+from attnprobe.probing.discovery import shipped
 from attnprobe.probing.report import ProbeReport
 from attnprobe.probing.signature import blank, wmma_move
 
@@ -35,7 +36,7 @@ def find(name: str, backend: Backend) -> Fragment:
 
 
 def _asked(name: str) -> tuple[Instruction, Question]:
-    return blank(wmma_move(name)), definition.find(f"wmma_{name.split('.')[1]}")
+    return blank(wmma_move(name)), shipped(f"wmma_{name.split('.')[1]}")
 
 
 def measure(backend: Backend, progress: Progress | None = None) -> names.Table:
@@ -61,4 +62,4 @@ def measure(backend: Backend, progress: Progress | None = None) -> names.Table:
 def check_products(table: names.Table, backend: Backend) -> ProbeReport:
     """Return whether the products take the fragments of the table: the question wmma_products."""
     rows = [build() for name, build in names.specs(table) if name in names.products()]
-    return session.run(rows, [definition.find("wmma_products")], backend)
+    return session.run(rows, [shipped("wmma_products")], backend)
