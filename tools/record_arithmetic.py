@@ -243,7 +243,10 @@ def main() -> int:
         parser.error("--backend emulator is a rehearsal and needs --out")
     try:
         backend = _backend(arguments.backend)
-        command = " ".join(["python tools/record_arithmetic.py", *sys.argv[1:]])
+        parts = [
+            f"--only {part}" for part in arguments.only or ()
+        ]  # where files went is no evidence
+        command = " ".join(["python tools/record_arithmetic.py", *parts])
         out = arguments.out or evidence.folder(backend.cc)
         session = Session(backend, out, command, arguments.quick)
         for part in arguments.only or PARTS:
