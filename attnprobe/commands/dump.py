@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
     row = layouts.find(" ".join(args.instr))
     names = sorted(row.by_name) if args.operand.lower() == "all" else [args.operand.upper()]
-    fill = args.fill or next(name for name in ("rows", "tags") if name in dump.fill_names(row))
+    fill = args.fill or dump.usual_fill(row)
     backend, said = backends.select(args.backend)
     report = dump.fragments(row, fill, backend, names, args.block)
     print(said, file=sys.stderr)

@@ -19,7 +19,11 @@ Array = npt.NDArray[Any]
 Named = tuple[int, ...] | None
 
 # Kernels that execute the instruction alone, so that their inputs and outputs are its operands.
-_INPUTS = {"mma_sync.cu": ("A", "B", "C"), "ldmatrix.cu": ()}
+_INPUTS = {
+    "mma_sync.cu": ("A", "B", "C"),
+    "mma_steered.cu": ("A", "B", "C", "E"),
+    "ldmatrix.cu": (),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +107,21 @@ def fragments(
     return DumpReport(
         row, fill, chosen.says, block, made.grid[0], tuple(held), backend.name, dump.environment
     )
+
+
+def usual_fill(row: Instruction) -> str:
+    """Return the fill that is dumped where none is named: what shows the most at a glance.
+
+    Raises
+    ------
+    UnsupportedError
+        If no probe executes the instruction alone and gives back its registers.
+    """
+    names = fill_names(row)
+    for name in ("rows", "tags", "integers", *names):
+        if name in names:
+            return name
+    raise UnsupportedError(f"no fill shows the registers of {row.ptx}; attnprobe probe asks of it")
 
 
 def _choices(row: Instruction) -> list[tuple[Question, Fill]]:

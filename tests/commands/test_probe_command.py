@@ -236,3 +236,23 @@ def test_dump_of_an_instruction_that_the_device_lacks_exits_5(capsys, monkeypatc
     code, _, err = run(capsys, "dump", MMA.ptx)
     assert code == 5
     assert "needs sm_80" in err
+
+
+@pytest.mark.usefixtures("silicon")
+def test_dump_without_a_fill_takes_one_that_the_instruction_has(capsys) -> None:
+    for ptx, fill, operand in (
+        ("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64", "rows", "D"),
+        ("mma.sync.aligned.m16n8k64.row.col.s32.s4.u4.s32", "integers", "A"),
+        ("mma.sp.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32", "integers", "E"),
+    ):
+        code, out, _ = run(capsys, "dump", ptx, "--operand", operand)
+        assert code == 0
+        assert f"fill {fill}" in out
+        assert len(lanes_of(out)) == 32
+
+
+@pytest.mark.usefixtures("silicon")
+def test_dump_of_a_store_is_refused_with_what_asks_about_it(capsys) -> None:
+    code, _, err = run(capsys, "dump", "stmatrix.sync.aligned.m8n8.x1.shared.b16")
+    assert code == 5
+    assert "attnprobe probe" in err
