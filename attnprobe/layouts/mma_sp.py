@@ -193,8 +193,8 @@ def _scaled() -> Iterator[tuple[str, Build]]:
         start = f"mma.{_ORDERED}.sync.aligned.m16n8k64.row.col"
         ptx = scaled_name(start, "mxf8f6f4", 1, f"f32.{a}.{b}.f32", "ue8m0")
         types = ("f32", container(a), container(b), "f32")
-        least = ("8.7", SM_120A)
-        yield ptx, partial(_with_scales, ptx, 64, types, least, "mxf8f6f4", (1, "ue8m0"))
+        scaled = partial(_with_scales, ptx, 64, types, ("8.7", SM_120A), "mxf8f6f4", (1, "ue8m0"))
+        yield ptx, scaled
     for kind, vector, scale, min_ptx in MXF4:
         start = f"mma.{_ORDERED}.sync.aligned.m16n8k128.row.col"
         ptx = scaled_name(start, kind, vector, "f32.e2m1.e2m1.f32", scale)

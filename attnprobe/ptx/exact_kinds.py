@@ -224,9 +224,11 @@ def known(row: Instruction, cc: int = 90) -> bool:
 
 
 def _arithmetic(row: Instruction, unit: Chip) -> Arithmetic | None:
-    a, b, c, d = (row[name].format.ptx for name in "ABCD") if "A" in row.by_name else ("",) * 4
+    if set(row.by_name) != set("ABCD"):
+        return None
+    a, b, c, d = (row[name].format.ptx for name in "ABCD")
     words = row.ptx.split(".")
-    if set(row.by_name) != set("ABCD") or c != d or row.min_cc > unit.cc:
+    if c != d or row.min_cc > unit.cc:
         return None
     if d == "f64":
         return Doubles()

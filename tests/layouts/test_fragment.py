@@ -41,11 +41,11 @@ def in_the_tables() -> dict[str, Operand]:
     """Return an operand for each fragment of the tables; of wgmma's D only some widths."""
     found: dict[object, tuple[str, Operand]] = {}
     for row in layouts.distinct():
-        if row.lanes == 128 and row.shape[1] not in (8, 24, 96):
+        if row.lanes == 128 and row.shape[1] not in (8, 24):
             continue
         for operand in row.operands:
-            if operand.fragment.rows * operand.fragment.cols > 8192:
-                continue  # A of m64k256: as its smaller kin, and slow one position at a time
+            if operand.fragment.rows * operand.fragment.cols > 2048:
+                continue  # as its smaller kin, and slow one position at a time
             key = (operand.fragment, operand.format.bits, operand.matrix_rows, operand.axes)
             found.setdefault(key, (f"{row.ptx}:{operand.name}", operand))
     return dict(found.values())

@@ -88,17 +88,29 @@ def immediate(row: Instruction, name: str) -> int:
     return next(each.values[-1] for each in row.immediates if each.name == name)
 
 
-NAMES = ("D", "A", "B", "C", "E", "R", "SFA", "SFB")
-DECLARED = "".join(f"unsigned r{name}[128] = {{}}; double f{name}[8] = {{}};" for name in NAMES)
+def kernel(row: Instruction, number: int) -> str:
+    """Return a kernel that reads the row's registers from memory, executes it, and writes them.
+
+    What nobody reads or writes ptxas would leave out.
+    """
+    before, after, place = [], [], 0
+    for operand in row.operands:
+        wide = operand.format.constraint == "d"
+        array, type_ = ("f", "double") if wide else ("r", "unsigned")
+        name, count = f"{array}{operand.name}", operand.registers
+        memory = f"(({type_} *)memory)[{place} + i]"
+        loop = f'_Pragma("unroll") for (int i = 0; i < {count}; ++i)'
+        before.append(f"{type_} {name}[{count}]; {loop} {name}[i] = {memory};")
+        after.append(f"{loop} {memory} = {name}[i];")
+        place += count
+    body = " ".join([*before, statement(row), *after])
+    arguments = "unsigned *memory, unsigned p, unsigned long long q"
+    return f'extern "C" __global__ void k{number}({arguments}) {{ {body} }}'
 
 
 def source(rows: list[Instruction]) -> compiler.Source:
     """Return one kernel for each row: what one of them needs is not another's."""
-    kernels = [
-        f'extern "C" __global__ void k{number}(unsigned p, unsigned long long q) '
-        f"{{ {DECLARED} {statement(row)} }}"
-        for number, row in enumerate(rows)
-    ]
+    kernels = [kernel(row, number) for number, row in enumerate(rows)]
     return compiler.Source("\n".join(kernels), "rows.cu")
 
 

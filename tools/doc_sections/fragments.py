@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from math import prod
 
 from attnprobe import layouts
-from attnprobe.layouts import Instruction, Operand
+from attnprobe.layouts import Instruction, Operand, hardware
 from attnprobe.render.document import table
 from attnprobe.render.text import table_lines
 from doc_sections import markdown_table, section
@@ -71,7 +71,8 @@ def _group(row: Instruction) -> tuple[object, ...]:
     return (
         words[0],
         len(words),
-        tuple(words[:2] if row.shape else words),
+        tuple(words[:3] if row.shape or row.measured else words),
+        words[6] if row.measured and not row.shape else "",
         row.shape[0:1] + row.shape[2:],
         "" if row.lanes == 128 else _registers(row),
         row.ptx.partition(" ")[2],
@@ -96,7 +97,7 @@ def _line(rows: list[Instruction]) -> tuple[object, ...]:
 
 def _section_of(row: Instruction) -> str:
     """Return the section of the PTX ISA that the row is from, or its source as it stands."""
-    found = re.match(r"PTX ISA [\d.]+, ([\d.]+\d)", row.source)
+    found = re.search(r"PTX ISA [\d.]+, ([\d.]+\d)", row.source)
     return found[1] if found else row.source
 
 
@@ -123,6 +124,45 @@ def _alternatives(column: Iterable[str]) -> str:
 
 def _registers(row: Instruction) -> str:
     return ", ".join(f"{operand.name} {operand.registers}" for operand in row.operands)
+
+
+# --- machine code ---------------------------------------------------------------------------------
+
+TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
+
+
+@section(PAGE, "native")
+def native() -> str:
+    """Return for each target how many rows are one tensor-core instruction, several, or none."""
+    lines = []
+    for target in TARGETS:
+        found = [hardware.code(row, target) for row in layouts.rows()]
+        how = [code.how for code in found if code is not None]
+        lines.append((target, *(how.count(kind) for kind in ("native", "split", "emulated"))))
+    return markdown_table(("target", "native", "split", "no tensor core"), lines)
+
+
+@section(PAGE, "split")
+def split() -> str:
+    """Return what is not one instruction on some target, and what it is there."""
+    groups: dict[object, list[Instruction]] = {}
+    for row in layouts.rows():
+        if any(not code.native for code in hardware.codes(row)):
+            groups.setdefault((_group(row)[:4], _codes(row)), []).append(row)
+    lines = [(f"`{pattern(rows)}`", *_codes(rows[0])) for rows in groups.values()]
+    return markdown_table(("instructions", *TARGETS), lines)
+
+
+def _codes(row: Instruction) -> tuple[str, ...]:
+    """Return a row's machine code on each target; signs and fp8 types are the instruction's own."""
+    cells = []
+    for target in TARGETS:
+        code = hardware.code(row, target)
+        short = "" if code is None else re.sub(r"(\.[SU][48]|\.E\dM\d|\.SAT)+$", "", code.sass)
+        if code is not None and code.how == "emulated":
+            short = "none"
+        cells.append(re.sub(r"(\.STEP0).*", " in steps", short))
+    return tuple(cells)
 
 
 # --- formulas and pictures ------------------------------------------------------------------------
@@ -178,6 +218,8 @@ def _distinct() -> list[tuple[str, Operand]]:
 
 
 def _place_name(row: Instruction, operand: Operand) -> str:
+    if row.family.startswith("wmma"):
+        return _wmma_name(row, operand)
     if not row.shape:
         words = row.mnemonic.split(".")
         trans = " trans" if row.transposed else ""
@@ -201,6 +243,16 @@ def _place_name(row: Instruction, operand: Operand) -> str:
         width = f", {stored} bits" if stored else f" of {row.mnemonic.split('.')[-1]}"
         return f"E of m{m}k{k}{width}"
     return f"{operand.name} of scale_vec::{_vector(operand)}X"
+
+
+def _wmma_name(row: Instruction, operand: Operand) -> str:
+    words = row.mnemonic.split(".")
+    shape = next(word for word in words if re.fullmatch(r"m\d+n\d+k\d+", word))
+    letter = operand.name if row.family == "wmma.mma" else words[2].upper()
+    layouts_ = words[words.index("aligned") + 1 : words.index(shape)]
+    layout = layouts_[0] if letter in "ACD" or len(layouts_) == 1 else layouts_[1]
+    which = f" {layout}" if letter in "AB" else ""
+    return f"wmma {letter} of {shape}, {operand.format.bits} bits{which}"
 
 
 def _vector(operand: Operand) -> int:
