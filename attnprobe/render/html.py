@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attnprobe.layouts.instruction import Instruction, Operand
 from attnprobe.render import palette
-from attnprobe.render.layout import formula_lines, operand_title, row_facts
+from attnprobe.render.layout import formula_lines, hardware_lines, operand_title, row_facts
 from attnprobe.render.picture import (
     LANE_TEXT,
     REGISTER_TEXT,
@@ -27,6 +27,7 @@ from attnprobe.render.picture import (
 _HERE = Path(__file__).parent
 _COMMON = {"sync", "aligned", "row", "col", "shared"}
 _FILE = 216  # pixels that the table of a lane's registers may take
+_ROOMY = 800  # height of a B beside which the formulas fit under the lanes
 _TITLED = 4096  # cells up to which each has a title of its own; beyond, the script alone says it
 
 
@@ -42,7 +43,7 @@ def page(row: Instruction, operands: tuple[Operand, ...]) -> str:
             _lanes(row, drawn),
             *(_figure(drawn, panel) for panel in drawn.panels),
             "</main>",
-            _formulas(drawn),
+            "" if _room(drawn) else _formulas(drawn),
             f"<footer>{escape(row.source)}</footer>",
             "</div>",
             f'<script type="application/json" id="data">{_data(drawn)}</script>',
@@ -96,7 +97,7 @@ def _header(row: Instruction) -> str:
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in row_facts(row)
     )
-    notes = "".join(f"<li>{escape(note)}</li>" for note in row.notes)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in (*hardware_lines(row), *row.notes))
     name = "<wbr><span>.</span>".join(_word(word) for word in row.ptx.split("."))
     return (
         f'<header><div><p class="eyebrow">Fragment layout</p><h1>{name}</h1>'
@@ -132,8 +133,15 @@ def _lanes(row: Instruction, drawn: Picture) -> str:
         f"{buttons}</div>"
         '<div class="file"><table></table></div></div>'
         '<p class="hint">A register is drawn with its high bits to the left. In a focused matrix '
-        "the arrow keys walk from cell to cell; <kbd>Esc</kbd> lets go.</p></section>"
+        "the arrow keys walk from cell to cell; <kbd>Esc</kbd> lets go.</p>"
+        f"{_formulas(drawn) if _room(drawn) else ''}</section>"
     )
+
+
+def _room(drawn: Picture) -> bool:
+    """Return whether the corner above A and beside B has room for the formulas."""
+    b = drawn.panel("B")
+    return drawn.crossed and b is not None and b.operand.fragment.rows * drawn.cell[1] >= _ROOMY
 
 
 def _shade(lane: int) -> str:

@@ -1,12 +1,15 @@
 """Layout reports as documents, as JSON objects and as CSV records.
 
-The JSON is a contract for other tools: a change of it raises the number in its ``schema``.
+The JSON is a contract for other tools: a change that could break a reader raises the number in its
+``schema``; new keys may come without one.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TextIO
 
+from attnprobe.layouts import hardware
 from attnprobe.layouts.instruction import Instruction, Operand
 from attnprobe.layouts.lookup import Held, all_held, part_name, register_name, register_span
 from attnprobe.layouts.report import Answer, Listing, Sheet
@@ -102,8 +105,16 @@ def _shape(row: Instruction) -> str:
 
 def _instruction_head(row: Instruction) -> Document:
     said = [f"{name} {value}" for name, value in row_facts(row)]
-    lines = ["; ".join(said), f"source: {row.source}", *row.notes]
+    lines = ["; ".join(said), *hardware_lines(row), f"source: {row.source}", *row.notes]
     return Heading(row.ptx), Lines(tuple(lines))
+
+
+def hardware_lines(row: Instruction) -> list[str]:
+    """Return what GPUs execute for it, targets of the same code in one line; [] where unknown."""
+    targets: dict[hardware.Code, list[str]] = {}
+    for code in hardware.codes(row):
+        targets.setdefault(replace(code, target=""), []).append(code.target)
+    return [f"{', '.join(names)}: {code.sass} ({code.how})" for code, names in targets.items()]
 
 
 def row_facts(row: Instruction) -> list[tuple[str, str]]:
@@ -265,6 +276,9 @@ def _sheet_object(row: Instruction, operands: tuple[Operand, ...]) -> dict[str, 
     sheet: dict[str, Any] = {"schema": SHOW_SCHEMA} | _listed_object(row)
     sheet["lanes"] = row.lanes
     sheet["notes"] = list(row.notes)
+    sheet["hardware"] = [
+        {"target": code.target, "sass": code.sass, "how": code.how} for code in hardware.codes(row)
+    ]
     if row.addresses:
         sheet["addresses"] = [list(supplied) for supplied in address_rows(row)]
     sheet["operands"] = {operand.name: _operand_object(operand) for operand in operands}

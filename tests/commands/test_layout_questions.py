@@ -148,6 +148,15 @@ def test_markdown_has_a_row_for_each_lane(layout: Any) -> None:
     assert "| 31 | (7,6) | (7,7) | (15,6) | (15,7) |" in out.splitlines()
 
 
+def test_show_says_what_a_gpu_executes(layout: Any) -> None:
+    """On sm_89 fp8 has tensor cores of its own; on sm_90 mma.sync converts it to f16."""
+    lines = layout("show", FP8)[1].splitlines()
+    assert "sm_89, sm_120a: QMMA.16832.F32.E4M3.E4M3 (native)" in lines
+    assert "sm_90a, sm_100a: 2x HMMA.16816.F32 (split)" in lines
+    shown = json.loads(layout("show", FP8, "--json")[1])["hardware"]
+    assert {"target": "sm_90a", "sass": "2x HMMA.16816.F32", "how": "split"} in shown
+
+
 # --- repack, load, diff ---------------------------------------------------------------------------
 
 
