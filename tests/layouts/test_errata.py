@@ -11,14 +11,14 @@ from attnprobe import compile as compiler
 from attnprobe import layouts
 from attnprobe.errors import CompileError
 from attnprobe.layouts import Instruction
-from tests.layouts import isa
+from tests.layouts import isa_dense
 from tests.layouts.test_rows_assemble import source
 
 
 def test_the_printed_formula_of_m16n8k256_is_wrong_in_a_quarter_of_a() -> None:
     row = layouts.find("m16n8k256.row.col.s32.b1.b1.s32.and.popc")
     lane, i = np.indices((32, 128))
-    printed = np.stack(np.broadcast_arrays(*isa.a_m16n8k256_as_printed(lane, i)), axis=-1)
+    printed = np.stack(np.broadcast_arrays(*isa_dense.a_m16n8k256_as_printed(lane, i)), axis=-1)
     differ = (printed != row["A"].coords()).any(axis=-1)
     reached = {tuple(position) for position in printed.reshape(-1, 2).tolist()}
     assert (int(differ.sum()), differ.size, len(reached)) == (1024, 4096, 3840)
