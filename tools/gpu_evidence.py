@@ -62,7 +62,7 @@ def main() -> int:
 
 def run_tests() -> dict[str, Any]:
     """Run ``pytest -m gpu`` and return its counts."""
-    spread = ["-n", "8"] if importlib.util.find_spec("xdist") else []
+    spread = ["-n", "8", "-p", "no:benchmark"] if importlib.util.find_spec("xdist") else []
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--no-header", *spread]
     code, output, seconds = _run(command)
     counts = {name: int(number) for number, name in _COUNTS.findall(output.splitlines()[-1])}
