@@ -80,17 +80,27 @@ def test_a_grid_that_no_launch_takes_is_refused() -> None:
 
 
 def test_features_switch_their_macros() -> None:
-    plain = make_plan(make(), arch(90)).defines
-    assert [plain[row.define] for row in FEATURES] == [1, 0, 0, 0]
-    all_on = make(window=(3, 0), softcap=5.0, softmax_scale=-0.1, aligned=False)
-    macros = make_plan(all_on, arch(90)).defines
-    assert [macros[row.define] for row in FEATURES] == [0, 1, 1, 1]
+    def on(problem: Problem) -> set[str]:
+        macros = make_plan(problem, arch(90)).defines
+        return {row.name for row in FEATURES if macros[row.define]}
+
+    assert on(make()) == {"aligned"}
+    together = make(window=(3, 0), softcap=5.0, softmax_scale=-0.1, aligned=False)
+    assert on(together) == {"window", "negated", "scaled", "softcap"}
+    arrays = make(head_scales=True, alibi=True, mask=True, sinks=True, bias=FORMATS["f32"])
+    others = {"head_scale", "alibi", "bias", "bias_f32", "mask", "sinks"}
+    assert on(arrays) == {"aligned", "scaled", *others}
 
 
-def test_open_side_of_a_window_reaches_over_everything() -> None:
-    fields = make_plan(make(window=(-1, 0)), arch(90)).fields()
-    assert fields["window_left"] == 500  # all keys
-    assert fields["window_right"] == 0
+@pytest.mark.parametrize("diagonal", [200, 0, -150])
+def test_open_sides_of_a_window_reach_over_everything(diagonal: int) -> None:
+    fields = make_plan(make(window=(-1, -1), diagonal=diagonal), arch(90)).fields()
+    assert "window_left" not in fields
+    left = make_plan(make(window=(-1, 0), diagonal=diagonal), arch(90)).fields()
+    right = make_plan(make(window=(0, -1), diagonal=diagonal), arch(90)).fields()
+    assert (left["window_right"], right["window_left"]) == (0, 0)
+    assert 299 + diagonal - left["window_left"] <= 0  # the last query sees the first key
+    assert 0 + diagonal + right["window_right"] >= 499  # the first query sees the last key
 
 
 def test_zero_scale_still_masks() -> None:
