@@ -42,10 +42,13 @@ class Numbers:
     raw: Array | None
 
 
-def numbers(bits: Array, form: str, flush: bool = False) -> Numbers:
-    """Return raw ``bits`` of format f16, bf16, tf32 or f32 taken apart."""
+def numbers(bits: Array, form: str, flush: bool = False, least: int | None = None) -> Numbers:
+    """Return raw ``bits`` of format f16, bf16, tf32 or f32 taken apart.
+
+    ``least`` is the least exponent, where the numbers come from a narrower format than ``form``.
+    """
     values = _values(bits, form)
-    least = _LEAST_EXPONENT[form]
+    least = _LEAST_EXPONENT[form] if least is None else least
     field = values.view(np.int64) >> 52 & 0x7FF
     exponents = np.maximum(field - 1023, least).astype(np.int16)
     if flush:

@@ -20,6 +20,7 @@ from attnprobe.ptx.values import Array
 
 _FLOAT_KINDS = {"f16": "16", "bf16": "16", "tf32": "tf32"}
 _FP8 = {"e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}
+_LEAST_EXPONENT = {"e4m3": -6, "e5m2": -14}
 _INTEGERS = {"s8": (8, True), "u8": (8, False), "s4": (4, True), "u4": (4, False)}
 
 
@@ -106,15 +107,22 @@ class UnpackedFp8:
 
 @dataclass(frozen=True)
 class NativeFp8(Floats):
-    """fp8 with a unit of its own: the values are those of f16."""
+    """fp8 with a unit of its own: the values are those of f16, the exponents those of fp8.
+
+    f16 has the subnormals of e4m3 as normal numbers; here they keep e4m3's least exponent.
+    """
 
     def left(self, bits: Array) -> exact.Numbers:
         """Return A taken apart, (k, m, w)."""
-        return exact.numbers(f16_of_fp8(self.form_a)[_k_first(bits)], "f16")
+        return self._numbers(_k_first(bits), self.form_a)
 
     def right(self, bits: Array) -> exact.Numbers:
         """Return B taken apart, (k, n, w)."""
-        return exact.numbers(f16_of_fp8(self.form_b)[bits], "f16")
+        return self._numbers(bits, self.form_b)
+
+    def _numbers(self, bits: Array, form: str) -> exact.Numbers:
+        wide = f16_of_fp8(form)[bits]
+        return exact.numbers(wide, "f16", self.rule.flush, _LEAST_EXPONENT[form])
 
 
 @dataclass(frozen=True)

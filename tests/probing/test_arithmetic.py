@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from attnprobe.probing import (
     warpgroup,
     warpgroup_arithmetic,
 )
-from attnprobe.ptx import exact_ex2, exact_plan
+from attnprobe.ptx import exact, exact_ex2, exact_kinds, exact_plan
 
 FOLDER = evidence.folder()
 ROWS = arithmetic.rows()
@@ -123,12 +124,8 @@ def test_one_wrong_bit_of_one_tile_shows() -> None:
 
 
 GROUPS = {row.ptx: row for row in map(warpgroup_arithmetic.twin, warpgroup_arithmetic.rows())}
-recorded_wgmma = pytest.mark.skipif(
-    not (FOLDER / "wgmma.json").is_file(), reason="wgmma is not recorded yet"
-)
 
 
-@recorded_wgmma
 @pytest.mark.parametrize("name", GROUPS)
 def test_no_bit_of_any_recorded_wgmma_differs(name: str) -> None:
     row, data = GROUPS[name], evidence.load(FOLDER / "wgmma.json")["wgmma"]
@@ -140,6 +137,68 @@ def test_no_bit_of_any_recorded_wgmma_differs(name: str) -> None:
         item.question.name: item.differing for item in evidence.recorded_outcomes(data, (row,))
     }
     assert {key: count for key, count in wrong.items() if count} == {}
+
+
+class Normalised(exact_kinds.NativeFp8):
+    """fp8 whose subnormals align by their leading digit, as f16 holds them."""
+
+    def left(self, bits: Any) -> exact.Numbers:
+        return self.right(np.ascontiguousarray(np.swapaxes(bits, 0, 1)), self.form_a)
+
+    def right(self, bits: Any, form: str = "") -> exact.Numbers:
+        return exact.numbers(exact_kinds.f16_of_fp8(form or self.form_b)[bits], "f16")
+
+
+FP8_GROUPS = [name for name, row in GROUPS.items() if row["A"].format.ptx in ("e4m3", "e5m2")]
+
+
+def refuted_by_tiles(name: str, other: exact_kinds.Arithmetic) -> list[str]:
+    there = evidence.load(FOLDER / "wgmma.json")["wgmma"]["tiles"][name]
+    row = GROUPS[name]
+    multiply = partial(exact_plan.multiplied, other)
+    (here,) = evidence.record_tiles(row, there["tiles"], lambda held: multiply(*held))
+    return evidence.differing_chunks(there, here)
+
+
+@pytest.mark.parametrize("name", [name for name in FP8_GROUPS if ".e4m3.e" in name])
+def test_the_hardware_aligns_subnormals_of_e4m3_by_their_field(name: str) -> None:
+    known: Any = exact_kinds.arithmetic(GROUPS[name])
+    other = Normalised(known.form_a, known.form_b, known.rule)
+    assert "subnormals 0" in refuted_by_tiles(name, other)
+
+
+@pytest.mark.parametrize("name", FP8_GROUPS[::5])
+@pytest.mark.parametrize(
+    "change",
+    [{"fraction": 12}, {"fraction": 14}, {"block": 16}, {"terms": "floor"}, {"late_c": True}],
+    ids=str,
+)
+def test_the_hardware_refutes_other_rules_of_fp8_under_wgmma(
+    name: str, change: dict[str, Any]
+) -> None:
+    known: Any = exact_kinds.arithmetic(GROUPS[name])
+    other = replace(known, rule=replace(known.rule, **change))
+    assert len(refuted_by_tiles(name, other)) >= 5
+
+
+@pytest.mark.parametrize("bits", [12, 14, 23])
+def test_the_f32_results_of_fp8_under_wgmma_have_13_bits(bits: int) -> None:
+    known: Any = exact_kinds.arithmetic(GROUPS[FP8_GROUPS[0]])
+    other = replace(known, rule=replace(known.rule, result_bits=bits))
+    assert len(refuted_by_tiles(FP8_GROUPS[0], other)) == len(evidence.tiles.FLOAT_REGIMES)
+
+
+def test_the_record_leaves_open_whether_products_that_are_all_zero_align() -> None:
+    """The page says so; where a new record decides, both are to change."""
+    name = FP8_GROUPS[0]
+    known: Any = exact_kinds.arithmetic(GROUPS[name])
+    assert (known.form_a, known.form_b, known.rule.output) == ("e4m3", "e4m3", "f32")
+    least = replace(known, rule=replace(known.rule, zero_exponent=-12))
+    assert refuted_by_tiles(name, least) == []
+    c = np.full((1, 64, 8), np.float32(2.0**-30).view(np.uint32))
+    empty = [np.zeros(shape, np.uint8) for shape in ((1, 64, 32), (1, 32, 8))]
+    assert (exact_plan.multiplied(known, *empty, c) == c).all()
+    assert (exact_plan.multiplied(least, *empty, c) == 0).all()
 
 
 class Echo:

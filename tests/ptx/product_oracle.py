@@ -18,6 +18,7 @@ FORMATS = {
     "f32": (8, 23, 0),
     "f64": (11, 52, 0),
     "e5m2": (5, 2, 0),
+    "e8m13": (8, 13, 0),  # an f32 without its 10 low bits
 }
 
 Number = Fraction | Literal["nan", "+inf", "-inf"]
@@ -109,8 +110,19 @@ def is_negative(x: Number) -> bool:
     return x == "-inf" or (isinstance(x, Fraction) and x < 0)
 
 
-def step(a: list[int], b: list[int], c: int, forms: tuple[str, str, str], f: int, emin: int) -> int:
-    """Return one block: products and ``c`` cut to ``f`` bits, added, converted."""
+def step(
+    a: list[int],
+    b: list[int],
+    c: int,
+    forms: tuple[str, str, str],
+    f: int,
+    emin: int,
+    short: bool = False,
+) -> int:
+    """Return one block: products and ``c`` cut to ``f`` bits, added, converted.
+
+    An f32 result that is ``short`` has 13 fraction bits.
+    """
     form_a, form_b, out = forms
     left = [decode(bits, form_a) for bits in a]
     right = [decode(bits, form_b) for bits in b]
@@ -124,7 +136,10 @@ def step(a: list[int], b: list[int], c: int, forms: tuple[str, str, str], f: int
     top = max([place for _, place in terms] + [emin])
     unit = Fraction(2) ** (top - f)
     total = sum((toward_zero(value / unit) for value, _ in terms), 0) * unit
-    result = encode(Fraction(total), out, "nearest" if out == "f16" else "truncate")
+    if short and out == "f32":
+        result = encode(Fraction(total), "e8m13", "truncate") << 10
+    else:
+        result = encode(Fraction(total), out, "nearest" if out == "f16" else "truncate")
     return 0 if result == sign_bit(out) else result
 
 

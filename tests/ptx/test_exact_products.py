@@ -13,20 +13,23 @@ import pytest
 from attnprobe import layouts
 from attnprobe.errors import UnsupportedError
 from attnprobe.layouts import Instruction
-from attnprobe.probing import tiles
+from attnprobe.probing import tiles, warpgroup_arithmetic
 from attnprobe.ptx import exact_kinds, exact_plan
 from tests.ptx import product_oracle as oracle
 
 Array = npt.NDArray[Any]
 
 ROWS = [row for row in layouts.rows() if row.family == "mma" and exact_kinds.known(row)]
-# One row for each arithmetic: the types, without the shapes and the signs of integers.
-KINDS = list(
-    {
-        (row["A"].format.ptx, row["D"].format.ptx, "satfinite" in row.ptx, "xor" in row.ptx): row
-        for row in ROWS
-    }.values()
-)
+GROUPS = [warpgroup_arithmetic.twin(row) for row in warpgroup_arithmetic.rows()]
+
+
+def kind(row: Instruction) -> tuple[str | bool, ...]:
+    """Return what makes an arithmetic: the types, without the shapes and the signs of integers."""
+    a, b, d = (row[name].format.ptx for name in "ABD")
+    return row.family, a, b if b[0] == "e" else "", d, "satfinite" in row.ptx, "xor" in row.ptx
+
+
+KINDS = list({kind(row): row for row in (*ROWS, *GROUPS)}.values())
 ELEMENTS = 24  # of each regime that are worked out by hand
 
 
@@ -38,6 +41,8 @@ def element(row: Instruction, a: list[int], b: list[int], c: int) -> int:
     if out == "f64":
         return oracle.fma_chain(a, b, c)
     emin = -133 if out == "f32" else -21
+    if form_a in ("e4m3", "e5m2") and row.family == "wgmma":
+        return oracle.step(a, b, c, (form_a, form_b, out), 13, emin, short=True)
     if form_a in ("e4m3", "e5m2"):
         total = 0
         for half in ((0, 1), (2, 3)):
