@@ -51,10 +51,19 @@ OTHER_FORMS: dict[str, dict[str, Any]] = {
     "padding mask": {"mask": (np.arange(SEQLEN_K) < np.array([[40], [150]]))[:, None, None, :]},
     "mask that hides everything from some": {"mask": np.arange(SEQLEN_Q)[:, None] % 3 > 0},
 }
+
+
+def _exclude_each_other(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Both say where query 0 stands, or one closes the side that the other opens: refused."""
+    both = {**a, **b}
+    placed_twice = "causal_alignment" in both and "q_offset" in both
+    return placed_twice or ("causal" in both and both.get("window_size", (0, 0))[1] > 0)
+
+
 PAIRS = {
     f"{a} + {b}": {**ONE[a], **ONE[b]}
     for a, b in combinations(ONE, 2)
-    if not set(ONE[a]) & set(ONE[b]) and {a, b} != {"top-left", "q_offset"}
+    if not set(ONE[a]) & set(ONE[b]) and not _exclude_each_other(ONE[a], ONE[b])
 }
 # On the emulator a few pairs stand for all; a GPU takes every one.
 FEW = (
