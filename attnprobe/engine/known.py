@@ -33,7 +33,8 @@ class KnownCall:
     cupy : the module, so that a call need not look it up.
     kernel : loaded on ``device``.
     plan : what runs.
-    template : ``AttentionParams`` without addresses, as 64-bit words.
+    template : ``AttentionParams`` without addresses, as one element of 64-bit words: CuPy takes
+        six times as long to pass a struct of many fields.
     o_shape, o_dtype, lse_shape : of the results.
     device : number of the CUDA device.
     """
@@ -57,14 +58,14 @@ class KnownCall:
         O = self.cupy.empty(self.o_shape, self.o_dtype)
         lse = self.cupy.empty(self.lse_shape, np.float32) if return_lse else None
         struct = self.template.copy()
-        struct.view(np.uint64)[: len(_ADDRESSES)] = (
+        struct["words"][0, : len(_ADDRESSES)] = (
             q.data.ptr,
             k.data.ptr,
             v.data.ptr,
             O.data.ptr,
             0 if lse is None else lse.data.ptr,
         )
-        self.kernel(self.grid, self.block, (struct,), shared_mem=self.shared_bytes)
+        self.kernel(self.grid, self.block, (struct[0],), shared_mem=self.shared_bytes)
         return O if lse is None else (O, lse)
 
 
@@ -109,9 +110,14 @@ def remember(key: Key | None, plan: Plan, q: Any, k: Any, v: Any, o: Any, lse: A
         plan.grid,
         plan.block,
         plan.shared_bytes,
-        launch.gpu_params(plan, q, k, v, o),
+        _as_words(launch.gpu_params(plan, q, k, v, o)),
         tuple(o.shape),
         o.dtype,
         tuple(lse.shape),
         device,
     )
+
+
+def _as_words(struct: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    words = np.dtype([("words", np.uint64, (struct.itemsize // 8,))])
+    return struct.view(words)
