@@ -5,26 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from attnprobe.backends.gpu import usable
+
 os.environ.setdefault("ATTNPROBE_CHECKED", "1")  # races and uninitialised reads are errors in tests
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
-@cache
-def gpu_missing() -> str | None:
-    """Return why no GPU test can run here, or None."""
-    try:
-        import cupy
-    except ImportError as error:
-        return f"CuPy is not installed ({error})"
-    if not cupy.is_available():
-        return "no usable NVIDIA GPU"
-    return None
 
 
 @dataclass(frozen=True)
@@ -70,8 +59,8 @@ def xp_backend(request: pytest.FixtureRequest) -> Backend:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reason = gpu_missing()
-    if reason is None:
+    reason = usable()
+    if not reason:
         return
     for item in items:
         if item.get_closest_marker("gpu"):
