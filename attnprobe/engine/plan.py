@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -97,7 +99,24 @@ def _source(name: str, defines: tuple[tuple[str, object], ...]) -> compile_.Sour
     return compile_.load_source(name, dict(defines))
 
 
-@lru_cache(maxsize=1024)
+_change: ContextVar[Callable[[Plan], Plan] | None] = ContextVar("plan_change", default=None)
+
+
+@contextmanager
+def plans_changed(change: Callable[[Plan], Plan]) -> Iterator[None]:
+    """Pass every plan made within through ``change``: how a mutant runs through a public call."""
+    token = _change.set(change)
+    try:
+        yield
+    finally:
+        _change.reset(token)
+
+
+def are_changed() -> bool:
+    """Return whether plans are being changed, so that no call may be taken for a known one."""
+    return _change.get() is not None
+
+
 def make_plan(problem: Problem, arch: Arch) -> Plan:
     """Return the plan: the first variant that serves ``problem`` on ``arch``.
 
@@ -106,6 +125,13 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
     UnsupportedError
         If none does; says why for each.
     """
+    plan = _make_plan(problem, arch)
+    change = _change.get()
+    return plan if change is None else change(plan)
+
+
+@lru_cache(maxsize=1024)
+def _make_plan(problem: Problem, arch: Arch) -> Plan:
     passed: list[str] = []
     for variant in VARIANTS:
         reason = variant.refusal(problem, arch)
