@@ -144,9 +144,41 @@ def nvrtc() -> Nvrtc:
     return Nvrtc(library, (major.value, minor.value), str(loaded.abs_path))
 
 
+@cache
+def supported_ccs() -> tuple[int, ...]:
+    """Return the compute capabilities that this NVRTC compiles for, ascending."""
+    library = nvrtc().library
+    count = ctypes.c_int()
+    _check(library, library.nvrtcGetNumSupportedArchs(ctypes.byref(count)))
+    found = (ctypes.c_int * count.value)()
+    _check(library, library.nvrtcGetSupportedArchs(found))
+    return tuple(sorted(found))
+
+
+def device_target(cc: int, suffix: str = "") -> str:
+    """Return the target whose cubins run on a device of compute capability ``cc``: ``sm_90a``.
+
+    Without a suffix a cubin also runs on later devices of its major, so an NVRTC older than the
+    device takes the nearest that it knows; with one it runs on that device alone.
+
+    Raises
+    ------
+    CompileError
+        If this NVRTC knows no such target.
+    """
+    older = [known for known in supported_ccs() if known <= cc and known // 10 == cc // 10]
+    if not older or (suffix and older[-1] != cc):
+        version = ".".join(map(str, nvrtc().version))
+        raise CompileError(
+            f"NVRTC {version} does not compile for sm_{cc}{suffix}; install a newer one: "
+            "pip install 'attnprobe[cuda13]'"
+        )
+    return f"sm_{older[-1]}{suffix}"
+
+
 @lru_cache(maxsize=256)
-def ptx(source: Source, cc: int = 90, *, lineinfo: bool = True) -> str:
-    """Return the PTX of ``source`` for virtual arch ``compute_<cc>``.
+def ptx(source: Source, cc: int = 90, *, suffix: str = "", lineinfo: bool = True) -> str:
+    """Return the PTX of ``source`` for virtual arch ``compute_<cc><suffix>``.
 
     Compiled as CuPy would compile it, so that the emulator executes the program that a GPU runs.
     ``lineinfo`` adds ``.loc`` lines, from which emulator errors name the source line.
@@ -157,7 +189,7 @@ def ptx(source: Source, cc: int = 90, *, lineinfo: bool = True) -> str:
         With NVRTC's log.
     """
     extra = ("-lineinfo",) if lineinfo else ()
-    options = (*OPTIONS, *CUPY_IMPLIED, *extra, f"-arch=compute_{cc}")
+    options = (*OPTIONS, *CUPY_IMPLIED, *extra, f"-arch=compute_{cc}{suffix}")
     data, _ = _compile(source, options, "PTX")
     return data.decode("utf-8").rstrip("\0")
 

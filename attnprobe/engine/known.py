@@ -106,7 +106,7 @@ def remember(key: Key | None, plan: Plan, q: Any, k: Any, v: Any, o: Any, lse: A
     device = int(q.device.id)
     _calls[key] = KnownCall(
         cupy,
-        launch.kernel(plan.source(), plan, device),
+        launch.plan_kernel(plan, device),
         plan.grid,
         plan.block,
         plan.shared_bytes,

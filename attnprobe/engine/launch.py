@@ -13,6 +13,7 @@ import numpy as np
 
 from attnprobe import compile as compile_
 from attnprobe.arch import EMULATED_ARCH, Arch, arch
+from attnprobe.engine import kernels
 from attnprobe.engine.extras import extra_strides
 from attnprobe.engine.params import pack_params
 from attnprobe.engine.plan import Plan
@@ -79,7 +80,7 @@ def run_emulator(
 
     if checked is None:
         checked = _checked_by_default()
-    text = compile_.ptx(source or plan.source(), plan.arch.cc)
+    text = compile_.ptx(source or plan.source(), plan.arch.cc, suffix=plan.variant.suffix)
     memory = ptx.GlobalMemory()
     arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **(extras or {})}
     addresses = {
@@ -122,7 +123,7 @@ def run_gpu(
     CompileError
         With NVRTC's log.
     """
-    loaded = kernel(source or plan.source(), plan, int(q.device.id))
+    loaded = plan_kernel(plan, int(q.device.id), source)
     arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **(extras or {})}
     addresses = {name: array.data.ptr for name, array in arrays.items() if array is not None}
     struct = gpu_params(plan, q, k, v, o)
@@ -131,36 +132,27 @@ def run_gpu(
     loaded(plan.grid, plan.block, (struct,), shared_mem=plan.shared_bytes)
 
 
-def gpu_params(plan: Plan, q: Any, k: Any, v: Any, o: Any) -> Any:
-    """Return the bytes of ``AttentionParams`` with all but the addresses filled in."""
-    return pack_params({**plan.fields(), **_strides(q, k, v, o)})
-
-
-def kernel(source: compile_.Source, plan: Plan, device: int) -> Any:
-    """Return the kernel of ``plan``, loaded on ``device``, which must be the current one.
+def plan_kernel(plan: Plan, device: int, source: compile_.Source | None = None) -> Any:
+    """Return the kernel of ``plan``, or of ``source`` in its place, loaded on ``device``.
 
     Raises
     ------
     CompileError
         With NVRTC's log.
     """
-    return _kernel(source, plan.variant.entry, plan.shared_bytes, device)
+    variant = plan.variant
+    return kernels.load(
+        source or plan.source(),
+        variant.entry,
+        device=device,
+        shared_bytes=plan.shared_bytes,
+        suffix=variant.suffix,
+    )
 
 
-@lru_cache(maxsize=512)
-def _kernel(source: compile_.Source, entry: str, shared_bytes: int, device: int) -> Any:
-    """Return the loaded kernel. ``device`` is the current one, and part of the key only."""
-    import cupy
-
-    from attnprobe.errors import CompileError
-
-    try:
-        module = cupy.RawModule(code=source.text, options=compile_.OPTIONS)
-        loaded = module.get_function(entry)
-    except cupy.cuda.compiler.CompileException as error:
-        raise CompileError(f"{source.name}: NVRTC refused it", str(error)) from error
-    loaded.max_dynamic_shared_size_bytes = shared_bytes
-    return loaded
+def gpu_params(plan: Plan, q: Any, k: Any, v: Any, o: Any) -> Any:
+    """Return the bytes of ``AttentionParams`` with all but the addresses filled in."""
+    return pack_params({**plan.fields(), **_strides(q, k, v, o)})
 
 
 def _strides(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:

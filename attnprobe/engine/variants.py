@@ -27,6 +27,7 @@ class Variant:
     blocks_per_sm : what registers and shared memory are budgeted for.
     v_parts : blocks that share the columns of O, where O of all columns does not fit in registers.
     why : where the tile comes from.
+    suffix : "a" where the kernel needs the instructions of one arch alone: it compiles for sm_90a.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Variant:
     blocks_per_sm: int
     v_parts: int
     why: str
+    suffix: str = ""
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
