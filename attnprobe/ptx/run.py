@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from attnprobe.errors import UsageError
+from attnprobe.layouts.tensor_map import TensorMap
+from attnprobe.ptx import tensor_maps
 from attnprobe.ptx.ir import Variable
 from attnprobe.ptx.launch_state import LaunchState, Triple
 from attnprobe.ptx.machine import Machine
@@ -22,7 +24,7 @@ DEFAULT_CHUNK_LANES = 8192
 CHUNK_SHARED_BYTES = 64 << 20  # shared memory of the blocks of one chunk, at most
 MAX_THREADS = 1024
 MMA_MODES = ("fast", "exact")
-Argument = Buffer | np.generic | Array | bytes
+Argument = Buffer | TensorMap | np.generic | Array | bytes
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def launch(
     ----------
     grid, block : up to three extents.
     args : one for each parameter, in order: a Buffer for a pointer, a NumPy scalar for a scalar,
-        bytes or a
-        structured array of one element for a struct passed by value.
+        bytes or a structured array of one element for a struct passed by value, a TensorMap for a
+        CUtensorMap.
     shared_bytes : dynamic shared memory.
     memory : the address space that the buffers were mapped in; needed if there are any.
     checked : look for races, and let cp.async data land only at its wait.
@@ -168,13 +170,15 @@ def _parameters(code: Code, args: Sequence[Argument]) -> Array:
 def _raw(value: Argument) -> bytes:
     if isinstance(value, Buffer):
         return value.address.to_bytes(8, "little")
+    if isinstance(value, TensorMap):
+        return tensor_maps.encoded(value)
     if isinstance(value, bytes):
         return value
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1):
         return value.tobytes()
     raise UsageError(
-        "an argument is a ptx.Buffer, a NumPy scalar, bytes or a structured array of one element, "
-        f"not {type(value).__name__}"
+        "an argument is a ptx.Buffer, a ptx.TensorMap, a NumPy scalar, bytes or a structured array "
+        f"of one element, not {type(value).__name__}"
     )
 
 
