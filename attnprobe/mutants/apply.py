@@ -15,7 +15,9 @@ from attnprobe.engine.problem import make_problem
 from attnprobe.formats import FORMATS
 from attnprobe.mutants.catalogue import MUTANTS, Mutant
 from attnprobe.numerics import error
-from attnprobe.numerics.fills import FILLS, QKV, Sizes
+from attnprobe.numerics.cases import ALL_FILLS
+from attnprobe.numerics.fills import QKV, Sizes
+from attnprobe.numerics.fills import fill as find_fill
 from attnprobe.numerics.reference import PLAIN, Attention, Features
 
 # How the faulty kernel was tested: one shape of whole tiles, no mask, O alone, and a fixed limit on
@@ -89,7 +91,7 @@ def matrix(move: Any = None, dtype: str = "f16") -> tuple[Cell, ...]:
     ``move`` takes a NumPy array to where the kernel shall run: ``cupy.asarray`` for the GPU.
     """
     cells = []
-    for fill in FILLS.values():
+    for fill in map(find_fill, ALL_FILLS):
         inputs = fill(OLD_SIZES, FORMATS[dtype].dtype)
         expected = error.expect(*inputs)
         for mutant in (None, *MUTANTS):

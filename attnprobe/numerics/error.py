@@ -21,14 +21,16 @@ NaN, infinities and rows with no key are exact: same places, same values.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import ToleranceError
+from attnprobe.numerics import bounds
+from attnprobe.numerics.bounds import finfo, ulp, unit_roundoff
 from attnprobe.numerics.reference import (
     PLAIN,
     Array,
@@ -36,18 +38,18 @@ from attnprobe.numerics.reference import (
     Features,
     Head,
     Mask,
-    Softmax,
     heads,
+    online,
     softmax,
     weighted_sum,
-    yardstick,
 )
+
+__all__ = ["Comparison", "Expected", "Report", "check_attention", "compare", "expect", "max_abs"]
+__all__ += ["error_of_o", "shares", "ulp", "unit_roundoff"]
 
 F64 = npt.NDArray[np.float64]
 
-EPS32 = 2.0**-23  # tensor cores truncate to float32, so a whole ulp and not half of one
-LSE_RELATIVE = 1e-5
-LEAST_RHO = 2.0
+PARALLEL = 1 << 22  # scores from which on the heads are worked on by several threads
 # The yardstick with all keys at once, and with a running maximum as kernels have it.
 YARDSTICK_BLOCKS = (None, 64)
 
@@ -58,21 +60,39 @@ class Expected:
 
     Attributes
     ----------
-    exact : O (batch, seqlen_q, num_heads, head_dim) and LSE (batch, num_heads, seqlen_q), float64.
+    exact : O (batch, queries, num_heads, head_dim) and LSE (batch, num_heads, queries), float64.
     o_bound, lse_bound : the greatest sound |error| of each element, float64, same shapes.
     nan_allowed : bool, shape of O: an infinity times a P that underflows, where NaN is sound too.
-    yardstick_error : greatest |error| of the yardstick's O.
+    fp32 : the part of ``o_bound`` that float32 scores and sums make.
+    yardstick : |error| of the worst yardstick's O, 0 where the exact value is not finite.
+    top : (batch, queries, num_heads): the greatest score that each query sees, 0 if it sees none.
     dtype : of O.
     features : what was asked for.
+    queries : the positions of the judged queries, the second axis of O; None is all ``seqlen_q``.
     """
 
     exact: Attention
     o_bound: F64
     lse_bound: F64
     nan_allowed: Mask
-    yardstick_error: float
+    fp32: F64
+    yardstick: F64
+    top: F64
     dtype: np.dtype[Any]
     features: Features
+    queries: Array | None
+    seqlen_q: int
+
+    def of_queries(self, o: Array) -> Array:
+        """Return the judged rows of O (batch, seqlen_q, num_heads, head_dim)."""
+        return o if self.queries is None else o[:, self.queries]
+
+    def index_in_whole(self, name: str, index: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the index in "O" or "LSE" of an element of the judged rows."""
+        if self.queries is None:
+            return index
+        axis = 1 if name == "O" else 2
+        return (*index[:axis], int(self.queries[index[axis]]), *index[axis + 1 :])
 
 
 @dataclass(frozen=True)
@@ -125,14 +145,19 @@ class Report:
         """Whether every element is within its bound."""
         return self.o.refused == 0 and (self.lse is None or self.lse.refused == 0)
 
-    def __str__(self) -> str:
-        parts = [str(self.o), *([] if self.lse is None else [str(self.lse)])]
-        asked = ", ".join(
+    @property
+    def asked(self) -> str:
+        """The features, in words."""
+        words = ", ".join(
             f"{key}={value}" if np.ndim(value) == 0 else f"{key} {np.shape(value)}"
             for key, value in self.features.arguments().items()
         )
-        asked = asked or "no features"
-        return "\n".join([*parts, f"yardstick max |error| {self.yardstick_error:.3g}; {asked}"])
+        return words or "no features"
+
+    def __str__(self) -> str:
+        parts = [str(self.o), *([] if self.lse is None else [str(self.lse)])]
+        last = f"yardstick max |error| {self.yardstick_error:.3g}; {self.asked}"
+        return "\n".join([*parts, last])
 
 
 def check_attention(
@@ -158,29 +183,69 @@ def check_attention(
     return report
 
 
-def expect(q: Array, k: Array, v: Array, features: Features = PLAIN) -> Expected:
-    """Return the exact result for one input with the bound of every element."""
-    O = np.zeros((*q.shape[:3], v.shape[3]), np.float64)
-    LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float64)
-    o_bound, lse_bound = np.zeros_like(O), np.zeros_like(LSE)
-    nan_allowed = np.zeros(O.shape, bool)
-    measured = [yardstick(q, k, v, features, block).o for block in YARDSTICK_BLOCKS]
-    yardstick_error = 0.0
-    for head in heads(q, k, v):
-        b, h, v_head = head.batch, head.head, head.v
-        seen = features.seen(head)
-        rows = softmax(head, seen, features)
-        O[b, :, h] = weighted_sum(rows.probabilities, seen, v_head)
-        LSE[b, h] = rows.lse
-        errors = _greatest_error([o[b, :, h] for o in measured], O[b, :, h])
-        yardstick_error = max(yardstick_error, float(errors.max(initial=0.0)))
-        of_scores = _score_error(head, seen, features)
-        o_bound[b, :, h] = _o_bound(rows, O[b, :, h], v_head, seen, errors, of_scores, q.dtype)
-        lse_bound[b, h] = _lse_bound(rows, seen, of_scores)
-        underflows = _any_key(seen & (rows.weights <= _least(q.dtype) / 2))
-        nan_allowed[b, :, h] = np.isinf(O[b, :, h]) & underflows[:, None]
-    exact = Attention(O, LSE)
-    return Expected(exact, o_bound, lse_bound, nan_allowed, yardstick_error, q.dtype, features)
+def expect(
+    q: Array,
+    k: Array,
+    v: Array,
+    features: Features = PLAIN,
+    *,
+    queries: Array | None = None,
+    out_dtype: npt.DTypeLike | None = None,
+) -> Expected:
+    """Return the exact result for one input with the bound of every element.
+
+    Parameters
+    ----------
+    queries : positions of the queries that are judged, rising; None is all of them.
+    out_dtype : of O; None is that of q.
+    """
+    dtypes = (q.dtype, np.dtype(out_dtype or q.dtype))
+    every = list(heads(q, k, v, queries))
+    count = q.shape[1] if queries is None else len(queries)
+    shape = (q.shape[0], count, q.shape[2])
+    found = Expected(
+        exact=Attention(
+            np.zeros((*shape, v.shape[3])), np.zeros((shape[0], shape[2], count), np.float64)
+        ),
+        o_bound=np.zeros((*shape, v.shape[3])),
+        lse_bound=np.zeros((shape[0], shape[2], count)),
+        nan_allowed=np.zeros((*shape, v.shape[3]), bool),
+        fp32=np.zeros((*shape, v.shape[3])),
+        yardstick=np.zeros((*shape, v.shape[3])),
+        top=np.zeros(shape),
+        dtype=dtypes[1],
+        features=features,
+        queries=None if queries is None else np.asarray(queries),
+        seqlen_q=q.shape[1],
+    )
+    if len(every) * count * k.shape[1] < PARALLEL:
+        for head in every:
+            _expect_head(found, head, dtypes)
+        return found
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda head: _expect_head(found, head, dtypes), every))
+    return found
+
+
+def _expect_head(found: Expected, head: Head, dtypes: tuple[np.dtype[Any], np.dtype[Any]]) -> None:
+    """Fill in one head."""
+    b, h, features = head.batch, head.head, found.features
+    seen = features.seen(head)
+    rows = softmax(head, seen, features)
+    O, LSE = found.exact
+    O[b, :, h] = weighted_sum(rows.probabilities, seen, head.v)
+    LSE[b, h] = rows.lse
+    found.top[b, :, h] = rows.row_max
+    measured = [online(head, features, block)[0] for block in YARDSTICK_BLOCKS]
+    errors = bounds.greatest_error(measured, O[b, :, h])
+    found.yardstick[b, :, h] = errors
+    of_scores = bounds.score_error(head, seen, features)
+    found.o_bound[b, :, h], found.fp32[b, :, h] = bounds.o_bound(
+        rows, O[b, :, h], head.v, seen, errors, of_scores, dtypes
+    )
+    found.lse_bound[b, h] = bounds.lse_bound(rows, seen, of_scores)
+    underflows = bounds.any_key(seen & (rows.weights <= bounds.least(dtypes[0]) / 2))
+    found.nan_allowed[b, :, h] = np.isinf(O[b, :, h]) & underflows[:, None]
 
 
 def compare(expected: Expected, actual_o: Array, actual_lse: Array | None = None) -> Report:
@@ -191,114 +256,45 @@ def compare(expected: Expected, actual_o: Array, actual_lse: Array | None = None
     ToleranceError
         For another shape or dtype than attention must return.
     """
-    exact = expected.exact
-    _check_kind("O", actual_o, exact.o.shape, expected.dtype)
-    o_error = _errors(actual_o, exact.o, expected.dtype)
-    o_error[expected.nan_allowed & np.isnan(actual_o.astype(np.float64))] = 0.0
-    o = _comparison("O", actual_o, exact.o, o_error, expected.o_bound)
+    o_error = error_of_o(expected, actual_o)
+    rows = expected.of_queries(actual_o)
+    o = _comparison(expected, "O", rows, expected.exact.o, o_error, expected.o_bound)
     lse = None
     if actual_lse is not None:
-        _check_kind("LSE", actual_lse, exact.lse.shape, np.dtype(np.float32))
-        lse_error = _errors(actual_lse, exact.lse, np.dtype(np.float32))
-        lse = _comparison("LSE", actual_lse, exact.lse, lse_error, expected.lse_bound)
-    return Report(o, lse, expected.yardstick_error, expected.features)
+        b, _, h = expected.exact.o.shape[:3]
+        _check_kind("LSE", actual_lse, (b, h, expected.seqlen_q), np.dtype(np.float32))
+        given = actual_lse if expected.queries is None else actual_lse[..., expected.queries]
+        lse_error = _errors(given, expected.exact.lse, np.dtype(np.float32))
+        lse = _comparison(expected, "LSE", given, expected.exact.lse, lse_error, expected.lse_bound)
+    return Report(o, lse, float(expected.yardstick.max(initial=0.0)), expected.features)
+
+
+def error_of_o(expected: Expected, actual_o: Array) -> F64:
+    """Return |error| of O at the judged queries; inf where NaN or infinity is wrong, or missing.
+
+    Raises
+    ------
+    ToleranceError
+        For another shape or dtype than attention must return.
+    """
+    exact = expected.exact.o
+    shape = (exact.shape[0], expected.seqlen_q, *exact.shape[2:])
+    _check_kind("O", actual_o, shape, expected.dtype)
+    given = expected.of_queries(actual_o)
+    error = _errors(given, exact, expected.dtype)
+    error[expected.nan_allowed & np.isnan(given.astype(np.float64))] = 0.0
+    return error
+
+
+def shares(error: F64, bound: F64) -> F64:
+    """Return error / bound; inf where the bound is 0 and the error is not."""
+    share = np.where(error > 0, np.inf, 0.0)
+    return np.asarray(np.divide(error, bound, out=share, where=bound > 0))
 
 
 def max_abs(actual: Array, exact: Array) -> float:
     """Return the greatest |actual - exact|, the only figure that a fixed tolerance looks at."""
     return float(np.abs(actual.astype(np.float64) - exact).max())
-
-
-def _finfo(dtype: np.dtype[Any]) -> Any:
-    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
-
-
-def unit_roundoff(dtype: np.dtype[Any]) -> float:
-    """Return the greatest relative error of rounding to ``dtype``: 2^-11 for f16, 2^-8 for bf16."""
-    return float(_finfo(dtype).eps) / 2
-
-
-def ulp(values: F64, dtype: np.dtype[Any]) -> F64:
-    """Return the distance of neighbouring ``dtype`` numbers at ``values`` (0 where not finite)."""
-    info = _finfo(dtype)
-    finite = np.where(np.isfinite(values), np.abs(values), 0.0)
-    exponent = np.maximum(np.frexp(finite)[1] - 1, info.minexp)
-    return np.where(np.isfinite(values), np.ldexp(1.0, exponent - info.nmant), 0.0)
-
-
-def _least(dtype: np.dtype[Any]) -> float:
-    return float(_finfo(dtype).smallest_subnormal)
-
-
-def _greatest_error(measured: list[Array], exact: F64) -> F64:
-    """|error| of the worst of several yardsticks, 0 where the exact value is not finite."""
-    with np.errstate(invalid="ignore"):
-        errors = np.stack([np.abs(o.astype(np.float64) - exact) for o in measured])
-    finite: F64 = np.where(np.isfinite(exact) & np.isfinite(errors), errors, 0.0)
-    return np.asarray(finite.max(axis=0))
-
-
-def _score_error(head: Head, seen: Mask, features: Features) -> F64:
-    """Greatest error of a visible score of each row, (seqlen_q,).
-
-    A dot product is a chain of head_dim / 8 truncated additions (the shortest block of a tensor
-    core) whose partial sums are about as large as the score and two steps of a random walk; scale,
-    softcap, what is added and the subtraction of the maximum round a few times more.
-    """
-    q, k = head.q, head.k
-    scale = abs(features.scale(q.shape[-1], head.head))
-    with np.errstate(invalid="ignore", over="ignore"):
-        walk = np.sqrt(np.square(q.astype(np.float64)) @ np.square(k.astype(np.float64)).T)
-        uncapped = np.abs(q.astype(np.float64) @ k.astype(np.float64).T)
-        added = np.abs(features.added(head))
-        size = np.where(seen, scale * (uncapped + 2 * walk) + added, 0.0)
-    greatest: F64 = np.where(np.isfinite(size), size, 0.0).max(axis=1, initial=0.0)
-    roundings = -(-q.shape[-1] // 8) + 4
-    return np.asarray(EPS32 * roundings * greatest)
-
-
-def _any_key(seen: Mask) -> Mask:
-    return np.asarray(seen.any(axis=1))
-
-
-def _sum_error(seen: Mask) -> F64:
-    """Relative error of a float32 sum over the visible keys, eight to a step, (seqlen_q,)."""
-    keys: F64 = seen.sum(axis=1).astype(np.float64)
-    return np.asarray(EPS32 * (keys / 8 + 8))
-
-
-def _o_bound(
-    rows: Softmax,
-    exact: F64,
-    v: Array,
-    seen: Mask,
-    yardstick_errors: F64,
-    of_scores: F64,
-    dtype: np.dtype[Any],
-) -> F64:
-    values = np.abs(v.astype(np.float64))
-    values = np.where(np.isfinite(values), values, 0.0)
-    size = np.where(np.isfinite(exact), np.abs(exact), 0.0)
-    P = np.nan_to_num(rows.probabilities)
-    weights = np.nan_to_num(rows.weights)
-    total = np.maximum(np.nan_to_num(rows.row_sum), np.finfo(np.float64).tiny)[:, None]
-    moved = np.maximum(unit_roundoff(dtype) * weights, _least(dtype) / 2)
-    noise = np.sqrt(np.square(np.minimum(weights, moved) / total) @ np.square(values))
-    of_sums = _sum_error(seen)[:, None] * (size + 2 * np.sqrt(np.square(P) @ np.square(values)))
-    fp32 = 2 * of_scores[:, None] * (P @ values) + of_sums
-    last = ulp(exact, dtype)
-    excess = np.maximum(yardstick_errors - fp32 - last / 2, 0.0)
-    in_noise = np.divide(excess, noise, out=np.zeros_like(noise), where=noise > 0)
-    rho = np.maximum(LEAST_RHO, in_noise.max(axis=1, initial=0.0))[:, None]
-    return np.where(_any_key(seen)[:, None], 2 * rho * noise + fp32 + last, 0.0)
-
-
-def _lse_bound(rows: Softmax, seen: Mask, of_scores: F64) -> F64:
-    exact = rows.lse
-    size = np.where(np.isfinite(exact), np.abs(exact), 0.0)
-    terms = np.where(np.isfinite(exact), np.abs(rows.row_max) + np.abs(exact - rows.row_max), 0.0)
-    bound = LSE_RELATIVE * size + of_scores + _sum_error(seen) + 2 * EPS32 * terms
-    return np.where(np.isfinite(exact), bound, 0.0)
 
 
 def _check_kind(name: str, actual: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -313,7 +309,7 @@ def _errors(actual: Array, exact: F64, dtype: np.dtype[Any]) -> F64:
     the greatest finite number may round up.
     """
     given = actual.astype(np.float64)
-    greatest = float(_finfo(dtype).max)
+    greatest = float(finfo(dtype).max)
     overflow = greatest + ulp(np.array(greatest), dtype) / 2
     with np.errstate(invalid="ignore"):
         rounded_up = np.isinf(given) & np.isfinite(exact)
@@ -322,17 +318,18 @@ def _errors(actual: Array, exact: F64, dtype: np.dtype[Any]) -> F64:
     return np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
 
 
-def _comparison(name: str, actual: Array, exact: F64, error: F64, bound: F64) -> Comparison:
+def _comparison(
+    expected: Expected, name: str, actual: Array, exact: F64, error: F64, bound: F64
+) -> Comparison:
     if error.size == 0:
         return Comparison(name, (), 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, np.inf)
-    share = np.where(error > 0, np.inf, 0.0)
-    np.divide(error, bound, out=share, where=bound > 0)
+    share = shares(error, bound)
     worst = tuple(int(i) for i in np.unravel_index(np.argmax(share), share.shape))
     finite = np.isfinite(error) & np.isfinite(exact)
     noise, signal = (float(np.sqrt(np.square(a[finite]).sum())) for a in (error, exact))
     return Comparison(
         name=name,
-        worst=worst,
+        worst=expected.index_in_whole(name, worst),
         actual=float(actual[worst]),
         expected=float(exact[worst]),
         bound=float(bound[worst]),

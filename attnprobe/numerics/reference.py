@@ -73,27 +73,28 @@ class Features:
         return seqlen_k - seqlen_q if self.causal_alignment == "bottom-right" else 0
 
     def added(self, head: Head) -> Any:
-        """Return what is added to the scores of one head: 0 or float64 (seqlen_q, seqlen_k)."""
+        """Return what is added to the scores of one head: 0 or float64 (queries, seqlen_k)."""
         total: Any = 0.0
-        seqlen_q, seqlen_k = len(head.q), len(head.k)
+        seqlen_k = len(head.k)
         if self.alibi_slopes is not None:
             slopes = np.asarray(self.alibi_slopes, np.float32).astype(np.float64)
             slope = slopes[head.head] if slopes.ndim == 1 else slopes[head.batch, head.head]
-            aligned = np.arange(seqlen_q)[:, None] + self.diagonal(seqlen_q, seqlen_k)
+            aligned = head.queries[:, None] + self.diagonal(head.seqlen_q, seqlen_k)
             total = total - slope * np.abs(aligned - np.arange(seqlen_k))
         if self.bias is not None:
             total = total + self._plane(self.bias, head).astype(np.float64)
         return total
 
     def seen(self, head: Head) -> Mask:
-        """Return which keys each query of one head sees, bool (seqlen_q, seqlen_k)."""
-        seqlen_q, seqlen_k = len(head.q), len(head.k)
+        """Return which keys each query of one head sees, bool (queries, seqlen_k)."""
+        seqlen_k = len(head.k)
         result = visible_keys(
-            seqlen_q,
+            head.seqlen_q,
             seqlen_k,
             causal=self.causal,
             window_size=self.window_size,
-            diagonal=self.diagonal(seqlen_q, seqlen_k),
+            diagonal=self.diagonal(head.seqlen_q, seqlen_k),
+            queries=head.queries,
         )
         if self.mask is not None:
             result = result & self._plane(self.mask, head)
@@ -111,7 +112,8 @@ class Features:
         array = array.reshape((1,) * (4 - array.ndim) + array.shape)
         batch = head.batch if array.shape[0] > 1 else 0
         number = head.head if array.shape[1] > 1 else 0
-        return np.asarray(np.broadcast_to(array[batch, number], (len(head.q), len(head.k))))
+        plane = np.broadcast_to(array[batch, number], (head.seqlen_q, len(head.k)))
+        return np.asarray(plane[head.queries])
 
 
 PLAIN = Features()
@@ -125,13 +127,18 @@ class Attention(NamedTuple):
 
 
 class Head(NamedTuple):
-    """One query head of one batch and the key/value head that it reads, (seqlen, head_dim) each."""
+    """One query head of one batch and the key/value head that it reads, (seqlen, head_dim) each.
+
+    ``q`` may hold some of the queries only: ``queries`` are their positions among ``seqlen_q``.
+    """
 
     batch: int
     head: int
     q: Array
     k: Array
     v: Array
+    queries: npt.NDArray[np.int64]
+    seqlen_q: int
 
 
 class Softmax(NamedTuple):
@@ -170,8 +177,9 @@ def visible_keys(
     causal: bool = False,
     window_size: tuple[int, int] = (-1, -1),
     diagonal: int | None = None,
+    queries: Array | None = None,
 ) -> Mask:
-    """Return which keys each query sees, bool (seqlen_q, seqlen_k).
+    """Return which keys each query sees, bool (seqlen_q, seqlen_k); of ``queries`` where given.
 
     Query i is aligned with key i + diagonal, by default seqlen_k - seqlen_q. It sees ``left`` keys
     before that one and ``right`` keys after it, both inclusive; -1 is open. ``causal`` is
@@ -180,8 +188,9 @@ def visible_keys(
     left, right = window_size
     if diagonal is None:
         diagonal = seqlen_k - seqlen_q
-    distance = np.arange(seqlen_k)[None, :] - np.arange(seqlen_q)[:, None] - diagonal
-    seen = np.ones((seqlen_q, seqlen_k), dtype=bool)
+    positions = np.arange(seqlen_q) if queries is None else queries
+    distance = np.arange(seqlen_k)[None, :] - positions[:, None] - diagonal
+    seen = np.ones(distance.shape, dtype=bool)
     if left >= 0:
         seen &= distance >= -left
     if right >= 0:
@@ -191,23 +200,27 @@ def visible_keys(
     return seen
 
 
-def heads(q: Array, k: Array, v: Array) -> Iterator[Head]:
+def heads(q: Array, k: Array, v: Array, queries: Array | None = None) -> Iterator[Head]:
     """Yield every query head with its key/value head: num_heads / num_kv_heads share one.
+
+    ``queries`` are the positions of those that are wanted; None is all.
 
     Raises
     ------
     ValueError
         If the shapes do not belong together, with the shapes.
     """
-    batch, _, num_heads, head_dim = q.shape
+    batch, seqlen_q, num_heads, head_dim = q.shape
     num_kv_heads = k.shape[2]
     matching = k.shape[:3] == v.shape[:3] and k.shape[::3] == (batch, head_dim)
     if not matching or num_kv_heads == 0 or num_heads % num_kv_heads:
         raise ValueError(f"q, k, v do not belong together: {q.shape}, {k.shape}, {v.shape}")
+    chosen = np.arange(seqlen_q) if queries is None else np.asarray(queries)
     for b in range(batch):
         for h in range(num_heads):
             kv = h // (num_heads // num_kv_heads)
-            yield Head(b, h, q[b, :, h], k[b, :, kv], v[b, :, kv])
+            rows = q[b, :, h] if queries is None else q[b, chosen, h]
+            yield Head(b, h, rows, k[b, :, kv], v[b, :, kv], chosen, seqlen_q)
 
 
 def softmax(head: Head, seen: Mask, features: Features) -> Softmax:
@@ -287,12 +300,13 @@ def yardstick(
     O = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
     LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float32)
     for head in heads(q, k, v):
-        o, lse = _online(head, features, block)
+        o, lse = online(head, features, block)
         O[head.batch, :, head.head], LSE[head.batch, head.head] = o, lse
     return Attention(O, LSE)
 
 
-def _online(head: Head, features: Features, block: int | None) -> tuple[Array, Array]:
+def online(head: Head, features: Features, block: int | None) -> tuple[Array, Array]:
+    """Return the yardstick's O and LSE of one head."""
     v, dtype, seqlen_q, seqlen_k = head.v, head.q.dtype, len(head.q), len(head.k)
     seen = features.seen(head)
     row_max = np.full(seqlen_q, -np.inf, np.float32)

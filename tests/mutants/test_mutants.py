@@ -9,7 +9,7 @@ import pytest
 from attnprobe.errors import CompileError, UsageError
 from attnprobe.mutants import apply, catalogue
 from attnprobe.mutants.catalogue import MUTANTS, Edit, Mutant
-from attnprobe.numerics.fills import FILLS
+from attnprobe.numerics.cases import ALL_FILLS as FILLS
 
 TELLING_FILLS = [name for name in FILLS if name != "near_uniform"]
 # What a telling fill cannot show, and why.

@@ -1,0 +1,100 @@
+"""What a fill is: a named way to make Q, K and V, the sizes that it is asked for, its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+QKV = tuple[Array, Array, Array]
+
+BOTH_FORMATS = ("f16", "bf16")
+# What a fill lets the judge ask beyond the bound (oracle.py).
+EXACT = "exact"  # where the exact answer is a number of O's format, O is that number
+EQUAL_COLUMNS = "equal columns"  # all columns of V are alike: so are those of O, bit for bit
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of one attention problem; a ``v_head_dim`` of 0 is that of q and k."""
+
+    seqlen_q: int
+    seqlen_k: int
+    num_heads: int = 1
+    num_kv_heads: int = 1
+    head_dim: int = 64
+    batch: int = 1
+    v_head_dim: int = 0
+
+    @property
+    def q_shape(self) -> tuple[int, int, int, int]:
+        """(batch, seqlen_q, num_heads, head_dim)."""
+        return (self.batch, self.seqlen_q, self.num_heads, self.head_dim)
+
+    @property
+    def k_shape(self) -> tuple[int, int, int, int]:
+        """(batch, seqlen_k, num_kv_heads, head_dim)."""
+        return (self.batch, self.seqlen_k, self.num_kv_heads, self.head_dim)
+
+    @property
+    def v_shape(self) -> tuple[int, int, int, int]:
+        """(batch, seqlen_k, num_kv_heads, v_head_dim)."""
+        return (*self.k_shape[:3], self.v_head_dim or self.head_dim)
+
+    @property
+    def group(self) -> int:
+        """Query heads to one K/V head."""
+        return self.num_heads // self.num_kv_heads
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One fill.
+
+    Attributes
+    ----------
+    name : what tests and the command line call it.
+    what : what the numbers are.
+    why : the faults that it shows, or what it is blind to.
+    values : (sizes, seed) -> q, k, v in any float dtype; the same numbers for the same seed.
+    checks : what may be asked of O beyond the bound: EXACT, EQUAL_COLUMNS.
+    garbage : what stands in memory that no query sees; None leaves the choice to the caller. O and
+        LSE must have the same bits whatever it is.
+    nonfinite : NaN or infinities are planted in the inputs.
+    formats : names of the number formats that it is made for.
+    """
+
+    name: str
+    what: str
+    why: str
+    values: Callable[[Sizes, int], QKV]
+    checks: tuple[str, ...] = ()
+    garbage: float | None = None
+    nonfinite: bool = False
+    formats: tuple[str, ...] = BOTH_FORMATS
+
+    def __call__(self, sizes: Sizes, dtype: npt.DTypeLike, seed: int = 0) -> QKV:
+        """Return q, k, v of ``sizes``, rounded to ``dtype``."""
+        q, k, v = self.values(sizes, seed)
+        return q.astype(dtype), k.astype(dtype), v.astype(dtype)
+
+
+def elementwise(
+    make: Callable[[np.random.Generator, tuple[int, ...]], Array],
+) -> Callable[[Sizes, int], QKV]:
+    """Return a ``values`` function that draws every element in the same way."""
+
+    def values(sizes: Sizes, seed: int) -> QKV:
+        rng = np.random.default_rng(seed)
+        return make(rng, sizes.q_shape), make(rng, sizes.k_shape), make(rng, sizes.v_shape)
+
+    return values
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """N(0,1)."""
+    return rng.standard_normal(shape)
