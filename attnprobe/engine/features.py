@@ -11,11 +11,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
 
 LOG2E = 1.0 / math.log(2.0)
 # A scale of 0 must still send the -inf of a masked score to P = 0: 0 * -inf would be NaN.
 SMALLEST_EXPONENT_SCALE = 1e-30
+
+# An open side of a window reaches over everything: no query is further than this from a key, and
+# the sum of a query, a diagonal and this fits in 32 bits.
+OPEN = 2 * MAX_SIZE
 
 Fields = Mapping[str, float]
 
@@ -40,17 +45,15 @@ class Feature:
 
 def _scaled(problem: Problem) -> bool:
     """Whether S must be in natural units before the softmax, because something is added to it."""
-    return problem.softcap > 0 or problem.head_scales or problem.alibi or problem.bias is not None
+    by_head = problem.head_scales or problem.k_descale
+    return problem.softcap > 0 or by_head or problem.alibi or problem.bias is not None
 
 
 def _window_fields(problem: Problem) -> Fields:
-    # Open sides reach over everything: no query is further than this from a key.
-    left_open = problem.seqlen_q + max(problem.diagonal, 0)
-    right_open = problem.seqlen_k + max(-problem.diagonal, 0)
     left, right = problem.window
     return {
-        "window_left": left_open if left < 0 else min(left, left_open),
-        "window_right": right_open if right < 0 else min(right, right_open),
+        "window_left": OPEN if left < 0 else min(left, OPEN),
+        "window_right": OPEN if right < 0 else min(right, OPEN),
     }
 
 
@@ -59,12 +62,32 @@ def _scale_fields(problem: Problem) -> Fields:
     return {"score_scale": scale / (problem.softcap or 1.0)}
 
 
+def _page_fields(problem: Problem) -> Fields:
+    """Return the pages, and key / page_size as a multiplication and a shift, exact below 2^28."""
+    size = problem.layout.page_size
+    shift = MAX_SIZE.bit_length() - 1 + (size - 1).bit_length()
+    return {
+        "page_size": size,
+        "num_pages": problem.layout.num_pages,
+        "page_magic": -(-(1 << shift) // size),
+        "page_shift": shift,
+    }
+
+
 FEATURES: tuple[Feature, ...] = (
     Feature("aligned", "ATTN_ALIGNED", lambda p: p.aligned),
+    Feature("varlen_q", "ATTN_VARLEN_Q", lambda p: p.layout.varlen_q),
+    Feature("varlen_k", "ATTN_VARLEN_K", lambda p: p.layout.varlen_k),
+    Feature("seqused_k", "ATTN_SEQUSED_K", lambda p: p.layout.seqused_k),
+    Feature("leftpad_k", "ATTN_LEFTPAD_K", lambda p: p.layout.leftpad_k),
+    Feature("paged", "ATTN_PAGED", lambda p: p.layout.page_size > 0, _page_fields),
+    Feature("bottom_right", "ATTN_BOTTOM_RIGHT", lambda p: p.diagonal is None),
     Feature("window", "ATTN_WINDOW", lambda p: p.windowed, _window_fields),
     Feature("negated", "ATTN_NEGATED", lambda p: p.softmax_scale < 0 and not p.head_scales),
     Feature("scaled", "ATTN_SCALED", _scaled, _scale_fields),
     Feature("head_scale", "ATTN_HEAD_SCALE", lambda p: p.head_scales),
+    Feature("k_descale", "ATTN_K_DESCALE", lambda p: p.k_descale),
+    Feature("v_descale", "ATTN_V_DESCALE", lambda p: p.v_descale),
     Feature("softcap", "ATTN_SOFTCAP", lambda p: p.softcap > 0, lambda p: {"softcap": p.softcap}),
     Feature("alibi", "ATTN_ALIBI", lambda p: p.alibi),
     Feature("bias", "ATTN_BIAS", lambda p: p.bias is not None),

@@ -157,7 +157,10 @@ def gpu_params(plan: Plan, q: Any, k: Any, v: Any, o: Any) -> Any:
 
 def _strides(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:
     return {
+        # A step along an axis of one element means nothing; packed arrays have such a batch axis.
         f"{name.lower()}_{field}": array.strides[axis] // array.dtype.itemsize
+        if array.shape[axis] > 1
+        else 0
         for name, array in zip(_NAMES, (q, k, v, o), strict=True)
         for axis, field in enumerate(_STRIDE_FIELDS)
     }
@@ -170,11 +173,9 @@ def _checked_by_default() -> bool:
 
 
 def empty_lse(plan: Plan, like: Any) -> Any:
-    """Return an LSE to write: float32, (batch, num_heads, seqlen_q), of ``like``'s library."""
-    problem = plan.problem
-    shape = (problem.batch, problem.num_heads, problem.seqlen_q)
+    """Return an LSE to write: float32, of ``plan.lse_shape``, of ``like``'s library."""
     if isinstance(like, np.ndarray):
-        return np.empty(shape, np.float32)
+        return np.empty(plan.lse_shape, np.float32)
     import cupy
 
-    return cupy.empty(shape, np.float32)
+    return cupy.empty(plan.lse_shape, np.float32)

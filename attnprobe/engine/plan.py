@@ -42,9 +42,20 @@ class Plan:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Blocks: all in x, parts of V fastest, then m blocks, heads, batch."""
-        blocks = -(-self.problem.seqlen_q // self.variant.block_m)
-        blocks *= self.variant.v_parts
-        return (blocks * self.problem.num_heads * self.problem.batch, 1, 1)
+        problem, block_m = self.problem, self.variant.block_m
+        if problem.layout.varlen_q:
+            # Enough for any lengths: each sequence has at most one tile that is not full.
+            tiles = problem.seqlen_q // block_m + problem.batch
+        else:
+            tiles = -(-problem.seqlen_q // block_m) * problem.batch
+        return (tiles * problem.num_heads * self.variant.v_parts, 1, 1)
+
+    @property
+    def lse_shape(self) -> tuple[int, ...]:
+        """Shape of LSE: (batch, num_heads, seqlen_q), or of packed sequences (num_heads, total)."""
+        problem = self.problem
+        shape = (problem.num_heads, problem.seqlen_q)
+        return shape if problem.layout.varlen_q else (problem.batch, *shape)
 
     @property
     def block(self) -> tuple[int, int, int]:
@@ -69,6 +80,7 @@ class Plan:
             "ATTN_WARPS": variant.warps,
             "ATTN_BLOCKS_PER_SM": variant.blocks_per_sm,
             "ATTN_ELEMENT": self.problem.format.c_type,
+            "ATTN_OUT": self.problem.out_format.c_type,
         }
         macros.update({row.define: int(row.name in self.features) for row in FEATURES})
         return macros
@@ -79,13 +91,18 @@ class Plan:
 
     def fields(self) -> dict[str, float]:
         """Return the fields of ``AttentionParams`` that depend on the problem alone."""
-        problem = self.problem
+        problem, packed = self.problem, self.problem.layout.varlen_q
         values: dict[str, float] = {
             "num_heads": problem.num_heads,
             "heads_per_kv_head": problem.num_heads // max(1, problem.num_kv_heads),
-            "seqlen_q": problem.seqlen_q,
-            "seqlen_k": problem.seqlen_k,
-            "diagonal": problem.diagonal,
+            "batch": problem.batch,
+            "rows_q": problem.seqlen_q,
+            "rows_k": problem.seqlen_k,
+            "plane_rows": problem.plane[0],
+            "plane_cols": problem.plane[1],
+            "lse_batch_stride": 0 if packed else problem.num_heads * problem.seqlen_q,
+            "lse_head_stride": problem.seqlen_q,
+            "diagonal": problem.diagonal or 0,
             "exponent_scale": exponent_scale(problem),
         }
         for row in FEATURES:

@@ -5,57 +5,41 @@ Pure: it looks at shapes, strides, dtypes and numbers, never at an array's conte
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any
 
+from attnprobe.engine import checks
+from attnprobe.engine.checks import MAX_SIZE
+from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
 from attnprobe.formats import Format
 
-WIDTH_STEP = 16  # head_dim is cut into steps of one mma
-MAX_HEAD_DIM, MAX_V_HEAD_DIM = 576, 512
-FORMAT_NAMES: tuple[str, ...] = ("f16", "bf16")
-MAX_SIZE = 2**28  # so that query + diagonal + window fits in 32 bits
-ALIGNMENT = 16  # bytes: what one cp.async copies
-
-_AXES = "(batch, seqlen, num_heads, head_dim)"
+NO_EXTRAS: Mapping[str, ArraySpec] = {}
 
 
 @dataclass(frozen=True)
-class ArraySpec:
-    """One array argument without its contents.
+class Layout:
+    """How the sequences lie in the arrays; their lengths are on the device.
 
     Attributes
     ----------
-    name : argument name, for messages.
-    shape : sizes; ``(batch, seqlen, heads, head_dim)``.
-    strides : steps in elements, same order.
-    format : number format, or None for a dtype that is not one.
-    dtype : the dtype as the caller's library prints it.
-    address : of element 0, bytes; only its alignment is used here.
+    varlen_q, varlen_k : packed, by cu_seqlens.
+    seqused_k, leftpad_k : whether the call has such an array.
+    page_size : keys in a page; 0 where K and V are not in pages.
+    num_pages : pages that K and V have.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    format: Format | None
-    dtype: str
-    address: int
+    varlen_q: bool = False
+    varlen_k: bool = False
+    seqused_k: bool = False
+    leftpad_k: bool = False
+    page_size: int = 0
+    num_pages: int = 0
 
     @property
-    def aligned(self) -> bool:
-        """Whether every row starts at a multiple of 16 bytes, as 16-byte copies want it."""
-        if self.format is None:
-            return False
-        size = self.format.bits // 8
-        steps = [
-            stride
-            for stride, extent in zip(self.strides[:-1], self.shape[:-1], strict=True)
-            if extent > 1
-        ]
-        return self.address % ALIGNMENT == 0 and all(step * size % ALIGNMENT == 0 for step in steps)
+    def lengths_vary(self) -> bool:
+        """Whether a sequence's length is known on the device only."""
+        return self.varlen_q or self.varlen_k or self.seqused_k or self.leftpad_k
 
 
 @dataclass(frozen=True)
@@ -64,15 +48,22 @@ class Problem:
 
     Attributes
     ----------
-    batch, seqlen_q, seqlen_k, num_heads, num_kv_heads : sizes.
+    batch, num_heads, num_kv_heads : sizes; batch counts sequences.
+    seqlen_q, seqlen_k : rows of one batch entry of Q and K: of packed arrays the total, in pages
+        what a row of the block table can hold.
     head_dim, v_head_dim : widths of Q and K, and of V and O.
-    format : number format of Q, K, V and O.
+    format : number format of Q.
+    kv_format, out_format : of K and V, and of O.
+    layout : how the sequences lie.
+    plane : queries and keys that bias and mask have.
+    num_splits : parts of the keys that are computed apart; 0 = the plan chooses.
     softmax_scale : factor of S; finite.
     window : keys before and after the aligned one that a query sees, both inclusive, -1 = open;
         ``causal`` is a right side of 0.
     softcap : 0 for none.
-    diagonal : the key that query 0 is aligned with.
-    head_scales, alibi, mask, sinks : whether the call has such an array.
+    diagonal : the key that query 0 is aligned with; None: the last query with the last key of a
+        sequence whose lengths the device knows.
+    head_scales, alibi, mask, sinks, k_descale, v_descale : whether the call has such an array.
     bias : number format of the additive bias, or None.
     aligned : whether all arrays allow 16-byte accesses.
     """
@@ -89,11 +80,18 @@ class Problem:
     window: tuple[int, int]
     softcap: float
     aligned: bool
-    diagonal: int = 0
+    kv_format: Format
+    out_format: Format
+    layout: Layout = Layout()
+    plane: tuple[int, int] = (0, 0)
+    diagonal: int | None = 0
+    num_splits: int = 0
     head_scales: bool = False
     alibi: bool = False
     mask: bool = False
     sinks: bool = False
+    k_descale: bool = False
+    v_descale: bool = False
     bias: Format | None = None
 
     @property
@@ -119,206 +117,90 @@ def make_problem(
     q_offset: int | None = None,
     window_size: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
-    extras: Mapping[str, ArraySpec] | None = None,
+    out_format: Format | None = None,
+    num_splits: int | None = None,
+    extras: Mapping[str, ArraySpec] = NO_EXTRAS,
 ) -> Problem:
     """Return the checked problem. ``extras`` are the checked specs of extras.py.
+
+    Packed arrays come with a batch axis of 1: (1, total, heads, head_dim).
 
     Raises
     ------
     ProblemError
         Says what was given, what is supported and the nearest thing that works.
     """
-    extras = extras or {}
-    format_ = _check_formats(q, k, v)
-    _check_shapes(q, k, v)
-    batch, seqlen_q, num_heads, head_dim = q.shape
-    seqlen_k, num_kv_heads = k.shape[1], k.shape[2]
+    format_, kv_format = checks.check_formats(q, k, v)
+    out_format = checks.check_out_format(out_format, out, format_)
+    checks.check_shapes(q, k, v)
+    layout, batch, seqlen_k = _layout(q, k, extras)
     arrays = [q, k, v]
     if out is not None:
-        _check_out(out, q, v)
+        checks.check_out(out, (*q.shape[:3], v.shape[3]), out_format)
         arrays.append(out)
     for spec in arrays:
-        _check_strides(spec)
+        checks.check_strides(spec)
+    diagonal = checks.check_diagonal(causal_alignment, q_offset)
+    if diagonal is None and not layout.lengths_vary:
+        diagonal = seqlen_k - q.shape[1]
     return Problem(
         batch,
-        seqlen_q,
+        q.shape[1],
         seqlen_k,
-        num_heads,
-        num_kv_heads,
-        head_dim,
+        q.shape[2],
+        k.shape[2],
+        q.shape[3],
         v.shape[3],
         format_,
-        _scale(softmax_scale, head_dim),
-        _window(window_size, causal),
-        _softcap(softcap),
+        checks.check_scale(softmax_scale, q.shape[3]),
+        checks.check_window(window_size, causal),
+        checks.check_softcap(softcap),
         all(spec.aligned for spec in arrays),
-        _diagonal(causal_alignment, q_offset, seqlen_q, seqlen_k),
+        kv_format,
+        out_format,
+        layout,
+        _plane(extras, q.shape[1], seqlen_k),
+        diagonal,
+        checks.check_splits(num_splits),
         head_scales="head_scales" in extras,
         alibi="alibi_slopes" in extras,
         mask="mask" in extras,
         sinks="sinks" in extras,
+        k_descale="k_descale" in extras,
+        v_descale="v_descale" in extras,
         bias=extras["bias"].format if "bias" in extras else None,
     )
 
 
-def _check_formats(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> Format:
-    for spec in (q, k, v):
-        if spec.format is None or spec.format.name not in FORMAT_NAMES:
+def _layout(
+    q: ArraySpec, k: ArraySpec, extras: Mapping[str, ArraySpec]
+) -> tuple[Layout, int, int]:
+    """Return how the sequences lie, how many there are, and the most keys that one can have."""
+    varlen_q, varlen_k = "cu_seqlens_q" in extras, "cu_seqlens_k" in extras
+    batch = extras["cu_seqlens_q"].shape[0] - 1 if varlen_q else q.shape[0]
+    page_size, num_pages, seqlen_k = 0, 0, k.shape[1]
+    keys = extras["cu_seqlens_k"].shape[0] - 1 if varlen_k else k.shape[0]
+    if "block_table" in extras:
+        page_size, num_pages = max(1, k.shape[1]), k.shape[0]
+        keys, most = extras["block_table"].shape
+        seqlen_k = most * k.shape[1] if num_pages else 0
+        if seqlen_k > MAX_SIZE:
             raise ProblemError(
-                f"{spec.name} has dtype {spec.dtype}; supported are float16 and bfloat16 "
-                f"(ml_dtypes.bfloat16): convert it, e.g. {spec.name}.astype('float16')"
+                f"block_table has {most} pages of {page_size} keys for a sequence; keys up to 2^28 "
+                "are supported: pass the columns that are in use"
             )
-    if not q.format == k.format == v.format or q.format is None:
-        raise ProblemError(
-            f"q, k and v have dtypes {q.dtype}, {k.dtype}, {v.dtype}; they must be equal: "
-            f"convert them to {q.dtype}"
-        )
-    return q.format
-
-
-def _check_shapes(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> None:
-    for spec in (q, k, v):
-        if len(spec.shape) != 4:
-            hint = "; add the batch axis: x[None]" if len(spec.shape) == 3 else ""
-            raise ProblemError(
-                f"{spec.name} has {len(spec.shape)} axes {spec.shape}; four are wanted, "
-                f"{_AXES}{hint}"
-            )
-        if max(spec.shape) > MAX_SIZE:
-            raise ProblemError(
-                f"{spec.name} has shape {spec.shape}; sizes up to 2^28 are supported"
-            )
-    if k.shape[:3] != v.shape[:3]:
-        raise ProblemError(
-            f"k has shape {k.shape} and v {v.shape}; they must be equal up to the last axis"
-        )
-    if k.shape[0] != q.shape[0]:
-        raise ProblemError(
-            f"q has batch {q.shape[0]} and k, v have {k.shape[0]}; they must be equal "
-            "(broadcast k and v to q's batch with a stride of 0: no copy is made)"
-        )
-    if k.shape[3] != q.shape[3]:
-        raise ProblemError(
-            f"q has head_dim {q.shape[3]} and k has {k.shape[3]}; they must be equal"
-        )
-    _check_width("head_dim", q.shape[3], MAX_HEAD_DIM)
-    _check_width("head_dim of v", v.shape[3], MAX_V_HEAD_DIM)
-    _check_heads(q.shape[2], k.shape[2])
-
-
-def _check_width(name: str, width: int, most: int) -> None:
-    if width in range(WIDTH_STEP, most + 1, WIDTH_STEP):
-        return
-    larger = -(-max(width, 1) // WIDTH_STEP) * WIDTH_STEP
-    hint = f"the nearest that works: {min(larger, most)}"
-    if width in range(1, most):
-        hint += f", padded with zeros and with softmax_scale=1/sqrt({width})"
-    supported = f"multiples of {WIDTH_STEP} up to {most}"
-    raise ProblemError(f"{name} {width} is not supported; supported: {supported}; {hint}")
-
-
-def _check_heads(num_heads: int, num_kv_heads: int) -> None:
-    if num_heads == 0 and num_kv_heads == 0:
-        return
-    if num_kv_heads == 0 or num_heads % num_kv_heads:
-        divisors = [n for n in range(1, num_heads + 1) if num_heads % n == 0]
-        nearest = min(divisors, key=lambda n: abs(n - num_kv_heads), default=0)
-        raise ProblemError(
-            f"num_kv_heads {num_kv_heads} does not divide num_heads {num_heads}; "
-            f"the nearest that does: {nearest}"
-        )
-
-
-def _check_out(out: ArraySpec, q: ArraySpec, v: ArraySpec) -> None:
-    shape = (*q.shape[:3], v.shape[3])
-    if out.shape != shape or out.format != q.format:
-        raise ProblemError(
-            f"out has shape {out.shape} and dtype {out.dtype}; {shape} of {q.dtype} is wanted"
-        )
-    by_step = sorted(
-        (abs(stride), extent)
-        for stride, extent in zip(out.strides, out.shape, strict=True)
-        if extent > 1
+    checks.check_batch(batch, keys)
+    layout = Layout(
+        varlen_q, varlen_k, "seqused_k" in extras, "leftpad_k" in extras, page_size, num_pages
     )
-    reach = 0
-    for stride, extent in by_step:
-        if stride <= reach:
-            raise ProblemError(
-                f"out has strides {out.strides} (elements): elements overlap; pass a plain array"
-            )
-        reach += stride * (extent - 1)
+    return layout, batch, seqlen_k
 
 
-def _check_strides(spec: ArraySpec) -> None:
-    if spec.shape[3] > 1 and spec.strides[3] != 1 and 0 not in spec.shape:
-        raise ProblemError(
-            f"{spec.name} has stride {spec.strides[3]} (elements) along head_dim; head_dim must be "
-            f"contiguous, the other axes may have any stride: copy it to a contiguous array"
-        )
-
-
-def _scale(softmax_scale: float | None, head_dim: int) -> float:
-    if softmax_scale is None:
-        return 1.0 / math.sqrt(head_dim)
-    value = _number("softmax_scale", softmax_scale)
-    if not math.isfinite(value) or abs(value) > 1e30:
-        raise ProblemError(
-            f"softmax_scale is {softmax_scale}; a finite number is wanted, usually 1/sqrt(head_dim)"
-        )
-    return value
-
-
-def _softcap(softcap: float) -> float:
-    value = _number("softcap", softcap)
-    if not math.isfinite(value) or value < 0 or 0 < value < 1e-6 or value > 1e30:
-        raise ProblemError(
-            f"softcap is {softcap}; 0 (none) or a number from 1e-6 to 1e30 is wanted, such as 50.0"
-        )
-    return value
-
-
-def _window(window_size: tuple[int, int], causal: bool) -> tuple[int, int]:
-    try:
-        left, right = (int(side) for side in window_size)
-        whole = (left, right) == tuple(window_size)
-    except (TypeError, ValueError):
-        whole = False
-    if not whole or left < -1 or right < -1:
-        raise ProblemError(
-            f"window_size is {window_size!r}; two whole numbers (left, right) from 0 up are "
-            "wanted, -1 = open"
-        )
-    if causal:
-        if right > 0:
-            raise ProblemError(
-                f"causal=True and window_size {window_size!r} contradict: causal closes the right "
-                "side; pass a right side of -1 or 0, or causal=False"
-            )
-        right = 0
-    return left, right
-
-
-ALIGNMENTS = ("bottom-right", "top-left")
-
-
-def _diagonal(alignment: str, q_offset: int | None, seqlen_q: int, seqlen_k: int) -> int:
-    if alignment not in ALIGNMENTS:
-        raise ProblemError(
-            f"causal_alignment is {alignment!r}; supported: {', '.join(map(repr, ALIGNMENTS))}"
-        )
-    if q_offset is None:
-        return seqlen_k - seqlen_q if alignment == "bottom-right" else 0
-    if isinstance(q_offset, bool) or not isinstance(q_offset, Integral):
-        raise ProblemError(f"q_offset is {q_offset!r}; the position of query 0, a whole number")
-    if alignment != "bottom-right":
-        raise ProblemError("q_offset and causal_alignment='top-left' both say where query 0 stands")
-    if not 0 <= q_offset <= MAX_SIZE:
-        raise ProblemError(f"q_offset is {q_offset}; a position from 0 to 2^28 is wanted")
-    return int(q_offset)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise ProblemError(f"{name} is {value!r}; a number is wanted") from error
+def _plane(extras: Mapping[str, ArraySpec], seqlen_q: int, seqlen_k: int) -> tuple[int, int]:
+    """Return the queries and keys that bias and mask have; those of both must agree."""
+    shapes = {name: extras[name].shape[2:] for name in ("bias", "mask") if name in extras}
+    if len(set(shapes.values())) > 1:
+        listed = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ProblemError(f"bias and mask have other queries and keys: {listed}; cut them alike")
+    rows, cols = next(iter(shapes.values()), (seqlen_q, seqlen_k))
+    return rows, cols

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attnprobe.arch import KIB, Arch
-from attnprobe.engine.problem import WIDTH_STEP, Problem
+from attnprobe.engine.checks import WIDTH_STEP
+from attnprobe.engine.problem import Problem
 
 ELEMENT_BYTES = 2
 PANEL = 64  # elements: rows in shared memory are whole panels of 128 bytes (tile.cuh)

@@ -2,15 +2,28 @@
 #pragma once
 #include "attention/online_softmax.cuh"
 #include "attention/params.cuh"
+#include "attention/sequence.cuh"
 #include "ptx/convert.cuh"
 
-// Two neighbouring elements of one row.
-__device__ __forceinline__ void store_pair(u16_t *target, u32_t pair) {
+// Two neighbouring elements of one row of O.
+template <class T>
+__device__ __forceinline__ void store_pair(T *target, float first, float second) {
+    const u32_t pair = pack2<T>(first, second);
 #if ATTN_ALIGNED
     *reinterpret_cast<u32_t *>(target) = pair;
 #else
-    target[0] = static_cast<u16_t>(pair);
-    target[1] = static_cast<u16_t>(pair >> 16);
+    target[0].bits = static_cast<u16_t>(pair);
+    target[1].bits = static_cast<u16_t>(pair >> 16);
+#endif
+}
+
+template <>
+__device__ __forceinline__ void store_pair<float>(float *target, float first, float second) {
+#if ATTN_ALIGNED
+    *reinterpret_cast<float2_t *>(target) = {first, second};
+#else
+    target[0] = first;
+    target[1] = second;
 #endif
 }
 
@@ -40,14 +53,14 @@ __device__ __forceinline__ RowEnd finish_row(const AttentionParams &p, int head,
     return {__frcp_rn(sum) * shrink, max_log2 * kLn2 + logf(sum)};
 }
 
-// Stores the rows of this warp that exist.
-template <class T, int kMTiles, int kDTiles>
-__device__ __forceinline__ void store_output(const AttentionParams &p, float (&O_acc)[kMTiles][kDTiles][4],
-                                             const OnlineSoftmax<kMTiles> &softmax, int batch, int head,
+// Stores the rows of this warp that exist. first_query: of the warp, within the sequence.
+template <class Out, int kMTiles, int kDTiles>
+__device__ __forceinline__ void store_output(const AttentionParams &p, const float (&O_acc)[kMTiles][kDTiles][4],
+                                             const OnlineSoftmax<kMTiles> &softmax, const Sequence &sequence, int head,
                                              int first_query, int v_part) {
-    u16_t *O_gmem =
-        static_cast<u16_t *>(p.O) + batch * p.o_batch_stride + head * p.o_head_stride + v_part * (kDTiles * 8);
-    float *LSE_gmem = p.LSE + (static_cast<i64_t>(batch) * p.num_heads + head) * p.seqlen_q;
+    Out *O_gmem = static_cast<Out *>(p.O) + sequence.batch * p.o_batch_stride + sequence.q_row * p.o_row_stride +
+                  head * p.o_head_stride + v_part * (kDTiles * 8);
+    float *LSE_gmem = p.LSE + sequence.batch * p.lse_batch_stride + head * p.lse_head_stride + sequence.q_row;
     const int quad_lane = lane_id() % 4;
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
@@ -55,13 +68,13 @@ __device__ __forceinline__ void store_output(const AttentionParams &p, float (&O
         for (int r = 0; r < kRowsPerLane; ++r) {
             const int query = first_query + m * 16 + r * 8 + lane_id() / 4;
             const float sum = quad_sum(softmax.row_sum[m][r]);
-            if (query >= p.seqlen_q) continue;
+            if (query >= sequence.seqlen_q) continue;
             const RowEnd row = finish_row(p, head, softmax.row_max[m][r], sum);
             const float factor = row.factor;
-            u16_t *O_row = O_gmem + query * p.o_row_stride + quad_lane * 2;
+            Out *O_row = O_gmem + query * p.o_row_stride + quad_lane * 2;
 #pragma unroll
             for (int d = 0; d < kDTiles; ++d) {
-                store_pair(O_row + d * 8, pack2<T>(O_acc[m][d][2 * r] * factor, O_acc[m][d][2 * r + 1] * factor));
+                store_pair(O_row + d * 8, O_acc[m][d][2 * r] * factor, O_acc[m][d][2 * r + 1] * factor);
             }
             if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) LSE_gmem[query] = row.lse;
         }

@@ -3,6 +3,7 @@
 // A boolean mask, and a bias of -inf, hide single keys.
 #pragma once
 #include "attention/params.cuh"
+#include "attention/sequence.cuh"
 #include "ptx/convert.cuh"
 #include "ptx/math.cuh"
 
@@ -28,17 +29,21 @@ struct Mask {
     int diagonal;
     int left;
     int right;
+    int plane_rows;  // what bias and mask have of queries and keys
+    int plane_cols;
     Plane<u8_t> mask;
     Plane<BiasElement> bias;
 
-    __device__ __forceinline__ Mask(const AttentionParams &p, int batch, int head)
-        : seqlen_q(p.seqlen_q),
-          seqlen_k(p.seqlen_k),
-          diagonal(p.diagonal),
+    __device__ __forceinline__ Mask(const AttentionParams &p, const Sequence &sequence, int head)
+        : seqlen_q(sequence.seqlen_q),
+          seqlen_k(sequence.seqlen_k),
+          diagonal(sequence.diagonal),
           left(p.window_left),
           right(p.window_right),
-          mask{p.mask + batch * p.mask_batch_stride + head * p.mask_head_stride, p.mask_row_stride, p.mask_col_stride},
-          bias{static_cast<const BiasElement *>(p.bias) + batch * p.bias_batch_stride + head * p.bias_head_stride,
+          plane_rows(min(sequence.seqlen_q, p.plane_rows)),
+          plane_cols(min(sequence.seqlen_k, p.plane_cols)),
+          mask{p.mask + sequence.batch * p.mask_batch_stride + head * p.mask_head_stride, p.mask_row_stride, p.mask_col_stride},
+          bias{static_cast<const BiasElement *>(p.bias) + sequence.batch * p.bias_batch_stride + head * p.bias_head_stride,
                p.bias_row_stride, p.bias_col_stride} {}
 
 #if ATTN_WINDOW
@@ -49,8 +54,8 @@ struct Mask {
     __device__ __forceinline__ int end_key(int) const { return seqlen_k; }
 #endif
 
-    // Whether (query, key) is an element of S that exists; the arrays have no others.
-    __device__ __forceinline__ bool exists(int query, int key) const { return query < seqlen_q && key < seqlen_k; }
+    // Whether (query, key) is an element of S that exists and that bias and mask have.
+    __device__ __forceinline__ bool exists(int query, int key) const { return query < plane_rows && key < plane_cols; }
 
     // Whether mask and bias leave the key to the query. Not asked for keys out of the window.
     __device__ __forceinline__ bool allowed(int query, int key) const {
@@ -59,7 +64,7 @@ struct Mask {
         result = exists(query, key) && mask.at(query, key) != 0;
 #endif
 #if ATTN_BIAS
-        result = result && exists(query, key) && to_float(bias.at(query, key)) != -infinity();
+        result = result && !(exists(query, key) && to_float(bias.at(query, key)) == -infinity());
 #endif
         return result;
     }

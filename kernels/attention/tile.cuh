@@ -14,8 +14,11 @@ constexpr int kChunkElements = 8;
 
 // Global rows of one (batch, head): element (row, d) is at base[row * row_stride + d].
 struct GmemRows {
+    static constexpr bool kPaged = false;
     const u16_t *base;
     i64_t row_stride;
+
+    __device__ __forceinline__ const u16_t *row(int number) const { return base + number * row_stride; }
 };
 
 template <int kRows, int kDim>
@@ -50,10 +53,10 @@ __device__ __forceinline__ void load_chunk(u32_t smem, const u16_t *gmem, const 
 
 // Starts copying rows first_row ... first_row + kRows - 1 into the tile at smem; rows outside [0, row_count) become
 // zeros, so that memory past the end is never read. The caller commits.
-template <int kRows, int kDim, int kThreads>
-__device__ __forceinline__ void load_tile(u32_t smem, GmemRows rows, int first_row, int row_count) {
+template <int kRows, int kDim, int kThreads, class Rows>
+__device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int first_row, int row_count) {
     using T = Tile<kRows, kDim>;
-    if constexpr (kThreads % T::kRowChunks == 0 && kRows * T::kRowChunks % kThreads == 0) {
+    if constexpr (!Rows::kPaged && kThreads % T::kRowChunks == 0 && kRows * T::kRowChunks % kThreads == 0) {
         // The threads cover whole rows: each keeps its chunk and steps down.
         constexpr int kRowsPerPass = kThreads / T::kRowChunks;
         const int chunk = threadIdx.x % T::kRowChunks;
@@ -73,9 +76,10 @@ __device__ __forceinline__ void load_tile(u32_t smem, GmemRows rows, int first_r
             const int number = start + threadIdx.x;
             if (kChunks % kThreads != 0 && number >= kChunks) break;
             const int row = number / T::kRowChunks, chunk = number % T::kRowChunks;
-            const u16_t *gmem = rows.base + (first_row + row) * rows.row_stride + chunk * kChunkElements;
-            load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk), gmem, rows.base,
-                       first_row + row < row_count);
+            const bool inside = first_row + row < row_count;
+            // Where a row lies is asked for those that exist only: a block table says nothing about others.
+            const u16_t *gmem = inside ? rows.row(first_row + row) + chunk * kChunkElements : rows.base;
+            load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk), gmem, rows.base, inside);
         }
     }
 }

@@ -15,5 +15,25 @@ __device__ __forceinline__ float shfl_bfly(float value, int mask) {
     return result;
 }
 
+// shfl.sync.up: the value that lane (own - distance) holds; lanes without such a lane get their own.
+__device__ __forceinline__ int shfl_up(int value, int distance) {
+    int result;
+    asm volatile("shfl.sync.up.b32 %0, %1, %2, 0, 0xffffffff;" : "=r"(result) : "r"(value), "r"(distance));
+    return result;
+}
+
+// shfl.sync.idx: the value that lane `source` holds.
+__device__ __forceinline__ int shfl_idx(int value, int source) {
+    int result;
+    asm volatile("shfl.sync.idx.b32 %0, %1, %2, 31, 0xffffffff;" : "=r"(result) : "r"(value), "r"(source));
+    return result;
+}
+
+// vote.sync.ballot: a bit for each lane in which the predicate holds.
+__device__ __forceinline__ u32_t ballot(bool predicate) { return __ballot_sync(kFullMask, predicate); }
+
+// The lowest bit that is set; the argument is not 0.
+__device__ __forceinline__ int first_set(u32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
+
 // vote.sync.any: whether the predicate holds in any lane of the warp.
 __device__ __forceinline__ bool vote_any(bool predicate) { return __any_sync(kFullMask, predicate); }

@@ -14,3 +14,15 @@ struct f16_t {
 struct bf16_t {
     u16_t bits;
 };
+
+// Two numbers that belong together, such as the ends of a range.
+struct int2_t {
+    int x;
+    int y;
+};
+
+// Two floats that one access moves.
+struct __align__(8) float2_t {
+    float x;
+    float y;
+};

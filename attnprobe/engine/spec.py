@@ -1,0 +1,44 @@
+"""An array argument without its contents: what checks and plans look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnprobe.formats import Format
+
+ALIGNMENT = 16  # bytes: what one cp.async copies
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array argument without its contents.
+
+    Attributes
+    ----------
+    name : argument name, for messages.
+    shape : sizes; ``(batch, seqlen, heads, head_dim)``.
+    strides : steps in elements, same order.
+    format : number format, or None for a dtype that is not one.
+    dtype : the dtype as the caller's library prints it.
+    address : of element 0, bytes; only its alignment is used here.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    format: Format | None
+    dtype: str
+    address: int
+
+    @property
+    def aligned(self) -> bool:
+        """Whether every row starts at a multiple of 16 bytes, as 16-byte copies want it."""
+        if self.format is None:
+            return False
+        size = self.format.bits // 8
+        steps = [
+            stride
+            for stride, extent in zip(self.strides[:-1], self.shape[:-1], strict=True)
+            if extent > 1
+        ]
+        return self.address % ALIGNMENT == 0 and all(step * size % ALIGNMENT == 0 for step in steps)
