@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnprobe import layouts
-    from attnprobe.engine import attention
+    from attnprobe.engine import attention, attention_paged, attention_varlen
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "attention", "layouts"]
+__all__ = ["__version__", "attention", "attention_paged", "attention_varlen", "layouts"]
+
+_ENGINE = ("attention", "attention_paged", "attention_varlen")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "attention":
-        return importlib.import_module("attnprobe.engine").attention
+    if name in _ENGINE:
+        return getattr(importlib.import_module("attnprobe.engine"), name)
     if name == "layouts":
         return importlib.import_module("attnprobe.layouts")
     raise AttributeError(f"module 'attnprobe' has no attribute {name!r}")

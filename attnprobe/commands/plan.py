@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _problem(args: argparse.Namespace) -> Any:
-    from attnprobe.engine.problem import ArraySpec, make_problem
+    from attnprobe.engine.problem import make_problem
+    from attnprobe.engine.spec import ArraySpec
     from attnprobe.errors import UsageError
     from attnprobe.formats import FORMATS
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from attnprobe.engine import extras, known, launch
-from attnprobe.engine.arrays import Operand, in_kind, stream_of, take
-from attnprobe.engine.plan import Plan, are_changed, make_plan
-from attnprobe.engine.problem import make_problem
-from attnprobe.errors import ProblemError
+from attnprobe.engine import known
+from attnprobe.engine.call import Call, perform, place_of_run
+from attnprobe.engine.plan import are_changed
+from attnprobe.engine.score_arguments import score_arrays, score_options
 
 
 def attention(
@@ -32,6 +27,11 @@ def attention(
     sinks: Any = None,
     return_lse: bool = False,
     out: Any = None,
+    out_dtype: Any = None,
+    num_splits: int | None = None,
+    k_descale: Any = None,
+    v_descale: Any = None,
+    kv_format: str | None = None,
 ) -> Any:
     """Return O = softmax(mask(softmax_scale * Q K^T)) V, head by head.
 
@@ -43,9 +43,9 @@ def attention(
     ----------
     q : (batch, seqlen_q, num_heads, head_dim), float16 or bfloat16; head_dim a multiple of 16 up
         to 576.
-    k : (batch, seqlen_k, num_kv_heads, head_dim), q's dtype; num_kv_heads divides num_heads, and
-        query head h reads K/V head ``h // (num_heads // num_kv_heads)``.
-    v : (batch, seqlen_k, num_kv_heads, v_head_dim), q's dtype; v_head_dim a multiple of 16 up to
+    k : (batch, seqlen_k, num_kv_heads, head_dim), q's dtype, or e4m3 or int8; num_kv_heads divides
+        num_heads, and query head h reads K/V head ``h // (num_heads // num_kv_heads)``.
+    v : (batch, seqlen_k, num_kv_heads, v_head_dim), k's dtype; v_head_dim a multiple of 16 up to
         256, or of 32 up to 512. Any strides with head_dim contiguous in q, k and v; rows that start
         at multiples of 16 bytes are faster.
     softmax_scale : factor of Q K^T; 1/sqrt(head_dim) by default. A number, or (num_heads,) numbers.
@@ -62,11 +62,18 @@ def attention(
     mask : bool, True = may attend; broadcastable likewise.
     sinks : (num_heads,) logits that join the sum of the softmax and carry no value.
     return_lse : return (O, LSE).
-    out : array to write O to, of O's shape and q's dtype; it may share no memory with q, k or v.
+    out : array to write O to, of O's shape and dtype; it may share no memory with q, k or v.
+    out_dtype : float16, bfloat16 or float32 (a dtype or its name); by default out's, else q's.
+    num_splits : parts into which the keys of a few queries are split, computed side by side and
+        combined; None chooses by the size of the GPU. With a number given, the bits of a sequence's
+        result do not depend on the batch that it is in.
+    k_descale, v_descale : (num_kv_heads,) or (batch, num_kv_heads): what 8-bit K and V are
+        multiplied by; 1 by default.
+    kv_format : "e4m3" or "int8" where k and v are plain bytes of it.
 
     Returns
     -------
-    O : (batch, seqlen_q, num_heads, v_head_dim), q's dtype. A query that sees no key gives 0.
+    O : (batch, seqlen_q, num_heads, v_head_dim), of out_dtype. A query that sees no key gives 0.
     LSE : (batch, num_heads, seqlen_q), float32: natural logarithm of the sum of exp(score), the
         sink's among them; -inf for a query that sees no key and no sink. Only with ``return_lse``.
 
@@ -85,112 +92,21 @@ def attention(
     ------
     Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
-    options: dict[str, Any] = {
-        "softmax_scale": None if extras.is_per_head(softmax_scale) else softmax_scale,
-        "causal": causal,
-        "causal_alignment": causal_alignment,
-        "q_offset": q_offset,
-        "window_size": window_size,
-        "softcap": softcap,
+    options = score_options(
+        softmax_scale, causal, causal_alignment, q_offset, window_size, softcap, num_splits
+    )
+    extras = {
+        **score_arrays(softmax_scale, alibi_slopes, bias, mask, sinks),
+        "k_descale": k_descale,
+        "v_descale": v_descale,
     }
-    given = {
-        "head_scales": softmax_scale if extras.is_per_head(softmax_scale) else None,
-        "alibi_slopes": alibi_slopes,
-        "bias": bias,
-        "mask": mask,
-        "sinks": sinks,
-    }
-    plain = out is None and not are_changed() and all(a is None for a in given.values())
-    key = known.key_of(q, k, v, *options.values()) if plain else None
+    plain = out is None and not are_changed() and all(a is None for a in extras.values())
+    key = known.key_of(q, k, v, *options.values(), out_dtype, kv_format) if plain else None
     call = known.find(key)
     if call is not None:
         return call(q, k, v, return_lse)
-    operands = {"q": take("q", q), "k": take("k", k), "v": take("v", v)}
-    if out is not None:
-        operands["out"] = take("out", out)
-    _check_places(operands)
-    specs = {name: operand.spec(name) for name, operand in operands.items()}
-    shapes = (specs["q"], specs["k"], specs["v"], specs.get("out"))
-    problem = make_problem(*shapes, **options)
-    query = operands["q"]
-    with _place_of_run(query):
-        sizes = (problem.batch, problem.num_heads, problem.seqlen_q, problem.seqlen_k)
-        more = extras.take_extras(query, sizes, given)
-        if more:
-            problem = make_problem(*shapes, **options, extras=extras.extra_specs(more))
-        plan = make_plan(problem, _arch_of(query))
-        O = (
-            operands["out"].array
-            if out is not None
-            else _empty_output(query.array, problem.v_head_dim)
-        )
-        lse = launch.empty_lse(plan, query.array)
-        if not problem.empty:
-            _run(plan, operands, O, lse, more)
-        known.remember(key, plan, query.array, operands["k"].array, operands["v"].array, O, lse)
-    result = out if out is not None else in_kind(O, query)
-    return (result, in_kind(lse, query)) if return_lse else result
-
-
-def _run(plan: Plan, operands: dict[str, Operand], O: Any, lse: Any, more: dict[str, Any]) -> None:
-    run = launch.run_gpu if operands["q"].on_gpu else launch.run_emulator
-    q, k, v = (operands[name].array for name in ("q", "k", "v"))
-    run(plan, q, k, v, O, lse, extras=more)
-
-
-def _arch_of(query: Operand) -> Any:
-    if query.on_gpu:
-        return launch.gpu_arch(int(query.array.device.id))
-    return launch.emulated_arch()
-
-
-@contextmanager
-def _place_of_run(query: Operand) -> Iterator[None]:
-    """Make q's device current, and the stream of the library that q comes from."""
-    if not query.on_gpu:
-        yield
-        return
-    with query.array.device, stream_of(query):
-        yield
-
-
-def _empty_output(like: Any, v_head_dim: int) -> Any:
-    shape = (*like.shape[:3], v_head_dim)
-    if isinstance(like, np.ndarray):
-        return np.empty(shape, like.dtype)
-    import cupy
-
-    return cupy.empty(shape, like.dtype)
-
-
-def _check_places(operands: dict[str, Operand]) -> None:
-    """All arrays in one memory, and out apart from the inputs and writable."""
-    places = {name: _place(operand) for name, operand in operands.items()}
-    if len(set(places.values())) > 1:
-        listed = ", ".join(f"{name} {place}" for name, place in places.items())
-        raise ProblemError(f"the arrays are in different places: {listed}; move them to q's")
-    if "out" not in operands:
-        return
-    out = operands["out"]
-    if not out.on_gpu and not out.array.flags.writeable:
-        raise ProblemError("out is read-only; pass a writable array")
-    begin, end = _extent(out)
-    for name in ("q", "k", "v"):
-        low, high = _extent(operands[name])
-        if begin < high and low < end:
-            raise ProblemError(f"out shares memory with {name}; pass an array of its own")
-
-
-def _place(operand: Operand) -> str:
-    return f"on CUDA device {operand.array.device.id}" if operand.on_gpu else "in CPU memory"
-
-
-def _extent(operand: Operand) -> tuple[int, int]:
-    """Return first and end byte address of the array's elements."""
-    array = operand.array
-    start = int(array.data.ptr if operand.on_gpu else array.__array_interface__["data"][0])
-    if array.size == 0:
-        return start, start
-    steps = [(extent - 1) * step for extent, step in zip(array.shape, array.strides, strict=True)]
-    low = start + sum(step for step in steps if step < 0)
-    return low, start + sum(step for step in steps if step > 0) + array.dtype.itemsize
+    done = perform(Call(q, k, v, options, extras, out, out_dtype, kv_format))
+    if key is not None:
+        with place_of_run(done.query):
+            known.remember(key, done.plan, q, k, v, done.o, done.lse)
+    return done.results(return_lse)

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from attnprobe import formats
-from attnprobe.engine.problem import ArraySpec
+from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import DeviceError, ProblemError
 
 _CPU_DEVICE_TYPES = (1, 3)  # kDLCPU, kDLCUDAHost; Source: dlpack.h
@@ -93,7 +93,7 @@ def in_kind(result: Any, like: Operand) -> Any:
         return result  # only __cuda_array_interface__: a CuPy array offers that as well
     if not like.on_gpu and result.dtype == ml_dtypes.bfloat16:
         # NumPy exports no bfloat16: hand over the bits, and let the library see what they are.
-        return namespace.from_dlpack(result.view(np.uint16)).view(like.original.dtype)
+        return namespace.from_dlpack(result.view(np.uint16)).view(namespace.bfloat16)
     return namespace.from_dlpack(result)
 
 

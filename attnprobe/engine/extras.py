@@ -1,32 +1,52 @@
-"""Array arguments beside q, k and v: slopes, scales, sinks, bias and mask, checked and placed.
+"""Array arguments beside q, k and v: slopes, scales, sinks, bias, mask, lengths, block table.
 
-Small ones (a number per head) may be anything that NumPy can read and are brought to q's place as
-float32. Bias and mask are taken as they lie, broadcast without a copy.
+Small ones (a number per head or per sequence) may be anything that NumPy can read and are brought
+to q's place. Bias and mask are taken as they lie, broadcast without a copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from attnprobe import formats
 from attnprobe.engine.arrays import Operand, take
-from attnprobe.engine.problem import ArraySpec
+from attnprobe.engine.lengths import check_lengths
+from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
 from attnprobe.formats import FORMATS
 
-Sizes = tuple[int, int, int, int]  # batch, num_heads, seqlen_q, seqlen_k
+
+class Sizes(NamedTuple):
+    """What q and k say about the sizes of the others; ``batch`` is of a padded q."""
+
+    batch: int
+    num_heads: int
+    seqlen_q: int
+    seqlen_k: int
+    num_kv_heads: int
+
 
 # Field of AttentionParams -> names of its stride fields, outermost axis first.
 STRIDES: Mapping[str, tuple[str, ...]] = {
     "head_scales": (),
     "sinks": (),
     "alibi_slopes": ("batch", "head"),
+    "k_descale": ("batch", "head"),
+    "v_descale": ("batch", "head"),
     "bias": ("batch", "head", "row", "col"),
     "mask": ("batch", "head", "row", "col"),
+    "cu_seqlens_q": (),
+    "cu_seqlens_k": (),
+    "seqused_k": (),
+    "leftpad_k": (),
+    "block_table": ("batch",),
 }
+PLANES = ("bias", "mask")
+INTEGERS = ("cu_seqlens_q", "cu_seqlens_k", "seqused_k", "leftpad_k", "block_table")
+BATCHED = ("alibi_slopes", "k_descale", "v_descale")  # may have a batch axis before the heads
 
 
 def is_per_head(softmax_scale: Any) -> bool:
@@ -42,30 +62,49 @@ def take_extras(query: Operand, sizes: Sizes, given: Mapping[str, Any]) -> dict[
     Parameters
     ----------
     query : q, taken in.
-    sizes : batch, num_heads, seqlen_q, seqlen_k.
-    given : ``head_scales``, ``sinks`` (num_heads,), ``alibi_slopes`` (num_heads,) or (batch,
-        num_heads), ``bias`` and ``mask`` broadcastable to ``sizes``; None where not given.
+    sizes : of q and k; K's keys in pages are those of one page.
+    given : ``head_scales``, ``sinks`` (num_heads,); ``alibi_slopes`` (num_heads,) or (batch,
+        num_heads); ``k_descale``, ``v_descale`` (num_kv_heads,) or (batch, num_kv_heads); ``bias``
+        and ``mask`` broadcastable to (batch, num_heads, seqlen_q, seqlen_k); ``cu_seqlens_q``,
+        ``cu_seqlens_k`` (batch + 1,), ``seqused_k``, ``leftpad_k`` (batch,), ``block_table``
+        (batch, max_pages), whole numbers; None where not given.
 
     Raises
     ------
     ProblemError
         For another shape or dtype, or an array in another place than q.
     """
-    found: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name in ("bias", "mask"):
-            found[name] = _plane(name, value, query, sizes)
-        else:
-            shapes: list[tuple[int, ...]] = [(sizes[1],)]
-            if name == "alibi_slopes":
-                shapes.append((sizes[0], sizes[1]))
+    wanted = {name: value for name, value in given.items() if value is not None}
+    found = {name: _integers(name, wanted[name], query) for name in INTEGERS if name in wanted}
+    batch = _batch(sizes, found)
+    check_lengths(found, sizes, batch)
+    for name, value in wanted.items():
+        if name in PLANES:
+            keys = _most_keys(sizes, found)
+            found[name] = _plane(name, value, query, (batch, sizes.num_heads, sizes.seqlen_q, keys))
+        elif name not in INTEGERS:
+            heads = sizes.num_kv_heads if name.endswith("descale") else sizes.num_heads
+            shapes: list[tuple[int, ...]] = [(heads,)]
+            if name in BATCHED:
+                shapes.append((batch, heads))
             array = _per_head(name, value, query, shapes)
-            if name == "alibi_slopes":
-                array = _library(query).broadcast_to(array, sizes[:2])
+            if name in BATCHED:
+                array = _library(query).broadcast_to(array, (batch, heads))
             found[name] = array
     return found
+
+
+def _batch(sizes: Sizes, found: Mapping[str, Any]) -> int:
+    if "cu_seqlens_q" in found:
+        return max(0, int(found["cu_seqlens_q"].shape[0]) - 1)
+    return sizes.batch
+
+
+def _most_keys(sizes: Sizes, found: Mapping[str, Any]) -> int:
+    """Return the keys that a sequence can have."""
+    if "block_table" in found:
+        return int(found["block_table"].shape[1]) * sizes.seqlen_k
+    return sizes.seqlen_k
 
 
 def extra_specs(arrays: Mapping[str, Any]) -> dict[str, ArraySpec]:
@@ -93,18 +132,33 @@ def _library(query: Operand) -> Any:
     return cupy
 
 
-def _per_head(name: str, value: Any, query: Operand, shapes: list[tuple[int, ...]]) -> Any:
+def _brought(name: str, value: Any, query: Operand, dtype: Any) -> Any:
+    """Return a small array in q's place as ``dtype``, C-contiguous; NumPy's come to the GPU."""
     library = _library(query)
     taken = take(name, value) if hasattr(value, "__dlpack__") else None
+    source = taken.array if taken is not None else np.asarray(value)
+    if taken is not None and taken.on_gpu and not query.on_gpu:
+        raise ProblemError(f"{name} is in GPU memory and q is not; move it to q's place")
+    return library.ascontiguousarray(library.asarray(source, dtype))
+
+
+def _integers(name: str, value: Any, query: Operand) -> Any:
+    kind = getattr(getattr(value, "dtype", None), "name", None) or str(getattr(value, "dtype", ""))
+    if kind.rpartition(".")[2] not in ("", "int32", "int64"):
+        raise ProblemError(f"{name} has dtype {kind}; int32 is wanted")
     try:
-        source = taken.array if taken is not None else np.asarray(value, np.float32)
-        if query.on_gpu or taken is None or not taken.on_gpu:
-            array = library.ascontiguousarray(library.asarray(source, np.float32))
-        else:
-            raise ProblemError(f"{name} is in GPU memory and q is not; move it to q's place")
+        return _brought(name, value, query, np.int32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProblemError(f"{name}: whole numbers (int32) are wanted: {error}") from error
+
+
+def _per_head(name: str, value: Any, query: Operand, shapes: list[tuple[int, ...]]) -> Any:
+    try:
+        array = _brought(name, value, query, np.float32)
     except (TypeError, ValueError) as error:
         raise ProblemError(f"{name}: a number per head is wanted: {error}") from error
-    if isinstance(source, np.ndarray) and name == "head_scales" and not np.isfinite(source).all():
+    on_cpu = isinstance(value, (np.ndarray, list, tuple))
+    if on_cpu and name == "head_scales" and not np.isfinite(np.asarray(value, np.float64)).all():
         raise ProblemError("softmax_scale holds a number that is not finite")
     if array.shape not in shapes:
         wanted = " or ".join(map(str, shapes))
@@ -112,7 +166,7 @@ def _per_head(name: str, value: Any, query: Operand, shapes: list[tuple[int, ...
     return array
 
 
-def _plane(name: str, value: Any, query: Operand, sizes: Sizes) -> Any:
+def _plane(name: str, value: Any, query: Operand, sizes: tuple[int, ...]) -> Any:
     taken = take(name, value)
     array = taken.array
     if taken.on_gpu != query.on_gpu or (query.on_gpu and array.device.id != query.array.device.id):

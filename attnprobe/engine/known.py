@@ -16,7 +16,7 @@ import numpy.typing as npt
 from attnprobe.engine import launch
 from attnprobe.engine.params import params_dtype
 from attnprobe.engine.plan import Plan
-from attnprobe.engine.problem import ALIGNMENT
+from attnprobe.engine.spec import ALIGNMENT
 
 Key = tuple[Any, ...]
 
@@ -95,7 +95,7 @@ def find(key: Key | None) -> KnownCall | None:
 
 def remember(key: Key | None, plan: Plan, q: Any, k: Any, v: Any, o: Any, lse: Any) -> None:
     """Keep what a checked call found. ``o`` and ``lse`` are the results that it allocated."""
-    if key is None or plan.problem.empty:
+    if key is None or plan.problem.empty or len(plan.steps) > 1:
         return
     import cupy
 
@@ -106,7 +106,7 @@ def remember(key: Key | None, plan: Plan, q: Any, k: Any, v: Any, o: Any, lse: A
     device = int(q.device.id)
     _calls[key] = KnownCall(
         cupy,
-        launch.plan_kernel(plan, device),
+        launch.plan_kernels(plan, device)[0],
         plan.grid,
         plan.block,
         plan.shared_bytes,

@@ -62,12 +62,12 @@ def run_emulator(
     checked: bool | None = None,
     mma: str | None = None,
 ) -> Any:
-    """Run ``plan`` on NumPy arrays, writing ``o`` and ``lse``; return the emulator's report.
+    """Run ``plan`` on NumPy arrays, writing ``o`` and ``lse``; return the last launch's report.
 
     Parameters
     ----------
     extras : arrays of extras.py by field name.
-    source : kernel text instead of the plan's own: how a mutant runs.
+    source : text of the first launch instead of the plan's own: how a mutant runs.
     checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (off).
     mma : "fast", or "exact" for the bits of the hardware; None takes ``ATTNPROBE_MMA`` ("fast").
 
@@ -80,27 +80,34 @@ def run_emulator(
 
     if checked is None:
         checked = _checked_by_default()
-    text = compile_.ptx(source or plan.source(), plan.arch.cc, suffix=plan.variant.suffix)
     memory = ptx.GlobalMemory()
-    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **(extras or {})}
+    scratch: dict[str, Any] = {
+        name: np.empty(shape, dtype) for name, (shape, dtype) in plan.scratch.items()
+    }
+    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch, **(extras or {})}
     addresses = {
-        name: memory.map(array, name=name, writable=name in ("O", "LSE")).address
+        name: memory.map(array, name=name, writable=name in ("O", "LSE", *scratch)).address
         for name, array in arrays.items()
         if array is not None
     }
     strides = {**_strides(q, k, v, o), **extra_strides(extras or {})}
     struct = pack_params({**plan.fields(), **strides, **addresses})
-    return ptx.launch(
-        ptx.load(text),
-        plan.variant.entry,
-        plan.grid,
-        plan.block,
-        [struct],
-        plan.shared_bytes,
-        checked=checked,
-        mma=mma,
-        memory=memory,
-    )
+    report = None
+    for step in plan.steps:
+        first = report is None
+        text = (source if first else None) or plan.source(step.source)
+        report = ptx.launch(
+            ptx.load(compile_.ptx(text, plan.arch.cc, suffix=plan.variant.suffix)),
+            step.entry,
+            step.grid,
+            step.block,
+            [struct],
+            step.shared_bytes,
+            checked=checked,
+            mma=mma,
+            memory=memory,
+        )
+    return report
 
 
 def run_gpu(
@@ -123,30 +130,39 @@ def run_gpu(
     CompileError
         With NVRTC's log.
     """
-    loaded = plan_kernel(plan, int(q.device.id), source)
-    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **(extras or {})}
+    import cupy
+
+    device = int(q.device.id)
+    kernels_ = plan_kernels(plan, device, source)
+    scratch = {name: cupy.empty(shape, dtype) for name, (shape, dtype) in plan.scratch.items()}
+    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch, **(extras or {})}
     addresses = {name: array.data.ptr for name, array in arrays.items() if array is not None}
     struct = gpu_params(plan, q, k, v, o)
     for name, value in {**addresses, **extra_strides(extras or {})}.items():
         struct[name] = value
-    loaded(plan.grid, plan.block, (struct,), shared_mem=plan.shared_bytes)
+    for step, kernel in zip(plan.steps, kernels_, strict=True):
+        kernel(step.grid, step.block, (struct,), shared_mem=step.shared_bytes)
 
 
-def plan_kernel(plan: Plan, device: int, source: compile_.Source | None = None) -> Any:
-    """Return the kernel of ``plan``, or of ``source`` in its place, loaded on ``device``.
+def plan_kernels(plan: Plan, device: int, source: compile_.Source | None = None) -> tuple[Any, ...]:
+    """Return the kernel of each step of ``plan``, loaded on ``device``.
+
+    ``source`` stands in for the text of the first.
 
     Raises
     ------
     CompileError
         With NVRTC's log.
     """
-    variant = plan.variant
-    return kernels.load(
-        source or plan.source(),
-        variant.entry,
-        device=device,
-        shared_bytes=plan.shared_bytes,
-        suffix=variant.suffix,
+    return tuple(
+        kernels.load(
+            (source if number == 0 else None) or plan.source(step.source),
+            step.entry,
+            device=device,
+            shared_bytes=step.shared_bytes,
+            suffix=plan.variant.suffix,
+        )
+        for number, step in enumerate(plan.steps)
     )
 
 

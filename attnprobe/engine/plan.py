@@ -22,6 +22,17 @@ MAX_BLOCKS = (
 
 
 @dataclass(frozen=True)
+class Step:
+    """One launch: a kernel file below kernels/, its entry, and the shape of the launch."""
+
+    source: str
+    entry: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """A decided launch.
 
@@ -85,9 +96,20 @@ class Plan:
         macros.update({row.define: int(row.name in self.features) for row in FEATURES})
         return macros
 
-    def source(self) -> compile_.Source:
-        """Return the kernel text, complete."""
-        return _source(self.variant.source, tuple(self.defines.items()))
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The launches, in order; all take the same ``AttentionParams``."""
+        variant = self.variant
+        return (Step(variant.source, variant.entry, self.grid, self.block, self.shared_bytes),)
+
+    @property
+    def scratch(self) -> Mapping[str, tuple[tuple[int, ...], type]]:
+        """Arrays that the launches write and read among themselves: field -> shape, dtype."""
+        return {}
+
+    def source(self, file: str | None = None) -> compile_.Source:
+        """Return the text of a kernel file, complete; of the variant's own where none is named."""
+        return _source(file or self.variant.source, tuple(self.defines.items()))
 
     def fields(self) -> dict[str, float]:
         """Return the fields of ``AttentionParams`` that depend on the problem alone."""

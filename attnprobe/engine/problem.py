@@ -172,9 +172,7 @@ def make_problem(
     )
 
 
-def _layout(
-    q: ArraySpec, k: ArraySpec, extras: Mapping[str, ArraySpec]
-) -> tuple[Layout, int, int]:
+def _layout(q: ArraySpec, k: ArraySpec, extras: Mapping[str, ArraySpec]) -> tuple[Layout, int, int]:
     """Return how the sequences lie, how many there are, and the most keys that one can have."""
     varlen_q, varlen_k = "cu_seqlens_q" in extras, "cu_seqlens_k" in extras
     batch = extras["cu_seqlens_q"].shape[0] - 1 if varlen_q else q.shape[0]

@@ -42,8 +42,10 @@ struct Mask {
           right(p.window_right),
           plane_rows(min(sequence.seqlen_q, p.plane_rows)),
           plane_cols(min(sequence.seqlen_k, p.plane_cols)),
-          mask{p.mask + sequence.batch * p.mask_batch_stride + head * p.mask_head_stride, p.mask_row_stride, p.mask_col_stride},
-          bias{static_cast<const BiasElement *>(p.bias) + sequence.batch * p.bias_batch_stride + head * p.bias_head_stride,
+          mask{p.mask + sequence.batch * p.mask_batch_stride + head * p.mask_head_stride, p.mask_row_stride,
+               p.mask_col_stride},
+          bias{static_cast<const BiasElement *>(p.bias) + sequence.batch * p.bias_batch_stride +
+                   head * p.bias_head_stride,
                p.bias_row_stride, p.bias_col_stride} {}
 
 #if ATTN_WINDOW

@@ -26,33 +26,33 @@ struct AttentionParams {
     i64_t o_head_stride;
     i64_t lse_batch_stride;
     i64_t lse_head_stride;
-    int batch;      // sequences
+    int batch;  // sequences
     int num_heads;
     int heads_per_kv_head;
-    int rows_q;     // rows of one batch entry of Q: seqlen_q, or the total of packed sequences
-    int rows_k;     // likewise of K; in pages: the most keys that a row of the block table can hold
+    int rows_q;      // rows of one batch entry of Q: seqlen_q, or the total of packed sequences
+    int rows_k;      // likewise of K; in pages: the most keys that a row of the block table can hold
     int plane_rows;  // queries and keys that bias and mask have; beyond: bias 0, mask false
     int plane_cols;
-    int diagonal;               // added to the aligned key: q_offset, or 0
-    int window_left;            // keys before the aligned one that a query sees; large = all
-    int window_right;           // keys after it; 0 = causal
-    float score_scale;          // factor of S (ATTN_SCALED)
-    float softcap;              // unused without softcap
-    float exponent_scale;       // exp(s - m) = 2^((s - m) * exponent_scale), > 0
-    const int *cu_seqlens_q;    // (batch + 1): packed rows of Q where each sequence begins, and the end
-    const int *cu_seqlens_k;    // likewise of K
-    const int *seqused_k;       // (batch): keys in use
-    const int *leftpad_k;       // (batch): rows of K before key 0
-    const int *block_table;     // (batch, max_pages): page of keys i * page_size ...
+    int diagonal;             // added to the aligned key: q_offset, or 0
+    int window_left;          // keys before the aligned one that a query sees; large = all
+    int window_right;         // keys after it; 0 = causal
+    float score_scale;        // factor of S (ATTN_SCALED)
+    float softcap;            // unused without softcap
+    float exponent_scale;     // exp(s - m) = 2^((s - m) * exponent_scale), > 0
+    const int *cu_seqlens_q;  // (batch + 1): packed rows of Q where each sequence begins, and the end
+    const int *cu_seqlens_k;  // likewise of K
+    const int *seqused_k;     // (batch): keys in use
+    const int *leftpad_k;     // (batch): rows of K before key 0
+    const int *block_table;   // (batch, max_pages): page of keys i * page_size ...
     i64_t block_table_batch_stride;
     int page_size;
     int num_pages;
     u32_t page_magic;  // key / page_size = key * page_magic >> page_shift
     int page_shift;
-    int num_splits;     // parts of the keys that are computed apart and combined
-    float *O_split;     // (num_splits, elements of LSE, v_head_dim): O of each part
-    float *LSE_split;   // (num_splits, elements of LSE)
-    i64_t split_stride;  // elements of LSE
+    int num_splits;          // parts of the keys that are computed apart and combined
+    float *O_split;          // (num_splits, elements of LSE, v_head_dim): O of each part
+    float *LSE_split;        // (num_splits, elements of LSE)
+    i64_t split_stride;      // elements of LSE
     const float *k_descale;  // (batch, num_kv_heads): factor of an 8-bit K
     i64_t k_descale_batch_stride;
     i64_t k_descale_head_stride;

@@ -4,15 +4,16 @@
 // cu_seqlens, seqused_k or block_table leads outside them.
 #pragma once
 #include "attention/params.cuh"
+#include "attention/tile.cuh"
 #include "ptx/lane.cuh"
 
 struct Sequence {
-    int batch;      // number of the sequence
-    i64_t q_row;    // row of Q, O and LSE where it begins, within its batch entry
-    i64_t k_row;    // row of K and V where it begins
+    int batch;    // number of the sequence
+    i64_t q_row;  // row of Q, O and LSE where it begins, within its batch entry
+    i64_t k_row;  // row of K and V where it begins
     int seqlen_q;
     int seqlen_k;
-    int diagonal;   // the key that its query 0 is aligned with
+    int diagonal;  // the key that its query 0 is aligned with
 };
 
 __device__ __forceinline__ int clamped(int value, int low, int high) { return min(max(value, low), high); }

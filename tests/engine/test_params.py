@@ -44,8 +44,8 @@ def test_unknown_field_is_refused() -> None:
 
 
 def test_values_arrive() -> None:
-    struct = pack_params({"seqlen_q": 7, "Q": 2**48 + 16, "exponent_scale": 0.5})
-    assert struct["seqlen_q"][0] == 7
+    struct = pack_params({"rows_q": 7, "Q": 2**48 + 16, "exponent_scale": 0.5})
+    assert struct["rows_q"][0] == 7
     assert struct["Q"][0] == 2**48 + 16
     assert struct["exponent_scale"][0] == np.float32(0.5)
     assert struct["V"][0] == 0

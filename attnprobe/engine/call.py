@@ -1,0 +1,238 @@
+"""From the arguments of a public call to its results: take in, check, plan, run, hand back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from attnprobe import formats
+from attnprobe.engine import extras as extras_
+from attnprobe.engine import launch
+from attnprobe.engine.arrays import Operand, in_kind, stream_of, take
+from attnprobe.engine.plan import Plan, make_plan
+from attnprobe.engine.problem import Problem, make_problem
+from attnprobe.engine.spec import ArraySpec
+from attnprobe.errors import ProblemError
+from attnprobe.formats import FORMATS, Format
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call, named as the kernel's side names them.
+
+    Attributes
+    ----------
+    q, k, v : as the caller gave them; packed ones of three axes where ``extras`` has cu_seqlens.
+    options : numbers, passed to ``make_problem``.
+    extras : arrays of extras.py by field name; None where not given.
+    out : array to write O to, or None.
+    out_dtype : dtype of O, or None for that of ``out`` or q.
+    kv_format : "e4m3" where K and V are bytes of it, or None.
+    """
+
+    q: Any
+    k: Any
+    v: Any
+    options: Mapping[str, Any]
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    out: Any = None
+    out_dtype: Any = None
+    kv_format: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a call found and wrote: ``o`` and ``lse`` in the engine's arrays, and in q's kind."""
+
+    plan: Plan
+    query: Operand
+    o: Any
+    lse: Any
+    out: Any
+
+    def results(self, return_lse: bool) -> Any:
+        """Return O, or (O, LSE), as the caller's kind of array."""
+        O = self.out if self.out is not None else in_kind(self.o, self.query)
+        return (O, in_kind(self.lse, self.query)) if return_lse else O
+
+
+def perform(call: Call) -> Done:
+    """Check, plan and run ``call``.
+
+    Raises
+    ------
+    ProblemError
+        For arrays or arguments that are not supported, before anything is compiled.
+    UnsupportedError
+        Where no kernel serves these widths on this GPU.
+    DeviceError, CompileError, EmulatorError
+        Where the GPU, NVRTC or the emulated kernel fails.
+    """
+    operands = _operands(call)
+    check_places(operands)
+    query = operands["q"]
+    specs = _specs(operands, call.kv_format)
+    packed = call.extras.get("cu_seqlens_q") is not None
+    with place_of_run(query):
+        more = extras_.take_extras(query, _sizes(specs, call), call.extras)
+        options = {**call.options, "out_format": out_format(call.out_dtype)}
+        problem = make_problem(
+            specs["q"],
+            specs["k"],
+            specs["v"],
+            specs.get("out"),
+            **options,
+            extras=extras_.extra_specs(more),
+        )
+        plan = make_plan(problem, arch_of(query))
+        o = operands["out"].array if call.out is not None else _empty_output(query.array, problem)
+        lse = launch.empty_lse(plan, query.array)
+        if not problem.empty:
+            run = launch.run_gpu if query.on_gpu else launch.run_emulator
+            arrays = (query.array, operands["k"].array, operands["v"].array)
+            run(plan, *arrays, o, lse, extras=more)
+    return Done(plan, query, o[0] if packed else o, lse, call.out)
+
+
+def _operands(call: Call) -> dict[str, Operand]:
+    """Take the arrays in; packed ones get a batch axis of 1."""
+    given = {"q": call.q, "k": call.k, "v": call.v}
+    if call.out is not None:
+        given["out"] = call.out
+    operands = {name: take(name, array) for name, array in given.items()}
+    packed = {"cu_seqlens_q": ("q", "out"), "cu_seqlens_k": ("k", "v")}
+    for boundaries, names in packed.items():
+        if call.extras.get(boundaries) is None:
+            continue
+        for name in names:
+            if name in operands:
+                operands[name] = _with_batch_axis(name, operands[name], boundaries)
+    return operands
+
+
+def _with_batch_axis(name: str, operand: Operand, boundaries: str) -> Operand:
+    shape = tuple(operand.array.shape)
+    if len(shape) != 3:
+        raise ProblemError(
+            f"{name} has {len(shape)} axes {shape}; with {boundaries} three are wanted, (total "
+            "rows of all sequences, heads, head_dim)"
+        )
+    return replace(operand, array=operand.array[None])
+
+
+def _specs(operands: Mapping[str, Operand], kv_format: str | None) -> dict[str, ArraySpec]:
+    specs = {name: operand.spec(name) for name, operand in operands.items()}
+    if kv_format is None:
+        return specs
+    if kv_format not in ("e4m3", "s8", "int8"):
+        raise ProblemError(f"kv_format is {kv_format!r}; supported: 'e4m3', 'int8'")
+    wanted = FORMATS["e4m3" if kv_format == "e4m3" else "s8"]
+    for name in ("k", "v"):
+        size = operands[name].array.dtype.itemsize
+        if size != 1:
+            raise ProblemError(
+                f"{name} has dtype {specs[name].dtype} and kv_format is {kv_format!r}; an array of "
+                "bytes is wanted: uint8, int8 or ml_dtypes.float8_e4m3fn"
+            )
+        specs[name] = replace(specs[name], format=wanted)
+    return specs
+
+
+def _sizes(specs: Mapping[str, ArraySpec], call: Call) -> extras_.Sizes:
+    """Return what bias, mask and numbers per head are broadcast to; refuse what lacks axes."""
+    shapes = {name: specs[name].shape for name in ("q", "k")}
+    for name, shape in shapes.items():
+        if len(shape) != 4:
+            hint = "; add the batch axis: x[None]" if len(shape) == 3 else ""
+            raise ProblemError(
+                f"{name} has {len(shape)} axes {shape}; four are wanted, "
+                f"(batch, seqlen, num_heads, head_dim){hint}"
+            )
+    batch, rows, heads, _ = shapes["q"]
+    return extras_.Sizes(batch, heads, rows, shapes["k"][1], shapes["k"][2])
+
+
+def out_format(out_dtype: Any) -> Format | None:
+    """Return the number format that ``out_dtype`` names: a dtype of any library, or a name."""
+    if out_dtype is None:
+        return None
+    name = str(out_dtype).rpartition(".")[2]  # torch.float32
+    short = {"float16": "f16", "bfloat16": "bf16", "float32": "f32"}
+    if name in short:
+        return FORMATS[short[name]]
+    try:
+        found = formats.of_dtype(out_dtype)
+    except TypeError:
+        found = None
+    if found is None:
+        raise ProblemError(f"out_dtype is {out_dtype!r}; float16, bfloat16 or float32 is wanted")
+    return found
+
+
+def arch_of(query: Operand) -> Any:
+    """Return the arch that the call runs on."""
+    if query.on_gpu:
+        return launch.gpu_arch(int(query.array.device.id))
+    return launch.emulated_arch()
+
+
+@contextmanager
+def place_of_run(query: Operand) -> Iterator[None]:
+    """Make q's device current, and the stream of the library that q comes from."""
+    if not query.on_gpu:
+        yield
+        return
+    with query.array.device, stream_of(query):
+        yield
+
+
+def _empty_output(like: Any, problem: Problem) -> Any:
+    shape = (*like.shape[:3], problem.v_head_dim)
+    if isinstance(like, np.ndarray):
+        return np.empty(shape, problem.out_format.dtype)
+    import cupy
+
+    return cupy.empty(shape, problem.out_format.dtype)
+
+
+def check_places(operands: Mapping[str, Operand]) -> None:
+    """Refuse arrays in different memories, and an ``out`` that is read-only or one of the inputs.
+
+    Raises
+    ------
+    ProblemError
+        Says which array is where.
+    """
+    places = {name: _place(operand) for name, operand in operands.items()}
+    if len(set(places.values())) > 1:
+        listed = ", ".join(f"{name} {place}" for name, place in places.items())
+        raise ProblemError(f"the arrays are in different places: {listed}; move them to q's")
+    if "out" not in operands:
+        return
+    out = operands["out"]
+    if not out.on_gpu and not out.array.flags.writeable:
+        raise ProblemError("out is read-only; pass a writable array")
+    begin, end = _extent(out)
+    for name in ("q", "k", "v"):
+        low, high = _extent(operands[name])
+        if begin < high and low < end:
+            raise ProblemError(f"out shares memory with {name}; pass an array of its own")
+
+
+def _place(operand: Operand) -> str:
+    return f"on CUDA device {operand.array.device.id}" if operand.on_gpu else "in CPU memory"
+
+
+def _extent(operand: Operand) -> tuple[int, int]:
+    """Return first and end byte address of the array's elements."""
+    array = operand.array
+    start = int(array.data.ptr if operand.on_gpu else array.__array_interface__["data"][0])
+    if array.size == 0:
+        return start, start
+    steps = [(extent - 1) * step for extent, step in zip(array.shape, array.strides, strict=True)]
+    low = start + sum(step for step in steps if step < 0)
+    return low, start + sum(step for step in steps if step > 0) + array.dtype.itemsize
