@@ -61,9 +61,7 @@ def attention_varlen(
     ProblemError, UnsupportedError, DeviceError, CompileError, EmulatorError
         As ``attention``.
     """
-    options = score_options(
-        softmax_scale, causal, causal_alignment, q_offset, window_size, softcap
-    )
+    options = score_options(softmax_scale, causal, causal_alignment, q_offset, window_size, softcap)
     extras = {
         **score_arrays(softmax_scale, alibi_slopes, bias, mask, sinks),
         "cu_seqlens_q": cu_seqlens_q,
