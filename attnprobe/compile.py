@@ -1,21 +1,21 @@
 """From a .cu file to one source text, and from the text to PTX or a cubin through NVRTC.
 
-The text is the unit: the GPU backend gives it to ``cupy.RawModule``, the emulator compiles the same
-text to PTX, and every cache key is made from it. Kernels include nothing but files of ``kernels/``,
+The text is the unit: a GPU gets its cubin, the emulator its PTX, and every key of the store on disk
+(cache.py) is made from it. Kernels include nothing but files of ``kernels/``,
 and these are expanded here with ``#line`` marks, so a compile error names the real file and line.
 """
 
 from __future__ import annotations
 
-import ctypes
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from attnprobe import _paths
+from attnprobe import _paths, cache, nvrtc
+from attnprobe.cache import Built
 from attnprobe.errors import CompileError
 
 # -fmad=false: the sources write every fma themselves, so ptxas fuses nothing on its own.
@@ -24,6 +24,7 @@ OPTIONS: tuple[str, ...] = ("-std=c++17", "-fmad=false", "-default-device")
 CUPY_IMPLIED: tuple[str, ...] = ("-ftz=true",)
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"\s*$')
+_MACRO = re.compile(r"^#define (\w+) (.*)$", re.MULTILINE)
 _SYSTEM_INCLUDE = re.compile(r"^\s*#\s*include\s*<")
 
 
@@ -110,51 +111,6 @@ def _find_include(root: Path, including: Path, name: str) -> Path | None:
     return None
 
 
-@dataclass(frozen=True)
-class Nvrtc:
-    """The NVRTC library, loaded. ``version`` is (major, minor)."""
-
-    library: Any
-    version: tuple[int, int]
-    path: str
-
-
-@cache
-def nvrtc() -> Nvrtc:
-    """Load NVRTC and return it.
-
-    Raises
-    ------
-    CompileError
-        If there is no NVRTC: says which extra brings it.
-    """
-    from cuda import pathfinder
-
-    try:
-        loaded = pathfinder.load_nvidia_dynamic_lib("nvrtc")
-    except Exception as error:  # its exception type differs between versions
-        raise CompileError(
-            "NVRTC was not found; install it with: pip install 'attnprobe[cuda12]' (or [cuda13])",
-            str(error),
-        ) from error
-    library = ctypes.CDLL(loaded.abs_path)
-    library.nvrtcGetErrorString.restype = ctypes.c_char_p
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
-    return Nvrtc(library, (major.value, minor.value), str(loaded.abs_path))
-
-
-@cache
-def supported_ccs() -> tuple[int, ...]:
-    """Return the compute capabilities that this NVRTC compiles for, ascending."""
-    library = nvrtc().library
-    count = ctypes.c_int()
-    _check(library, library.nvrtcGetNumSupportedArchs(ctypes.byref(count)))
-    found = (ctypes.c_int * count.value)()
-    _check(library, library.nvrtcGetSupportedArchs(found))
-    return tuple(sorted(found))
-
-
 def device_target(cc: int, suffix: str = "") -> str:
     """Return the target whose cubins run on a device of compute capability ``cc``: ``sm_90a``.
 
@@ -166,11 +122,11 @@ def device_target(cc: int, suffix: str = "") -> str:
     CompileError
         If this NVRTC knows no such target.
     """
-    older = [known for known in supported_ccs() if known <= cc and known // 10 == cc // 10]
+    here = nvrtc.identity()
+    older = [known for known in here.ccs if known <= cc and known // 10 == cc // 10]
     if not older or (suffix and older[-1] != cc):
-        version = ".".join(map(str, nvrtc().version))
         raise CompileError(
-            f"NVRTC {version} does not compile for sm_{cc}{suffix}; install a newer one: "
+            f"NVRTC {here.shown} does not compile for sm_{cc}{suffix}; install a newer one: "
             "pip install 'attnprobe[cuda13]'"
         )
     return f"sm_{older[-1]}{suffix}"
@@ -188,10 +144,9 @@ def ptx(source: Source, cc: int = 90, *, suffix: str = "", lineinfo: bool = True
     CompileError
         With NVRTC's log.
     """
-    extra = ("-lineinfo",) if lineinfo else ()
-    options = (*OPTIONS, *CUPY_IMPLIED, *extra, f"-arch=compute_{cc}{suffix}")
-    data, _ = _compile(source, options, "PTX")
-    return data.decode("utf-8").rstrip("\0")
+    options = ("-lineinfo",) if lineinfo else ()
+    built = build(source, "PTX", f"compute_{cc}{suffix}", options)
+    return built.data.decode("utf-8")
 
 
 def cubin(source: Source, target: str) -> tuple[bytes, str]:
@@ -204,46 +159,71 @@ def cubin(source: Source, target: str) -> tuple[bytes, str]:
     CompileError
         With NVRTC's log.
     """
-    return _compile(
-        source, (*OPTIONS, *CUPY_IMPLIED, f"-arch={target}", "--ptxas-options=-v"), "CUBIN"
-    )
+    built = build(source, "CUBIN", target, ("--ptxas-options=-v",))
+    return built.data, built.log
 
 
-def _compile(source: Source, options: tuple[str, ...], kind: str) -> tuple[bytes, str]:
-    library = nvrtc().library
-    program = ctypes.c_void_p()
-    created = library.nvrtcCreateProgram(
-        ctypes.byref(program), source.text.encode(), source.name.encode(), 0, None, None
-    )
-    if created != 0:
-        raise CompileError(f"{source.name}: {_error_string(library, created)}")
-    try:
-        encoded = [option.encode() for option in options]
-        array = (ctypes.c_char_p * len(encoded))(*encoded)
-        status = library.nvrtcCompileProgram(program, len(encoded), array)
-        log = (
-            _fetch(library, program, "ProgramLog").rstrip(b"\0").decode("utf-8", "replace").strip()
-        )
-        if status != 0:
-            shown = " ".join(options)
-            raise CompileError(f"{source.name}: {_error_string(library, status)} with {shown}", log)
-        return _fetch(library, program, kind), log
-    finally:
-        library.nvrtcDestroyProgram(ctypes.byref(program))
+def is_built(source: Source, target: str) -> bool:
+    """Return whether the store on disk has the cubin of ``source`` for ``target``."""
+    found = _find(source, "CUBIN", (*_options(target), "--ptxas-options=-v"), nvrtc.identity())
+    return found is not None
 
 
-def _fetch(library: Any, program: ctypes.c_void_p, what: str) -> bytes:
-    size = ctypes.c_size_t()
-    _check(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
-    buffer = ctypes.create_string_buffer(size.value)
-    _check(library, getattr(library, f"nvrtcGet{what}")(program, buffer))
-    return buffer.raw
+def build(source: Source, kind: str, target: str, extra: tuple[str, ...] = ()) -> Built:
+    """Return what NVRTC makes of ``source``, from the store on disk where it is there.
+
+    Parameters
+    ----------
+    kind : "PTX" or "CUBIN".
+    target : ``compute_90`` or ``sm_90``, with the suffix of a target of its own.
+    extra : options beside the usual ones.
+
+    Raises
+    ------
+    CompileError
+        With NVRTC's log.
+    """
+    options = (*_options(target), *extra)
+    expected = nvrtc.identity()
+    found = _find(source, kind, options, expected)
+    if found is not None:
+        return found
+    here = nvrtc.loaded_identity()
+    if here != expected:  # the note on which library it would be was out of date
+        found = _find(source, kind, options, here)
+        if found is not None:
+            return found
+    data, log = nvrtc.compile_text(source.text, source.name, options, kind)
+    built = Built(_without_folder(data) if kind == "PTX" else data, log)
+    store = cache.store()
+    if store is not None:
+        facts = {
+            "kind": kind.lower(),
+            "kernel": source.name,
+            "target": target,
+            "nvrtc": here.shown,
+            "macros": dict(_MACRO.findall(source.text.partition("#line")[0])),
+        }
+        store.write(_key(source, kind, options, here), built, facts)
+    return built
 
 
-def _check(library: Any, status: int) -> None:
-    if status != 0:
-        raise CompileError(f"NVRTC: {_error_string(library, status)}")
+def _options(target: str) -> tuple[str, ...]:
+    return (*OPTIONS, *CUPY_IMPLIED, f"-arch={target}")
 
 
-def _error_string(library: Any, status: int) -> str:
-    return str(library.nvrtcGetErrorString(status).decode())
+def _find(source: Source, kind: str, options: tuple[str, ...], by: nvrtc.Identity) -> Built | None:
+    store = cache.store()
+    return None if store is None else store.read(_key(source, kind, options, by))
+
+
+def _key(source: Source, kind: str, options: tuple[str, ...], by: nvrtc.Identity) -> str:
+    compiler = f"nvrtc {by.shown} of {by.size} bytes"
+    return cache.key_of((kind, compiler, " ".join(options), source.name, source.text))
+
+
+def _without_folder(ptx_text: bytes) -> bytes:
+    """Return PTX whose ``.file`` lines name no folder of this process: NVRTC puts its own there."""
+    here = re.escape(os.getcwd() + os.sep)
+    text = ptx_text.decode("utf-8").rstrip("\0")
+    return re.sub(rf'^([ \t]*\.file[ \t]+\d+ "){here}', r"\1", text, flags=re.MULTILINE).encode()

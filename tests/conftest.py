@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from attnprobe.backends.gpu import usable
 
 os.environ.setdefault("ATTNPROBE_CHECKED", "1")  # races and uninitialised reads are errors in tests
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# What one run compiled the next one finds, and nothing is left in the home of who runs the tests.
+_STORE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "kernels"
+os.environ.setdefault("ATTNPROBE_CACHE_DIR", str(_STORE))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a unit may import units of its own level and below, and no two units each other.
 LEVELS = (
     {"errors", "arch", "formats", "_paths"},
-    {"layouts"},
-    {"ptx", "compile"},
+    {"layouts", "cache"},
+    {"ptx", "nvrtc", "compile"},
     {"backends"},
     {"probing", "numerics", "engine"},
     {"mutants"},

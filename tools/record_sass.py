@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]  # a checkout need not be installed
 
 from attnprobe import compile as compiler  # noqa: E402
-from attnprobe import layouts  # noqa: E402
+from attnprobe import layouts, nvrtc  # noqa: E402
 from attnprobe.layouts import Instruction, hardware  # noqa: E402
 from tests.layouts.test_rows_assemble import ptx_version, runs_on, source, version  # noqa: E402
 
@@ -51,7 +51,7 @@ def main() -> int:
             for row, code in zip(batch, _codes(nvdisasm, batch, target), strict=True):
                 _keep(found, row, target, code)
         print(f"{target}: {len(rows)} rows", file=sys.stderr)
-    record = {"nvrtc": ".".join(map(str, compiler.nvrtc().version)), "rows": found}
+    record = {"nvrtc": nvrtc.identity().shown, "rows": found}
     text = json.dumps(record, indent=0, sort_keys=True) + "\n"
     hardware.RECORD.write_text(text, encoding="utf-8")
     return 0

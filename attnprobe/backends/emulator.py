@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from attnprobe import __version__, arch
+from attnprobe import __version__, arch, nvrtc
 from attnprobe import compile as compiler
 from attnprobe.backends.base import Dump, Environment, Launch
 
@@ -28,11 +28,10 @@ class EmulatorBackend:
 
     @cached_property
     def _environment(self) -> Environment:
-        major, minor = compiler.nvrtc().version
         return {
             "device": f"attnprobe {__version__} emulator, checked mode",
             "arch": f"sm_{self.cc}",
-            "nvrtc": f"{major}.{minor}",
+            "nvrtc": nvrtc.identity().shown,
             "numpy": np.__version__,
             "python": platform.python_version(),
         }

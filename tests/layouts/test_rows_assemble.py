@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from attnprobe import compile as compiler
-from attnprobe import layouts
+from attnprobe import layouts, nvrtc
 from attnprobe.errors import CompileError
 from attnprobe.layouts import Instruction
 
@@ -24,8 +24,8 @@ WIDTHS = (8, 24, 256)  # of wgmma; the others are one shape more of the same
 
 def ptx_version() -> tuple[int, int]:
     """Return the newest PTX version that this NVRTC writes."""
-    here = compiler.nvrtc().version
-    return max(ptx for nvrtc, ptx in PTX_OF_NVRTC.items() if nvrtc <= here)
+    here = nvrtc.identity().version
+    return max(ptx for version, ptx in PTX_OF_NVRTC.items() if version <= here)
 
 
 def version(row: Instruction) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import pytest
 
 from attnprobe import compile as compiler
-from attnprobe import layouts
+from attnprobe import layouts, nvrtc
 from attnprobe.compile import Source
 from attnprobe.errors import CompileError
 from attnprobe.layouts import Instruction
@@ -20,7 +20,7 @@ def target(row: Instruction) -> str:
 
 def expressible(row: Instruction) -> bool:
     """Return whether this NVRTC writes a PTX version that has the instruction."""
-    major, minor = compiler.nvrtc().version
+    major, minor = nvrtc.identity().version
     version = (8, minor - 1) if major == 12 else (9, minor)  # NVRTC 12.9 writes PTX 8.8
     return tuple(int(part) for part in row.min_ptx.split(".")) <= version
 
