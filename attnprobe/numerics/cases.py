@@ -6,70 +6,16 @@ is where they stand to the tiles (64 or 128 queries, 32 to 128 keys): one less, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass, replace
 
 from attnprobe.formats import FORMATS
-from attnprobe.numerics.fills import QKV, Sizes, fill
+from attnprobe.numerics import calls
+from attnprobe.numerics.calls import Call, Pages
+from attnprobe.numerics.fills import QKV, Fill, Sizes, fill
+from attnprobe.numerics.memory import LAYOUTS, Layout
 from attnprobe.numerics.reference import PLAIN, Features
 
-Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a (batch, seqlen, heads, head_dim) array lies in memory.
-
-    Attributes
-    ----------
-    name : what the case table calls it.
-    buffer : shape of the array -> shape of the memory that holds it.
-    view : that memory and the shape -> the array, a view.
-    """
-
-    name: str
-    buffer: Callable[[Shape], Shape]
-    view: Callable[[Array, Shape], Array]
-
-    def place(self, array: Array) -> Array:
-        """Return ``array`` in this layout, with NaN in every element of memory around it."""
-        buffer = np.full(self.buffer(array.shape), np.nan, array.dtype)
-        placed = self.view(buffer, array.shape)
-        placed[...] = array
-        return placed
-
-
-LAYOUTS: dict[str, Layout] = {
-    row.name: row
-    for row in (
-        Layout("contiguous", lambda s: s, lambda m, s: m),
-        Layout(
-            "heads_first",  # (batch, heads, seqlen, head_dim), as torch keeps it
-            lambda s: (s[0], s[2], s[1], s[3]),
-            lambda m, s: m.transpose(0, 2, 1, 3),
-        ),
-        Layout(
-            "gaps",  # every second row of a taller array, every second head, half of wider rows
-            lambda s: (s[0] + 1, 2 * s[1] + 1, 2 * s[2], 2 * s[3]),
-            lambda m, s: m[1:, 1::2, ::2, s[3] :],
-        ),
-        Layout(
-            "unaligned",  # rows start at odd elements: no 16-byte access fits
-            lambda s: (s[0], s[1], s[2], s[3] + 3),
-            lambda m, s: m[..., 1 : s[3] + 1],
-        ),
-        Layout(
-            "backwards",  # negative steps along batch, seqlen and heads
-            lambda s: s,
-            lambda m, s: m[::-1, ::-1, ::-1],
-        ),
-    )
-}
+__all__ = ["ALL_FILLS", "CASES", "CAUSAL", "LAYOUTS", "Case", "Layout"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +30,9 @@ class Case:
     features : what attention is asked for.
     layout : row of LAYOUTS for q, k and v.
     fills : the fills that it runs with.
+    lengths : (seqlen_q, seqlen_k) of each sequence, where they differ: the call is
+        ``attention_varlen``, or ``attention_paged`` where there are ``pages``.
+    pages : of K and V in a cache.
     """
 
     name: str
@@ -92,6 +41,36 @@ class Case:
     features: Features = PLAIN
     layout: str = "contiguous"
     fills: tuple[str, ...] = ("normal",)
+    lengths: tuple[tuple[int, int], ...] = ()
+    pages: Pages | None = None
+
+    @property
+    def entry(self) -> str:
+        """Name of the public call that it is for."""
+        if self.pages is not None:
+            return "attention_paged"
+        return "attention_varlen" if self.lengths else "attention"
+
+    def call(self, fill_row: Fill, seed: int = 0, garbage: float | None = None) -> Call:
+        """Return the arguments of one call, and what must come of it.
+
+        ``garbage`` stands in all memory that no query sees; None is the fill's own, or NaN.
+        """
+        if garbage is None:
+            garbage = float("nan") if fill_row.garbage is None else fill_row.garbage
+        dtype = FORMATS[self.dtype].dtype
+        if not self.lengths:
+            q, k, v = fill_row(self.sizes, dtype, seed)
+            return calls.dense(
+                (q, k, v), self.features, fill_row.checks, LAYOUTS[self.layout], garbage
+            )
+        sequences = [
+            fill_row(replace(self.sizes, seqlen_q=m, seqlen_k=n, batch=1), dtype, seed + i)
+            for i, (m, n) in enumerate(self.lengths)
+        ]
+        if self.pages is not None:
+            return calls.paged(sequences, self.features, fill_row.checks, self.pages, garbage, seed)
+        return calls.varlen(sequences, self.features, fill_row.checks, garbage)
 
     def inputs(self, fill_name: str, seed: int = 0) -> QKV:
         """Return contiguous q, k, v; ``LAYOUTS[layout].place`` brings each into its layout."""
