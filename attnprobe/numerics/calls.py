@@ -67,12 +67,15 @@ class Call:
     arrays : the arguments that are arrays, by name, in the order of the signature.
     options : the other keyword arguments.
     parts : what must come back, sequence by sequence; a dense call is one part.
+    clean : the same call with zeros where garbage stands in this one; None where there is no such
+        memory.
     """
 
     entry: str
     arrays: dict[str, Array]
     options: dict[str, Any]
     parts: tuple[Part, ...]
+    clean: Call | None = None
 
     def arguments(self) -> dict[str, Any]:
         """Return all keyword arguments, ``return_lse`` not among them."""

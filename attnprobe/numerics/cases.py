@@ -12,7 +12,7 @@ from attnprobe.formats import FORMATS
 from attnprobe.numerics import calls
 from attnprobe.numerics.calls import Call, Pages
 from attnprobe.numerics.fills import QKV, Fill, Sizes, fill
-from attnprobe.numerics.memory import LAYOUTS, Layout
+from attnprobe.numerics.memory import LAYOUTS, WITHOUT_SLACK, Layout
 from attnprobe.numerics.reference import PLAIN, Features
 
 __all__ = ["ALL_FILLS", "CASES", "CAUSAL", "LAYOUTS", "Case", "Layout"]
@@ -58,19 +58,27 @@ class Case:
         """
         if garbage is None:
             garbage = float("nan") if fill_row.garbage is None else fill_row.garbage
-        dtype = FORMATS[self.dtype].dtype
+        if not self.has_slack:
+            return self._call(fill_row, seed, garbage)
+        return replace(self._call(fill_row, seed, garbage), clean=self._call(fill_row, seed, 0.0))
+
+    @property
+    def has_slack(self) -> bool:
+        """Whether a call has memory that no query sees."""
+        return bool(self.lengths) or self.layout not in WITHOUT_SLACK
+
+    def _call(self, fill_row: Fill, seed: int, garbage: float) -> Call:
+        dtype, checks = FORMATS[self.dtype].dtype, fill_row.checks
         if not self.lengths:
-            q, k, v = fill_row(self.sizes, dtype, seed)
-            return calls.dense(
-                (q, k, v), self.features, fill_row.checks, LAYOUTS[self.layout], garbage
-            )
+            qkv = fill_row(self.sizes, dtype, seed)
+            return calls.dense(qkv, self.features, checks, LAYOUTS[self.layout], garbage)
         sequences = [
             fill_row(replace(self.sizes, seqlen_q=m, seqlen_k=n, batch=1), dtype, seed + i)
             for i, (m, n) in enumerate(self.lengths)
         ]
         if self.pages is not None:
-            return calls.paged(sequences, self.features, fill_row.checks, self.pages, garbage, seed)
-        return calls.varlen(sequences, self.features, fill_row.checks, garbage)
+            return calls.paged(sequences, self.features, checks, self.pages, garbage, seed)
+        return calls.varlen(sequences, self.features, checks, garbage)
 
     def inputs(self, fill_name: str, seed: int = 0) -> QKV:
         """Return contiguous q, k, v; ``LAYOUTS[layout].place`` brings each into its layout."""

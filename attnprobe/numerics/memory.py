@@ -71,3 +71,8 @@ LAYOUTS: dict[str, Layout] = {
         ),
     )
 }
+
+# Layouts that fill their memory.
+WITHOUT_SLACK = frozenset(
+    row.name for row in LAYOUTS.values() if np.prod(row.buffer((2, 3, 2, 16))) == 2 * 3 * 2 * 16
+)
