@@ -1,0 +1,244 @@
+"""Worker processes and who watches them: a target that hangs or dies takes one worker with it.
+
+Each worker is a process with the target loaded (worker.py). It says when it calls the target and
+when the target has come back; one that stays away too long is killed and another takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from attnprobe.errors import AttnprobeError
+from attnprobe.rig.report import CRASHED, TIMEOUT, Result
+from attnprobe.rig.suite import Job
+
+START_SECONDS = 300.0  # to import a target and its library
+OWN_SECONDS = 900.0  # for the oracle: only a fault of the rig itself takes so long
+MOST_HUNG = 3  # calls that may hang before the run is given up
+_TAIL = 2000  # characters of a dead worker's stderr that are shown
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is to load.
+
+    Attributes
+    ----------
+    target, signature, arrays : as on the command line.
+    checked : look for races and uninitialised reads where the target runs on the emulator.
+    """
+
+    target: str
+    signature: str = ""
+    arrays: str = ""
+    checked: bool = False
+
+
+class StartFailed(AttnprobeError):
+    """A worker could not load the target; ``exit_code`` is that of the worker's error."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+class _Worker:
+    """One process: what it does now, and until when it may."""
+
+    def __init__(self, order: Order) -> None:
+        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as we do
+        environment = dict(os.environ)
+        if order.checked:
+            environment["ATTNPROBE_CHECKED"] = "1"
+        package = Path(__file__).resolve().parents[2]
+        environment["PYTHONPATH"] = os.pathsep.join(
+            part for part in (str(package), environment.get("PYTHONPATH", "")) if part
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "attnprobe.rig.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is ours to deal with; its children die with it
+        )
+        assert self.process.stdout is not None
+        self._pending = b""
+        self.job: str | None = None
+        self.calling = False
+        self.allow(START_SECONDS)
+        self.send(vars(order))
+
+    def send(self, message: Message) -> None:
+        """Write one line to the process; one that is gone shows when it is read."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write((json.dumps(message) + "\n").encode())
+            self.process.stdin.flush()
+
+    def allow(self, seconds: float) -> None:
+        """Let it be silent for so long."""
+        self.deadline = time.monotonic() + seconds
+
+    def messages(self) -> Iterator[Message | None]:
+        """Yield what has been said, and None where the process has closed its side."""
+        assert self.process.stdout is not None
+        data = os.read(self.process.stdout.fileno(), 1 << 20)
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        yield from (json.loads(line) for line in lines)
+        if not data:
+            yield None
+
+    def tail(self) -> str:
+        """Return the end of what it wrote to stderr."""
+        size = self.errors.seek(0, os.SEEK_END)
+        self.errors.seek(max(0, size - _TAIL))
+        return self.errors.read().decode(errors="replace").strip()
+
+    def end(self) -> int:
+        """Kill it and all that it started, and return its exit status."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        status = self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+        return status
+
+
+class Crew:
+    """Some workers over one list of jobs.
+
+    Parameters
+    ----------
+    order : what they load.
+    size : how many there are.
+    timeout : seconds that one call of the target may take.
+    on_ready : called once with the environment that the first worker to be ready reports.
+    """
+
+    def __init__(
+        self, order: Order, size: int, timeout: float, on_ready: Callable[[Message], None]
+    ) -> None:
+        self.order, self.size, self.timeout = order, size, timeout
+        self._on_ready: Callable[[Message], None] | None = on_ready
+        self._workers: list[_Worker] = []
+        self.hung = 0
+        self.left = 0
+
+    def run(self, jobs: Iterable[str]) -> Iterator[Result]:
+        """Yield the result of each job as it is finished; jobs are names that worker.py knows.
+
+        Raises
+        ------
+        StartFailed
+            If the target cannot be loaded.
+        """
+        waiting = deque(jobs)
+        with selectors.DefaultSelector() as selector:
+            try:
+                for _ in range(min(self.size, len(waiting))):
+                    self._hire(selector)
+                while self._workers:
+                    yield from self._step(selector, waiting)
+            finally:
+                for worker in self._workers:
+                    worker.end()
+                self._workers.clear()
+
+    def _hire(self, selector: selectors.BaseSelector) -> None:
+        worker = _Worker(self.order)
+        self._workers.append(worker)
+        selector.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+
+    def _dismiss(self, worker: _Worker, selector: selectors.BaseSelector) -> int:
+        selector.unregister(worker.process.stdout)  # type: ignore[arg-type]
+        self._workers.remove(worker)
+        return worker.end()
+
+    def _step(self, selector: selectors.BaseSelector, waiting: deque[str]) -> Iterator[Result]:
+        """Wait for the next message or deadline, and yield what it finishes."""
+        soonest = min(worker.deadline for worker in self._workers)
+        for chosen, _ in selector.select(max(0.0, soonest - time.monotonic())):
+            worker: _Worker = chosen.data
+            for message in worker.messages():
+                if message is None:
+                    yield from self._died(worker, selector, waiting)
+                else:
+                    yield from self._heard(worker, message, selector, waiting)
+        for worker in list(self._workers):
+            if time.monotonic() > worker.deadline:
+                yield from self._stayed_away(worker, selector, waiting)
+
+    def _heard(
+        self,
+        worker: _Worker,
+        message: Message,
+        selector: selectors.BaseSelector,
+        waiting: deque[str],
+    ) -> Iterator[Result]:
+        if "failed" in message:
+            raise StartFailed(message["failed"], message["exit_code"])
+        if "calling" in message:
+            worker.calling = message["calling"]
+            worker.allow(self.timeout if worker.calling else OWN_SECONDS)
+            return
+        if "ready" in message and self._on_ready is not None:
+            self._on_ready(message["ready"])
+            self._on_ready = None
+        if "result" in message:
+            yield Result.of_json(message["result"])
+        worker.job = waiting.popleft() if waiting else None
+        if worker.job is None:
+            self._dismiss(worker, selector)
+        else:
+            worker.allow(OWN_SECONDS)
+            worker.send({"job": worker.job})
+
+    def _stayed_away(
+        self, worker: _Worker, selector: selectors.BaseSelector, waiting: deque[str]
+    ) -> Iterator[Result]:
+        job, calling = worker.job, worker.calling
+        self._dismiss(worker, selector)
+        if job is None:
+            raise StartFailed(f"the target was not loaded within {START_SECONDS:g} s", 6)
+        if not calling:
+            raise AttnprobeError(f"{job}: the oracle took more than {OWN_SECONDS:g} s")
+        self.hung += 1
+        yield Result(job, TIMEOUT, f"the call did not come back within {self.timeout:g} s")
+        self._replace(selector, waiting)
+
+    def _died(
+        self, worker: _Worker, selector: selectors.BaseSelector, waiting: deque[str]
+    ) -> Iterator[Result]:
+        job, tail = worker.job, worker.tail()
+        status = self._dismiss(worker, selector)
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if job is None:
+            raise StartFailed(f"the process that loads the target ended: {how}\n{tail}", 1)
+        lines = tuple(tail.splitlines()[-12:])
+        yield Result(job, CRASHED, f"the target's process ended: {how}", report=lines)
+        self._replace(selector, waiting)
+
+    def _replace(self, selector: selectors.BaseSelector, waiting: deque[str]) -> None:
+        if self.hung >= MOST_HUNG:
+            self.left += len(waiting)
+            waiting.clear()
+        if waiting:
+            self._hire(selector)

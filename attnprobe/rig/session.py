@@ -1,0 +1,123 @@
+"""One run from the jobs to the report: goes on from the journal, and keeps it as jobs finish."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from attnprobe.rig import journal, targets
+from attnprobe.rig.crew import Crew, Order
+from attnprobe.rig.libraries import first_usable, library
+from attnprobe.rig.report import Report, Result
+from attnprobe.rig.suite import Job
+
+MOST_WORKERS, MOST_ON_A_GPU = 8, 4  # a context on a GPU takes hundreds of MB there
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run, and how.
+
+    Attributes
+    ----------
+    order : the target and how it is called.
+    jobs : of the suite.
+    command : the command line, for the report.
+    workers : processes; 0 takes as many as there are processors, up to a limit.
+    timeout : seconds that one call may take.
+    resume : take from the journal what it has.
+    """
+
+    order: Order
+    jobs: tuple[Job, ...]
+    command: str
+    workers: int = 0
+    timeout: float = 60.0
+    resume: bool = False
+
+
+def run(plan: Plan, show: Callable[[Result, int, int], None]) -> Report:
+    """Run all jobs that the journal does not have, and return the report.
+
+    Parameters
+    ----------
+    plan : what to run.
+    show : called for each result as it comes, with how many there are and how many there will be.
+
+    Raises
+    ------
+    UsageError, DeviceError
+        If the target does not exist, or cannot be used here.
+    StartFailed
+        If its process cannot load it.
+    KeyboardInterrupt
+        On Ctrl-C and on SIGTERM, once the workers are ended; what was finished is in the journal.
+    """
+    target = targets.find(plan.order.target, plan.order.signature)
+    arrays = plan.order.arrays or first_usable(target.libraries).name
+    library(arrays)
+    order = replace(plan.order, arrays=arrays)
+    kept = journal.Journal(journal.folder() / f"{_key(target, order)}.jsonl")
+    names = [job.name for job in plan.jobs]
+    found = kept.read() if plan.resume else {}
+    done = {name: found[name] for name in names if name in found}
+    if not found:
+        kept.begin()
+    environment: dict[str, str] = {}
+    crew = Crew(order, _workers(plan, arrays), plan.timeout, environment.update)
+    begin, resumed = time.monotonic(), len(done)
+    with _terminated_as_interrupted():
+        for result in crew.run([job for job in plan.jobs if job.name not in done]):
+            kept.add(result)
+            done[result.job] = result
+            show(result, len(done), len(names))
+    return Report(
+        target=target.name,
+        says=target.says,
+        environment=environment or {"arrays": arrays},
+        command=plan.command,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seconds=time.monotonic() - begin,
+        results=tuple(done[name] for name in names if name in done),
+        resumed=resumed,
+        left=crew.left,
+    )
+
+
+def _key(target: targets.Target, order: Order) -> str:
+    options = repr(sorted(asdict(order).items()))
+    own = targets.fingerprint_of(targets.package_files())
+    return journal.key((target.fingerprint(), own, options))
+
+
+def _workers(plan: Plan, arrays: str) -> int:
+    if plan.workers:
+        return plan.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = MOST_WORKERS if arrays in ("numpy", "torch-cpu") else MOST_ON_A_GPU
+    return max(1, min(cores or 1, most))
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does: workers ended, what was finished kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+

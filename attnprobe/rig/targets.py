@@ -1,0 +1,347 @@
+"""Whose attention is tested: ready-made targets as rows, and any ``package.module:function``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attnprobe import _paths
+from attnprobe.errors import ProblemError, UnsupportedError, UsageError
+from attnprobe.numerics.reference import PLAIN, Array, Attention, Features
+from attnprobe.rig.libraries import Library, first_usable, library
+from attnprobe.rig.signatures import Ask, Signature, signature, taken_by
+
+_SOURCES = {".py", ".cu", ".cuh", ".cpp", ".h", ".so", ".pyd", ".ptx", ".cubin"}
+_MUTANT = "mutant:"
+
+
+class Declined(Exception):
+    """A target does not serve a problem, and says so. Named in the report; no verdict."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One callable under test, before it is loaded.
+
+    Attributes
+    ----------
+    name : what the command line calls it.
+    says : one line for the list of targets.
+    signature : row of ``signatures``.
+    libraries : names of the array libraries that it takes; the first that is usable is taken.
+    load : () -> the callable.
+    sources : () -> files and words that make it what it is, for the key of a run.
+    declines : pattern of messages by which it says that it does not serve a problem.
+    around : () -> context manager that each call stands in.
+    """
+
+    name: str
+    says: str
+    signature: str
+    libraries: tuple[str, ...]
+    load: Callable[[], Callable[..., Any]]
+    sources: Callable[[], tuple[Path | str, ...]]
+    declines: str = ""
+    around: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
+
+    def fingerprint(self) -> str:
+        """Return a hash of what the target is made of; it imports nothing of the target's."""
+        return fingerprint_of((self.name, self.signature, *self.sources()))
+
+    def open(self, arrays: str = "") -> Opened:
+        """Return the target, loaded, with arrays of the library called ``arrays``.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be imported.
+        DeviceError
+            If none of the array libraries that it takes can be used here.
+        """
+        chosen = library(arrays) if arrays else first_usable(self.libraries)
+        function = self.load()
+        return Opened(self, function, signature(self.signature), chosen, taken_by(function))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A loaded target.
+
+    Attributes
+    ----------
+    target : what it is.
+    function : the callable.
+    signature, library : how it is called, and with whose arrays.
+    taken : names of the arguments that it takes.
+    """
+
+    target: Target
+    function: Callable[..., Any]
+    signature: Signature
+    library: Library
+    taken: frozenset[str]
+
+    def attend(self, q: Array, k: Array, v: Array, features: Features = PLAIN) -> Attention:
+        """Return O and LSE as NumPy arrays; LSE is None from a target that returns none.
+
+        Parameters
+        ----------
+        q, k, v : NumPy arrays (batch, seqlen, heads, head_dim) of any strides.
+        features : what is asked for.
+
+        Before the call, memory of the size of O is filled with NaN and given back, so that what
+        the target leaves unwritten does not happen to be right.
+
+        Raises
+        ------
+        Declined
+            If the signature cannot say what is asked, or the target says that it does not serve it.
+        """
+        ask = Ask(q, k, v, features)
+        refusal = self.signature.refusal(ask, self.taken)
+        if refusal:
+            raise Declined(refusal)
+        try:
+            self.library.poison((*q.shape[:3], v.shape[3]), q.dtype)
+            with self.target.around():
+                O, LSE = self._called(ask)
+        except (NotImplementedError, UnsupportedError, ProblemError) as error:
+            raise Declined(f"the target says: {_first_line(error)}") from error
+        return Attention(O, LSE)  # type: ignore[arg-type]
+
+    def _called(self, ask: Ask) -> tuple[Array, Array | None]:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                O, LSE = self.signature.call(self.function, ask, self.library.put, self.taken)
+            except RuntimeError as error:
+                if self.target.declines and re.search(self.target.declines, str(error)):
+                    reasons = "; ".join(_first_line(each.message) for each in said)
+                    raise Declined(f"the target says: {reasons or _first_line(error)}") from error
+                raise
+        return self.library.get(O), None if LSE is None else self.library.get(LSE)
+
+
+def _first_line(message: object) -> str:
+    return (str(message).strip().splitlines() or ["(no message)"])[0][:300]
+
+
+def fingerprint_of(sources: Iterable[Path | str]) -> str:
+    """Return a hash of some files and words."""
+    digest = hashlib.sha256()
+    for source in sources:
+        data = source.read_bytes() if isinstance(source, Path) else source.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:20]
+
+
+# --- ready-made targets ---------------------------------------------------------------------------
+
+
+def _ours() -> Callable[..., Any]:
+    from attnprobe.engine import attention
+
+    return attention
+
+
+def package_files() -> tuple[Path | str, ...]:
+    """Return every file of attnprobe's own code and kernels."""
+    return (*_files(Path(__file__).parent.parent), *_files(_paths.data_dir("kernels")))
+
+
+def _yardstick() -> Callable[..., Any]:
+    from attnprobe.numerics.reference import yardstick
+
+    def attention(q: Array, k: Array, v: Array, *, return_lse: bool = True, **asked: Any) -> Any:
+        return yardstick(q, k, v, Features(**asked), block=64)
+
+    return attention
+
+
+def _torch_sdpa() -> Callable[..., Any]:
+    import torch
+
+    function: Callable[..., Any] = torch.nn.functional.scaled_dot_product_attention
+    return function
+
+
+def _pinned(backend: str) -> Callable[[], AbstractContextManager[Any]]:
+    def around() -> AbstractContextManager[Any]:
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        context: AbstractContextManager[Any] = sdpa_kernel(getattr(SDPBackend, backend))
+        return context
+
+    return around
+
+
+def _torch(name: str, backend: str, says: str, libraries: tuple[str, ...] = ("torch",)) -> Target:
+    return Target(
+        f"torch:{name}",
+        f"torch's SDPA pinned to {says}",
+        "sdpa",
+        libraries,
+        _torch_sdpa,
+        lambda: (_version("torch"),),
+        declines=r"No available kernel|No viable backend|not supported|no valid execution plan",
+        around=_pinned(backend),
+    )
+
+
+def _flash_attn() -> Callable[..., Any]:
+    from flash_attn import flash_attn_func
+
+    function: Callable[..., Any] = flash_attn_func
+    return function
+
+
+def _version(package: str) -> str:
+    from importlib import metadata
+
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"{package}, not installed"
+
+
+TARGETS: tuple[Target, ...] = (
+    Target(
+        "ours",
+        "attnprobe.attention: its kernels on the GPU, or on the emulator where there is none",
+        "ours",
+        ("cupy", "numpy"),
+        _ours,
+        package_files,
+    ),
+    Target(
+        "yardstick",
+        "the algorithm in NumPy float32 with a kernel's rounding points: sound, and needs no GPU",
+        "ours",
+        ("numpy",),
+        _yardstick,
+        package_files,
+    ),
+    _torch("flash", "FLASH_ATTENTION", "FlashAttention-2"),
+    _torch("cudnn", "CUDNN_ATTENTION", "cuDNN"),
+    _torch("efficient", "EFFICIENT_ATTENTION", "the memory-efficient kernel"),
+    _torch("math", "MATH", "its composed math, on the GPU or the CPU", ("torch", "torch-cpu")),
+    Target(
+        "flash_attn",
+        "flash_attn.flash_attn_func, of the flash-attn package",
+        "flash",
+        ("torch",),
+        _flash_attn,
+        lambda: (_version("flash-attn"),),
+        declines="only supports|must be divisible",
+    ),
+)
+
+# --- targets by name ------------------------------------------------------------------------------
+
+
+def find(name: str, signature_name: str = "") -> Target:
+    """Return the target called ``name``: a ready-made row, ``mutant:NAME``, or a callable's path.
+
+    Parameters
+    ----------
+    name : of a row of TARGETS; ``mutant:NAME``, our kernel with a mutant's edits; or
+        ``package.module:function``, any callable.
+    signature_name : how a callable of one's own is called; "flash" by default.
+
+    Raises
+    ------
+    UsageError
+        For a name that is none of these, or a module that is not there.
+    """
+    ready = next((row for row in TARGETS if row.name == name), None)
+    if ready is None and name.startswith(_MUTANT):
+        ready = _mutant(name.removeprefix(_MUTANT))
+    if ready is not None:
+        if signature_name not in ("", ready.signature):
+            raise UsageError(f"{name} is called by the signature {ready.signature!r}, not another")
+        return ready
+    module, _, function = name.partition(":")
+    if not module or not function:
+        names = ", ".join(row.name for row in TARGETS)
+        raise UsageError(
+            f"no target {name!r}; there are: {names}, mutant:NAME, and package.module:function"
+        )
+    return _callable(name, module, function, signature(signature_name or "flash").name)
+
+
+def _mutant(name: str) -> Target:
+    from attnprobe.mutants import apply, catalogue
+
+    row = catalogue.find(name)
+
+    def attention(q: Any, k: Any, v: Any, *, return_lse: bool = True, **asked: Any) -> Any:
+        return tuple(apply.run(q, k, v, Features(**asked), row))
+
+    return Target(
+        f"{_MUTANT}{name}",
+        f"our kernel, broken on purpose: {row.breaks}",
+        "ours",
+        ("cupy", "numpy"),
+        lambda: attention,
+        lambda: (*package_files(), repr(row)),
+    )
+
+
+def _callable(name: str, module: str, function: str, signature_name: str) -> Target:
+    def load() -> Callable[..., Any]:
+        _see_working_folder()
+        try:
+            found: Any = importlib.import_module(module)
+            for part in function.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"target {name!r} cannot be loaded: {error}") from error
+        if not callable(found):
+            raise UsageError(f"target {name!r} is a {type(found).__name__}, not a callable")
+        return found  # type: ignore[no-any-return]
+
+    libraries = ("torch", "cupy", "numpy") if signature_name != "ours" else ("cupy", "numpy")
+    return Target(
+        name, "a callable of your own", signature_name, libraries, load, lambda: _made_of(module)
+    )
+
+
+def _see_working_folder() -> None:
+    """Let modules be found in the working folder, as ``python -m`` does."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, "")
+
+
+def _made_of(module: str) -> tuple[Path | str, ...]:
+    """Return the source files of a module's package, or of the module, without importing it."""
+    _see_working_folder()
+    try:
+        top = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        top = None
+    if top is None:
+        raise UsageError(f"no module {module!r} is found from here")
+    if top.submodule_search_locations:
+        return tuple(
+            path for folder in top.submodule_search_locations for path in _files(Path(folder))
+        )
+    return (Path(top.origin),) if top.origin and Path(top.origin).is_file() else (module,)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the source files below ``folder`` in order."""
+    return (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _SOURCES and "__pycache__" not in path.parts and path.is_file()
+    )
+
