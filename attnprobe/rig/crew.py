@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +78,7 @@ class _Worker:
         )
         assert self.process.stdout is not None
         self._pending = b""
-        self.job: str | None = None
+        self.job: Job | None = None
         self.calling = False
         self.allow(START_SECONDS)
         self.send(vars(order))
@@ -123,7 +122,7 @@ class _Worker:
 
 
 class Crew:
-    """Some workers over one list of jobs.
+    """Some workers over one list of jobs. Jobs of one kernel go to one worker, where that may be.
 
     Parameters
     ----------
@@ -142,15 +141,15 @@ class Crew:
         self.hung = 0
         self.left = 0
 
-    def run(self, jobs: Iterable[str]) -> Iterator[Result]:
-        """Yield the result of each job as it is finished; jobs are names that worker.py knows.
+    def run(self, jobs: Iterable[Job]) -> Iterator[Result]:
+        """Yield the result of each job as it is finished.
 
         Raises
         ------
         StartFailed
             If the target cannot be loaded.
         """
-        waiting = deque(jobs)
+        waiting = list(jobs)
         with selectors.DefaultSelector() as selector:
             try:
                 for _ in range(min(self.size, len(waiting))):
@@ -172,7 +171,7 @@ class Crew:
         self._workers.remove(worker)
         return worker.end()
 
-    def _step(self, selector: selectors.BaseSelector, waiting: deque[str]) -> Iterator[Result]:
+    def _step(self, selector: selectors.BaseSelector, waiting: list[Job]) -> Iterator[Result]:
         """Wait for the next message or deadline, and yield what it finishes."""
         soonest = min(worker.deadline for worker in self._workers)
         for chosen, _ in selector.select(max(0.0, soonest - time.monotonic())):
@@ -191,7 +190,7 @@ class Crew:
         worker: _Worker,
         message: Message,
         selector: selectors.BaseSelector,
-        waiting: deque[str],
+        waiting: list[Job],
     ) -> Iterator[Result]:
         if "failed" in message:
             raise StartFailed(message["failed"], message["exit_code"])
@@ -204,39 +203,54 @@ class Crew:
             self._on_ready = None
         if "result" in message:
             yield Result.of_json(message["result"])
-        worker.job = waiting.popleft() if waiting else None
+        worker.job = self._next(worker, waiting)
         if worker.job is None:
             self._dismiss(worker, selector)
         else:
             worker.allow(OWN_SECONDS)
-            worker.send({"job": worker.job})
+            worker.send({"job": worker.job.name})
+
+    def _next(self, worker: _Worker, waiting: list[Job]) -> Job | None:
+        """Take the next job of the kernel that the worker has, else of one that no other has."""
+        if not waiting:
+            return None
+        own = worker.job.kernel if worker.job else ""
+        others = {each.job.kernel for each in self._workers if each.job and each is not worker}
+
+        def rank(number: int) -> tuple[bool, bool, int]:
+            kernel = waiting[number].kernel
+            return kernel != own, kernel in others, number
+
+        return waiting.pop(min(range(len(waiting)), key=rank))
 
     def _stayed_away(
-        self, worker: _Worker, selector: selectors.BaseSelector, waiting: deque[str]
+        self, worker: _Worker, selector: selectors.BaseSelector, waiting: list[Job]
     ) -> Iterator[Result]:
         job, calling = worker.job, worker.calling
         self._dismiss(worker, selector)
         if job is None:
             raise StartFailed(f"the target was not loaded within {START_SECONDS:g} s", 6)
         if not calling:
-            raise AttnprobeError(f"{job}: the oracle took more than {OWN_SECONDS:g} s")
+            raise AttnprobeError(f"{job.name}: the oracle took more than {OWN_SECONDS:g} s")
         self.hung += 1
-        yield Result(job, TIMEOUT, f"the call did not come back within {self.timeout:g} s")
+        reason = f"the call did not come back within {self.timeout:g} s"
+        yield Result(job.case.name, job.fill, job.case.dtype, TIMEOUT, reason)
         self._replace(selector, waiting)
 
     def _died(
-        self, worker: _Worker, selector: selectors.BaseSelector, waiting: deque[str]
+        self, worker: _Worker, selector: selectors.BaseSelector, waiting: list[Job]
     ) -> Iterator[Result]:
         job, tail = worker.job, worker.tail()
         status = self._dismiss(worker, selector)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if job is None:
             raise StartFailed(f"the process that loads the target ended: {how}\n{tail}", 1)
-        lines = tuple(tail.splitlines()[-12:])
-        yield Result(job, CRASHED, f"the target's process ended: {how}", report=lines)
+        reason, lines = f"the target's process ended: {how}", tuple(tail.splitlines()[-12:])
+        case = job.case
+        yield Result(case.name, job.fill, case.dtype, CRASHED, reason, lines=lines)
         self._replace(selector, waiting)
 
-    def _replace(self, selector: selectors.BaseSelector, waiting: deque[str]) -> None:
+    def _replace(self, selector: selectors.BaseSelector, waiting: list[Job]) -> None:
         if self.hung >= MOST_HUNG:
             self.left += len(waiting)
             waiting.clear()

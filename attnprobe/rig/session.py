@@ -61,8 +61,7 @@ def run(plan: Plan, show: Callable[[Result, int, int], None]) -> Report:
         On Ctrl-C and on SIGTERM, once the workers are ended; what was finished is in the journal.
     """
     target = targets.find(plan.order.target, plan.order.signature)
-    arrays = plan.order.arrays or first_usable(target.libraries).name
-    library(arrays)
+    arrays = arrays_of(plan.order)
     order = replace(plan.order, arrays=arrays)
     kept = journal.Journal(journal.folder() / f"{_key(target, order)}.jsonl")
     names = [job.name for job in plan.jobs]
@@ -89,6 +88,19 @@ def run(plan: Plan, show: Callable[[Result, int, int], None]) -> Report:
         resumed=resumed,
         left=crew.left,
     )
+
+
+def arrays_of(order: Order) -> str:
+    """Return the name of the array library that ``order`` comes to on this machine.
+
+    Raises
+    ------
+    UsageError, DeviceError
+        If the target does not exist, or none of its libraries can be used here.
+    """
+    target = targets.find(order.target, order.signature)
+    chosen = library(order.arrays) if order.arrays else first_usable(target.libraries)
+    return chosen.name
 
 
 def _key(target: targets.Target, order: Order) -> str:
@@ -120,4 +132,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-

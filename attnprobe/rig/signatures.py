@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import UsageError
-from attnprobe.numerics.reference import Features, Head, visible_keys
+from attnprobe.numerics.reference import Features, heads, visible_keys
 
 Array = npt.NDArray[Any]
 Put = Callable[[Array], Any]
@@ -174,11 +174,9 @@ def _mask_of(ask: Ask) -> Array:
             diagonal=features.diagonal(seqlen_q, seqlen_k),
         )
         return seen[None, None]
-    heads = [
-        [Head(b, h, ask.q[b, :, h], ask.k[b, :, 0], ask.v[b, :, 0]) for h in range(num_heads)]
-        for b in range(batch)
-    ]
-    seen = np.array([[features.seen(head) for head in row] for row in heads])
+    seen = np.empty((batch, num_heads, seqlen_q, seqlen_k), bool)
+    for head in heads(*ask[:3]):
+        seen[head.batch, head.head] = features.seen(head)
     if features.bias is None:
         return seen
     added = np.broadcast_to(np.asarray(features.bias), seen.shape)

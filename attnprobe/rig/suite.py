@@ -5,23 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from attnprobe.errors import ToleranceError, UsageError
-from attnprobe.numerics import error as bounds
 from attnprobe.numerics.cases import CASES, LAYOUTS, Case
 from attnprobe.numerics.fills import FILLS
-from attnprobe.numerics.reference import Array, Attention
-from attnprobe.rig.targets import Declined, Opened
+from attnprobe.numerics.oracle import Question
+from attnprobe.numerics.reference import Attention
+from attnprobe.rig.explain import diagnosis, share_of
 from attnprobe.rig.report import DECLINED, ERROR, REFUSED, SOUND, Result
+from attnprobe.rig.targets import Declined, Opened
 
 Calling = Callable[[bool], None]
 
 DTYPES = ("f16", "bf16")
-MOST_SHARE = 1e9  # of a bound: what stands for "infinitely many times"
-QUICK_FILLS = ("normal", "outliers", "real")
 
 
 @dataclass(frozen=True)
@@ -30,62 +26,108 @@ class Job:
 
     case: Case
     fill: str
-    dtype: str
 
     @property
     def name(self) -> str:
         """How it is called in reports and between processes: case/fill/dtype."""
-        return f"{self.case.name}/{self.fill}/{self.dtype}"
+        return f"{self.case.name}/{self.fill}/{self.case.dtype}"
 
-
-def jobs() -> Iterator[Job]:
-    for case in CASES:
-        for fill in case.fills:
-            yield Job(case, fill, case.dtype)
+    @property
+    def kernel(self) -> str:
+        """What jobs have in common that run the same kernel: one worker compiles for all."""
+        case = self.case
+        sizes, asked = case.sizes, sorted(case.features.arguments())
+        return repr((case.dtype, sizes.head_dim, sizes.v_head_dim, asked))
 
 
 def find(name: str) -> Job:
-    """Return the job called ``name``."""
-    case, fill, dtype = name.rsplit("/", 2)
+    """Return the job called ``name``.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    case, fill, dtype = [*name.rsplit("/", 2), "", ""][:3]
     found = next((row for row in CASES if row.name == case), None)
-    if found is None or fill not in FILLS:
-        raise UsageError(f"no job {name!r}")
-    return Job(replace(found, dtype=dtype), fill, dtype)
+    if found is None or fill not in FILLS or dtype not in DTYPES:
+        raise UsageError(f"no job {name!r}; a job is case/fill/dtype")
+    return Job(replace(found, dtype=dtype), fill)
 
 
 def judged(job: Job, opened: Opened, calling: Calling) -> Result:
-    """Return the verdict on ``opened`` for one job; never raises for a fault of the target."""
+    """Return the verdict on ``opened`` for one job; a fault of the target is a verdict too."""
     case = job.case
+    result = Result(case.name, job.fill, case.dtype, SOUND)
     inputs = case.inputs(job.fill)
     layout = LAYOUTS[case.layout]
     q, k, v = (layout.place(array) for array in inputs)
     begin = time.perf_counter()
     calling(True)
     try:
-        O, LSE = opened.attend(q, k, v, case.features)
-    except Declined as reason:
-        return Result(job.name, DECLINED, str(reason))
-    except Exception as error:
-        return Result(job.name, ERROR, f"{type(error).__name__}: {error}"[:500])
+        answer = opened.attend(q, k, v, case.features)
+    except Declined as declined:
+        return replace(result, verdict=DECLINED, reason=str(declined))
+    except Exception as error:  # whatever somebody's kernel raises
+        lines = str(error).strip().splitlines() or ["(no message)"]
+        reason = f"{type(error).__name__}: {lines[0]}"
+        return replace(result, verdict=ERROR, reason=reason[:500], lines=tuple(lines[:12]))
     finally:
         calling(False)
-    ms = 1000 * (time.perf_counter() - begin)
+    ms = round(1000 * (time.perf_counter() - begin), 3)
+    fill = FILLS[job.fill]
+    tile_rows = opened.tile_rows(q, k, v, case.features)
+    question = Question(*inputs, case.features, fill.checks, tile_rows)
+    return _judged(replace(result, call_ms=ms), question, answer)
+
+
+def _judged(result: Result, question: Question, answer: Attention) -> Result:
+    O, LSE = answer
     try:
-        report = bounds.compare(bounds.expect(*inputs, case.features), O, LSE)
-    except ToleranceError as error:
-        return Result(job.name, REFUSED, str(error), call_ms=ms)
-    return Result(
-        job.name,
-        SOUND if report.ok else REFUSED,
-        "" if report.ok else str(report.o),
-        o_share=_most(report.o.share),
-        lse_share=None if report.lse is None else _most(report.lse.share),
-        max_abs=report.o.max_abs,
-        signal_to_error=_most(report.o.signal_to_error),
-        call_ms=round(ms, 3),
-        report=tuple(str(report).splitlines()),
+        verdict = question.judge(O, LSE)
+    except ToleranceError as error:  # another shape or dtype than was asked for
+        return replace(result, verdict=REFUSED, reason=str(error), lines=(str(error),))
+    result = replace(
+        result,
+        o_share=share_of(verdict.o.share),
+        lse_share=None if verdict.lse is None else share_of(verdict.lse.share),
+        max_abs=verdict.o.max_abs,
+        signal_to_error=share_of(verdict.o.signal_to_error),
+    )
+    if verdict.ok:
+        return result
+    return replace(
+        result,
+        verdict=REFUSED,
+        reason=f"{verdict.refused[0].check}: {verdict.refused[0].text}",
+        lines=tuple(str(verdict).splitlines()),
+        diagnosis=diagnosis(question, verdict, O),
     )
 
 
-def _most(share: float) -> float:
-    return float(min(share, MOST_SHARE))
+# --- selections -----------------------------------------------------------------------------------
+
+
+def select(
+    *, full: bool = False, cases: tuple[str, ...] = (), fills: tuple[str, ...] = (), dtype: str = ""
+) -> Iterator[Job]:
+    """Yield the jobs of a run.
+
+    Parameters
+    ----------
+    full : every case with every fill that it names, else the quick ones.
+    cases : names of cases, or parts of them; all cases where there are none.
+    fills : names of fills, for every chosen case; each case's own where there are none.
+    dtype : format of every case; each case's own where it is "".
+    """
+    for case in CASES:
+        if cases and not any(_named(case.name, text) for text in cases):
+            continue
+        chosen = replace(case, dtype=dtype or case.dtype)
+        for fill in fills or case.fills:
+            yield Job(chosen, fill)
+
+
+def _named(name: str, text: str) -> bool:
+    """Return whether ``text`` is the name, or a part of it where it is no other case's name."""
+    return text == name or (text in name and all(text != case.name for case in CASES))

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Target:
     sources : () -> files and words that make it what it is, for the key of a run.
     declines : pattern of messages by which it says that it does not serve a problem.
     around : () -> context manager that each call stands in.
+    tile_rows : ask -> queries of one tile of the kernel that serves it, 0 where that is not known.
     """
 
     name: str
@@ -51,7 +52,8 @@ class Target:
     load: Callable[[], Callable[..., Any]]
     sources: Callable[[], tuple[Path | str, ...]]
     declines: str = ""
-    around: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    tile_rows: Callable[[Ask], int] = lambda ask: 0
 
     def fingerprint(self) -> str:
         """Return a hash of what the target is made of; it imports nothing of the target's."""
@@ -118,6 +120,10 @@ class Opened:
             raise Declined(f"the target says: {_first_line(error)}") from error
         return Attention(O, LSE)  # type: ignore[arg-type]
 
+    def tile_rows(self, q: Array, k: Array, v: Array, features: Features = PLAIN) -> int:
+        """Return how many queries a tile of the kernel has; 0 where that is not known."""
+        return self.target.tile_rows(Ask(q, k, v, features))
+
     def _called(self, ask: Ask) -> tuple[Array, Array | None]:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -151,6 +157,19 @@ def _ours() -> Callable[..., Any]:
     from attnprobe.engine import attention
 
     return attention
+
+
+def _our_tile(ask: Ask) -> int:
+    """Return the tile of the plan that the engine makes for such arrays."""
+    from attnprobe.backends.gpu import usable
+    from attnprobe.engine import launch
+    from attnprobe.engine.arrays import take
+    from attnprobe.engine.plan import make_plan
+    from attnprobe.engine.problem import make_problem
+
+    arch = launch.emulated_arch() if usable() else launch.gpu_arch(0)
+    q, k, v = (take(name, array).spec(name) for name, array in zip("qkv", ask[:3], strict=True))
+    return make_plan(make_problem(q, k, v, None), arch).variant.block_m
 
 
 def package_files() -> tuple[Path | str, ...]:
@@ -221,6 +240,7 @@ TARGETS: tuple[Target, ...] = (
         ("cupy", "numpy"),
         _ours,
         package_files,
+        tile_rows=_our_tile,
     ),
     Target(
         "yardstick",
@@ -293,6 +313,7 @@ def _mutant(name: str) -> Target:
         ("cupy", "numpy"),
         lambda: attention,
         lambda: (*package_files(), repr(row)),
+        tile_rows=_our_tile,
     )
 
 
@@ -344,4 +365,3 @@ def _files(folder: Path) -> Iterator[Path]:
         for path in sorted(folder.rglob("*"))
         if path.suffix in _SOURCES and "__pycache__" not in path.parts and path.is_file()
     )
-
