@@ -208,7 +208,7 @@ class Crew:
             self._dismiss(worker, selector)
         else:
             worker.allow(OWN_SECONDS)
-            worker.send({"job": worker.job.name})
+            worker.send({"job": worker.job.name, "relations": worker.job.relations})
 
     def _next(self, worker: _Worker, waiting: list[Job]) -> Job | None:
         """Take the next job of the kernel that the worker has, else of one that no other has."""

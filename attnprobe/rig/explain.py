@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from attnprobe.numerics import error
-from attnprobe.numerics.oracle import Question
+from attnprobe.numerics.calls import Call
 from attnprobe.numerics.place import COLUMNS, ROWS
 from attnprobe.numerics.reference import Array
+from attnprobe.numerics.relations import Result
 from attnprobe.numerics.verdict import Place, Verdict
 
 F64 = npt.NDArray[np.float64]
@@ -28,7 +29,7 @@ def share_of(value: float) -> float:
     return float(min(value, MOST_SHARE))
 
 
-def diagnosis(question: Question, verdict: Verdict, o: Array) -> dict[str, Any]:
+def diagnosis(call: Call, verdict: Verdict, result: Result) -> dict[str, Any]:
     """Return what is known of a refused result.
 
     Returns
@@ -59,9 +60,12 @@ def diagnosis(question: Question, verdict: Verdict, o: Array) -> dict[str, Any]:
     place = verdict.place
     if place is None:
         return found
-    expected = question.expected
-    share = error.shares(error.error_of_o(expected, o), expected.o_bound)
-    head = np.minimum(share[place.batch, :, place.head], MOST_SHARE)
+    packed = call.entry != "attention"
+    part = call.parts[place.batch if packed else 0]
+    O, _ = call.result_of(part, *result)
+    expected = part.question.expected
+    share = error.shares(error.error_of_o(expected, O), expected.o_bound)
+    head = np.minimum(share[0 if packed else place.batch, :, place.head], MOST_SHARE)
     queries = np.arange(len(head)) if expected.queries is None else expected.queries
     found["place"] = {**_plain(place), "text": str(place)}
     found["rows"] = _rows(queries, head)

@@ -63,7 +63,7 @@ def run(plan: Plan, show: Callable[[Result, int, int], None]) -> Report:
     target = targets.find(plan.order.target, plan.order.signature)
     arrays = arrays_of(plan.order)
     order = replace(plan.order, arrays=arrays)
-    kept = journal.Journal(journal.folder() / f"{_key(target, order)}.jsonl")
+    kept = journal.Journal(journal.folder() / f"{_key(target, order, plan.jobs)}.jsonl")
     names = [job.name for job in plan.jobs]
     found = kept.read() if plan.resume else {}
     done = {name: found[name] for name in names if name in found}
@@ -103,8 +103,9 @@ def arrays_of(order: Order) -> str:
     return chosen.name
 
 
-def _key(target: targets.Target, order: Order) -> str:
-    options = repr(sorted(asdict(order).items()))
+def _key(target: targets.Target, order: Order, jobs: tuple[Job, ...]) -> str:
+    demands = sorted({relation for job in jobs for relation in job.relations})
+    options = repr((sorted(asdict(order).items()), demands))
     own = targets.fingerprint_of(targets.package_files())
     return journal.key((target.fingerprint(), own, options))
 

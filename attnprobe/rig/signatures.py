@@ -9,39 +9,44 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import UsageError
+from attnprobe.numerics.calls import Call
 from attnprobe.numerics.reference import Features, heads, visible_keys
 
 Array = npt.NDArray[Any]
 Put = Callable[[Array], Any]
+Attend = Callable[..., Any]
 
+ENTRIES = ("attention", "attention_varlen", "attention_paged")
 ANY = "**"  # among the names that a callable takes: it takes others too
 # What a call is told to return LSE too, by whichever of these it takes.
 _LSE_WORDS = ("return_lse", "return_softmax_lse", "return_attn_probs")
+_POSITIONAL = 3  # q, k, v, or q and the caches: callables differ in what they call them
 
 
-class Ask(NamedTuple):
-    """One problem as NumPy arrays: (batch, seqlen, heads, head_dim), and what is asked of them."""
+class Written(Exception):
+    """A target has changed one of its arguments."""
 
-    q: Array
-    k: Array
-    v: Array
-    features: Features
 
-    @property
-    def wanted(self) -> dict[str, Any]:
-        """What must be expressible: features that are not the default, and two facts of shape."""
-        found = dict(self.features.arguments())
-        if self.q.shape[2] != self.k.shape[2]:
-            found["gqa"] = (self.q.shape[2], self.k.shape[2])
-        if self.q.shape[3] != self.v.shape[3]:
-            found["v_head_dim"] = self.v.shape[3]
-        return found
+def features_of(call: Call) -> Features:
+    """Return what a call asks for: the same of all its sequences."""
+    return call.parts[0].question.features
+
+
+def wanted(call: Call) -> tuple[str, ...]:
+    """Return names of what a call asks for: features that are not the default, facts of shape."""
+    question = call.parts[0].question
+    names = list(question.features.arguments())
+    if question.q.shape[2] != question.k.shape[2]:
+        names.append("gqa")
+    if question.q.shape[3] != question.v.shape[3]:
+        names.append("v_head_dim")
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -53,42 +58,79 @@ class Signature:
     name : what ``--signature`` calls it.
     says : one line for the list of signatures.
     heads_first : arrays are (batch, heads, seqlen, head_dim), not (batch, seqlen, heads, head_dim).
+    entries : the public calls that it has a form of.
     can_say : names of what may be asked.
-    unsaid : ask -> why the signature cannot say it, or "".
-    arguments : ask, put -> the keyword arguments of the call, without LSE's.
+    unsaid : call -> why the signature cannot say it, or "".
+    arguments : call, put -> the keyword arguments beside q, k and v, without LSE's.
     """
 
     name: str
     says: str
     heads_first: bool
+    entries: tuple[str, ...]
     can_say: frozenset[str]
-    unsaid: Callable[[Ask], str]
-    arguments: Callable[[Ask, Put], dict[str, Any]]
+    unsaid: Callable[[Call], str]
+    arguments: Callable[[Call, Put], dict[str, Any]]
 
-    def refusal(self, ask: Ask, taken: frozenset[str]) -> str:
-        """Return why a call cannot say what is asked, or ""; ``taken`` is that of ``taken_by``."""
-        for name in ask.wanted:
+    def refusal(self, call: Call, taken: frozenset[str]) -> str:
+        """Return why it cannot say what is asked, or ""; ``taken`` is that of ``taken_by``."""
+        if call.entry not in self.entries:
+            return f"{call.entry}: the {self.name} signature has no such call"
+        for name in wanted(call):
             if name not in self.can_say:
                 return f"{name}: the {self.name} signature has no word for it"
-        unsaid = self.unsaid(ask)
+        unsaid = self.unsaid(call)
         if unsaid or ANY in taken:
             return unsaid
-        lacking = [word for word in self.arguments(ask, np.asarray) if word not in taken]
+        lacking = [word for word in self.arguments(call, np.asarray) if word not in taken]
         return f"the target takes no argument {lacking[0]!r}" if lacking else ""
 
     def call(
-        self, target: Callable[..., Any], ask: Ask, put: Put, taken: frozenset[str]
-    ) -> tuple[Any, Any]:
-        """Return O and LSE of ``target``, arrays of its library; LSE is None where it has none."""
-        q, k, v = (put(_turned(array, self.heads_first)) for array in ask[:3])
-        words = self.arguments(ask, put)
+        self,
+        target: Attend,
+        call: Call,
+        put: Put,
+        get: Callable[[Any], Array],
+        taken: frozenset[str],
+    ) -> tuple[Array, Array | None]:
+        """Return O and LSE of ``target`` as NumPy arrays; LSE is None where it returns none.
+
+        Raises
+        ------
+        Written
+            If the target has changed q, k or v (or a cache).
+        """
+        given = dict(list(call.arrays.items())[:_POSITIONAL])
+        placed = [put(_turned(array, self.heads_first)) for array in given.values()]
+        words = self.arguments(call, put)
+        words |= {name: _longest(call, name) for name in _LONGEST if name in taken}
         lse_word = next((word for word in _LSE_WORDS if word in taken), None)
-        if lse_word:
+        if lse_word and call.entry in self.entries:
             words[lse_word] = True
-        result = target(q, k, v, **words)
+        kept = [array.tobytes() for array in given.values()]
+        result = target(*placed, **words)
         O, LSE = result[:2] if isinstance(result, tuple) and len(result) > 1 else (result, None)
-        O = O[0] if isinstance(O, tuple) else O
-        return (O.swapaxes(1, 2) if self.heads_first else O), LSE
+        for name, array, before in zip(given, placed, kept, strict=True):
+            if _turned(get(array), self.heads_first).tobytes() != before:
+                raise Written(f"the call has written to its argument {name}")
+        O = _turned(get(O), self.heads_first)
+        return O, None if LSE is None else get(LSE)
+
+
+_LONGEST = {"max_seqlen_q": "cu_seqlens_q", "max_seqlen_k": "cu_seqlens_k"}
+
+
+def _longest(call: Call, name: str) -> int | None:
+    """Return the greatest length of packed sequences: flash-attn wants to be told."""
+    bounds = call.arrays.get(_LONGEST[name])
+    return None if bounds is None else int(np.diff(bounds).max(initial=0))
+
+
+def entry_of(taken: frozenset[str]) -> str:
+    """Return which public call a callable that takes these arguments is a form of."""
+    if "block_table" in taken and "cache_seqlens" in taken:
+        return "attention_paged"
+    return "attention_varlen" if "cu_seqlens_q" in taken else "attention"
 
 
 def taken_by(target: Callable[..., Any]) -> frozenset[str]:
@@ -112,11 +154,12 @@ def _turned(array: Array, heads_first: bool) -> Array:
 # --- ours and flash-attn's ------------------------------------------------------------------------
 
 
-def _by_name(ask: Ask, put: Put) -> dict[str, Any]:
-    """Return the features that are not the default, arrays in the target's library."""
+def _by_name(call: Call, put: Put) -> dict[str, Any]:
+    """Return all arguments by their names, arrays in the target's library."""
+    arrays = dict(list(call.arrays.items())[_POSITIONAL:])
     return {
         name: put(value) if isinstance(value, np.ndarray) else value
-        for name, value in ask.features.arguments().items()
+        for name, value in {**arrays, **call.options}.items()
     }
 
 
@@ -126,8 +169,8 @@ _OURS = _FLASH | {"causal_alignment", "q_offset", "bias", "mask", "sinks"}
 _SDPA = {"softmax_scale", "causal", "causal_alignment", "q_offset", "window_size", "bias", "mask"}
 
 
-def _unsaid_by_flash(ask: Ask) -> str:
-    if np.ndim(ask.features.softmax_scale or 0.0) > 0:
+def _unsaid_by_flash(call: Call) -> str:
+    if np.ndim(features_of(call).softmax_scale or 0.0) > 0:
         return "softmax_scale: flash-attn takes one for all heads"
     return ""
 
@@ -135,36 +178,37 @@ def _unsaid_by_flash(ask: Ask) -> str:
 # --- torch.nn.functional.scaled_dot_product_attention ---------------------------------------------
 
 
-def _unsaid_by_sdpa(ask: Ask) -> str:
-    features = ask.features
+def _unsaid_by_sdpa(call: Call) -> str:
+    features, q = features_of(call), call.arrays["q"]
     if np.ndim(features.softmax_scale or 0.0) > 0:
         return "softmax_scale: SDPA takes one for all heads"
-    if features.bias is not None and np.asarray(features.bias).dtype != ask.q.dtype:
+    if features.bias is not None and np.asarray(features.bias).dtype != q.dtype:
         return "bias: SDPA takes it in q's dtype only"
     return ""
 
 
-def _sdpa_arguments(ask: Ask, put: Put) -> dict[str, Any]:
-    """Return SDPA's words. Its ``is_causal`` is aligned at the top left, so it says square only."""
-    features = ask.features
+def _sdpa_arguments(call: Call, put: Put) -> dict[str, Any]:
+    """Return SDPA's words. Its ``is_causal`` is aligned at the top left, so it stands for that."""
+    features, q, k = features_of(call), call.arrays["q"], call.arrays["k"]
     words: dict[str, Any] = {}
     if features.softmax_scale is not None:
         words["scale"] = float(features.softmax_scale)
-    if ask.q.shape[2] != ask.k.shape[2]:
+    if q.shape[2] != k.shape[2]:
         words["enable_gqa"] = True
-    square = features.diagonal(ask.q.shape[1], ask.k.shape[1]) == 0
+    top_left = features.diagonal(q.shape[1], k.shape[1]) == 0
     planes = features.mask is not None or features.bias is not None
-    if features.causal and square and features.window_size == (-1, -1) and not planes:
+    windowed = tuple(features.window_size) != (-1, -1)
+    if features.causal and top_left and not windowed and not planes:
         words["is_causal"] = True
-    elif features.causal or features.window_size != (-1, -1) or planes:
-        words["attn_mask"] = put(_mask_of(ask))
+    elif features.causal or windowed or planes:
+        words["attn_mask"] = put(_mask_of(call))
     return words
 
 
-def _mask_of(ask: Ask) -> Array:
+def _mask_of(call: Call) -> Array:
     """Return all that hides or adds, as one array that broadcasts over batch and heads."""
-    features, (batch, seqlen_q, num_heads, _) = ask.features, ask.q.shape
-    seqlen_k = ask.k.shape[1]
+    features, question = features_of(call), call.parts[0].question
+    (batch, seqlen_q, num_heads, _), seqlen_k = question.q.shape, question.k.shape[1]
     if features.bias is None and features.mask is None:
         seen = visible_keys(
             seqlen_q,
@@ -175,12 +219,12 @@ def _mask_of(ask: Ask) -> Array:
         )
         return seen[None, None]
     seen = np.empty((batch, num_heads, seqlen_q, seqlen_k), bool)
-    for head in heads(*ask[:3]):
+    for head in heads(question.q, question.k, question.v):
         seen[head.batch, head.head] = features.seen(head)
     if features.bias is None:
         return seen
-    added = np.broadcast_to(np.asarray(features.bias), seen.shape)
-    return np.where(seen, added, np.array(-np.inf, ask.q.dtype)).astype(ask.q.dtype)
+    hidden = np.array(-np.inf, question.q.dtype)
+    return np.where(seen, np.asarray(features.bias), hidden).astype(question.q.dtype)
 
 
 SIGNATURES: dict[str, Signature] = {
@@ -188,10 +232,12 @@ SIGNATURES: dict[str, Signature] = {
     for row in (
         Signature(
             "ours",
-            "attnprobe.attention(q, k, v, *, softmax_scale, causal, window_size, ..., return_lse)",
+            "attnprobe.attention(q, k, v, *, softmax_scale, causal, window_size, ..., return_lse), "
+            "attention_varlen or attention_paged",
             False,
+            ENTRIES,
             frozenset(_OURS | _OF_SHAPE),
-            lambda ask: "",
+            lambda call: "",
             _by_name,
         ),
         Signature(
@@ -199,6 +245,7 @@ SIGNATURES: dict[str, Signature] = {
             "flash_attn_func(q, k, v, *, softmax_scale, causal, window_size, softcap, alibi_slopes)"
             "; LSE through return_lse, return_softmax_lse or return_attn_probs",
             False,
+            ENTRIES,
             frozenset(_FLASH | _OF_SHAPE),
             _unsaid_by_flash,
             _by_name,
@@ -208,6 +255,7 @@ SIGNATURES: dict[str, Signature] = {
             "scaled_dot_product_attention(q, k, v, *, attn_mask, is_causal, scale, enable_gqa), "
             "arrays (batch, heads, seqlen, head_dim)",
             True,
+            ENTRIES[:1],
             frozenset(_SDPA | _OF_SHAPE),
             _unsaid_by_sdpa,
             _sdpa_arguments,

@@ -8,7 +8,7 @@ import importlib.util
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,13 @@ from typing import Any
 
 from attnprobe import _paths
 from attnprobe.errors import ProblemError, UnsupportedError, UsageError
-from attnprobe.numerics.reference import PLAIN, Array, Attention, Features
+from attnprobe.numerics.calls import Call, dense
+from attnprobe.numerics.memory import LAYOUTS
+from attnprobe.numerics.plain import Plain
+from attnprobe.numerics.reference import PLAIN, Array, Features
+from attnprobe.numerics.relations import Result
 from attnprobe.rig.libraries import Library, first_usable, library
-from attnprobe.rig.signatures import Ask, Signature, signature, taken_by
+from attnprobe.rig.signatures import ENTRIES, Attend, Signature, entry_of, signature, taken_by
 
 _SOURCES = {".py", ".cu", ".cuh", ".cpp", ".h", ".so", ".pyd", ".ptx", ".cubin"}
 _MUTANT = "mutant:"
@@ -38,22 +42,22 @@ class Target:
     says : one line for the list of targets.
     signature : row of ``signatures``.
     libraries : names of the array libraries that it takes; the first that is usable is taken.
-    load : () -> the callable.
+    load : () -> the callables, by the public call that each is a form of.
     sources : () -> files and words that make it what it is, for the key of a run.
     declines : pattern of messages by which it says that it does not serve a problem.
     around : () -> context manager that each call stands in.
-    tile_rows : ask -> queries of one tile of the kernel that serves it, 0 where that is not known.
+    tile_rows : call -> queries of one tile of the kernel that serves it, 0 where it is not known.
     """
 
     name: str
     says: str
     signature: str
     libraries: tuple[str, ...]
-    load: Callable[[], Callable[..., Any]]
+    load: Callable[[], Mapping[str, Attend]]
     sources: Callable[[], tuple[Path | str, ...]]
     declines: str = ""
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
-    tile_rows: Callable[[Ask], int] = lambda ask: 0
+    tile_rows: Callable[[Call], int] = lambda call: 0
 
     def fingerprint(self) -> str:
         """Return a hash of what the target is made of; it imports nothing of the target's."""
@@ -70,8 +74,9 @@ class Target:
             If none of the array libraries that it takes can be used here.
         """
         chosen = library(arrays) if arrays else first_usable(self.libraries)
-        function = self.load()
-        return Opened(self, function, signature(self.signature), chosen, taken_by(function))
+        entries = self.load()
+        taken = {entry: taken_by(function) for entry, function in entries.items()}
+        return Opened(self, entries, signature(self.signature), chosen, taken)
 
 
 @dataclass(frozen=True)
@@ -81,24 +86,23 @@ class Opened:
     Attributes
     ----------
     target : what it is.
-    function : the callable.
-    signature, library : how it is called, and with whose arrays.
-    taken : names of the arguments that it takes.
+    entries : the callables, by the public call that each is a form of.
+    signature, library : how they are called, and with whose arrays.
+    taken : names of the arguments that each takes.
     """
 
     target: Target
-    function: Callable[..., Any]
+    entries: Mapping[str, Attend]
     signature: Signature
     library: Library
-    taken: frozenset[str]
+    taken: Mapping[str, frozenset[str]]
 
-    def attend(self, q: Array, k: Array, v: Array, features: Features = PLAIN) -> Attention:
-        """Return O and LSE as NumPy arrays; LSE is None from a target that returns none.
+    def attend(self, q: Array, k: Array, v: Array, features: Features = PLAIN) -> Result:
+        """Return O and LSE of a dense problem; as ``run``, for who has no ``Call`` at hand."""
+        return self.run(dense((q, k, v), features, (), LAYOUTS["contiguous"], 0.0))
 
-        Parameters
-        ----------
-        q, k, v : NumPy arrays (batch, seqlen, heads, head_dim) of any strides.
-        features : what is asked for.
+    def run(self, call: Call) -> Result:
+        """Return O and LSE of a call as NumPy arrays; LSE is None from a target that returns none.
 
         Before the call, memory of the size of O is filled with NaN and given back, so that what
         the target leaves unwritten does not happen to be right.
@@ -107,34 +111,45 @@ class Opened:
         ------
         Declined
             If the signature cannot say what is asked, or the target says that it does not serve it.
+        Written
+            If the target has changed its arguments.
         """
-        ask = Ask(q, k, v, features)
-        refusal = self.signature.refusal(ask, self.taken)
+        refusal = self._refusal(call)
         if refusal:
             raise Declined(refusal)
+        q, v = call.arrays["q"], list(call.arrays.values())[2]
+        self.library.poison((*q.shape[:-1], v.shape[-1]), q.dtype)
         try:
-            self.library.poison((*q.shape[:3], v.shape[3]), q.dtype)
             with self.target.around():
-                O, LSE = self._called(ask)
+                return self._called(call)
         except (NotImplementedError, UnsupportedError, ProblemError) as error:
             raise Declined(f"the target says: {_first_line(error)}") from error
-        return Attention(O, LSE)  # type: ignore[arg-type]
 
-    def tile_rows(self, q: Array, k: Array, v: Array, features: Features = PLAIN) -> int:
+    def tile_rows(self, call: Call) -> int:
         """Return how many queries a tile of the kernel has; 0 where that is not known."""
-        return self.target.tile_rows(Ask(q, k, v, features))
+        return self.target.tile_rows(call)
 
-    def _called(self, ask: Ask) -> tuple[Array, Array | None]:
+    def _refusal(self, call: Call) -> str:
+        if call.entry not in self.entries:
+            return f"{call.entry}: the target has no such call"
+        return self.signature.refusal(call, self.taken[call.entry])
+
+    def _called(self, call: Call) -> Result:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
-                O, LSE = self.signature.call(self.function, ask, self.library.put, self.taken)
+                return self.signature.call(
+                    self.entries[call.entry],
+                    call,
+                    self.library.put,
+                    self.library.get,
+                    self.taken[call.entry],
+                )
             except RuntimeError as error:
                 if self.target.declines and re.search(self.target.declines, str(error)):
-                    reasons = "; ".join(_first_line(each.message) for each in said)
+                    reasons = "; ".join(dict.fromkeys(_first_line(each.message) for each in said))
                     raise Declined(f"the target says: {reasons or _first_line(error)}") from error
                 raise
-        return self.library.get(O), None if LSE is None else self.library.get(LSE)
 
 
 def _first_line(message: object) -> str:
@@ -153,14 +168,16 @@ def fingerprint_of(sources: Iterable[Path | str]) -> str:
 # --- ready-made targets ---------------------------------------------------------------------------
 
 
-def _ours() -> Callable[..., Any]:
-    from attnprobe.engine import attention
+def _ours() -> Mapping[str, Attend]:
+    from attnprobe import engine
 
-    return attention
+    return {name: getattr(engine, name) for name in ENTRIES}
 
 
-def _our_tile(ask: Ask) -> int:
-    """Return the tile of the plan that the engine makes for such arrays."""
+def _our_tile(call: Call) -> int:
+    """Return the tile of the plan that the engine makes for such arrays; 0 for packed sequences."""
+    if call.entry != "attention":
+        return 0
     from attnprobe.backends.gpu import usable
     from attnprobe.engine import launch
     from attnprobe.engine.arrays import take
@@ -168,7 +185,7 @@ def _our_tile(ask: Ask) -> int:
     from attnprobe.engine.problem import make_problem
 
     arch = launch.emulated_arch() if usable() else launch.gpu_arch(0)
-    q, k, v = (take(name, array).spec(name) for name, array in zip("qkv", ask[:3], strict=True))
+    q, k, v = (take(name, call.arrays[name]).spec(name) for name in "qkv")
     return make_plan(make_problem(q, k, v, None), arch).variant.block_m
 
 
@@ -177,20 +194,15 @@ def package_files() -> tuple[Path | str, ...]:
     return (*_files(Path(__file__).parent.parent), *_files(_paths.data_dir("kernels")))
 
 
-def _yardstick() -> Callable[..., Any]:
-    from attnprobe.numerics.reference import yardstick
-
-    def attention(q: Array, k: Array, v: Array, *, return_lse: bool = True, **asked: Any) -> Any:
-        return yardstick(q, k, v, Features(**asked), block=64)
-
-    return attention
+def _yardstick() -> Mapping[str, Attend]:
+    plain = Plain()
+    return {name: getattr(plain, name) for name in ENTRIES}
 
 
-def _torch_sdpa() -> Callable[..., Any]:
+def _torch_sdpa() -> Mapping[str, Attend]:
     import torch
 
-    function: Callable[..., Any] = torch.nn.functional.scaled_dot_product_attention
-    return function
+    return {"attention": torch.nn.functional.scaled_dot_product_attention}
 
 
 def _pinned(backend: str) -> Callable[[], AbstractContextManager[Any]]:
@@ -216,11 +228,10 @@ def _torch(name: str, backend: str, says: str, libraries: tuple[str, ...] = ("to
     )
 
 
-def _flash_attn() -> Callable[..., Any]:
+def _flash_attn() -> Mapping[str, Attend]:
     from flash_attn import flash_attn_func
 
-    function: Callable[..., Any] = flash_attn_func
-    return function
+    return {"attention": flash_attn_func}
 
 
 def _version(package: str) -> str:
@@ -311,14 +322,14 @@ def _mutant(name: str) -> Target:
         f"our kernel, broken on purpose: {row.breaks}",
         "ours",
         ("cupy", "numpy"),
-        lambda: attention,
+        lambda: {"attention": attention},
         lambda: (*package_files(), repr(row)),
         tile_rows=_our_tile,
     )
 
 
 def _callable(name: str, module: str, function: str, signature_name: str) -> Target:
-    def load() -> Callable[..., Any]:
+    def load() -> Mapping[str, Attend]:
         _see_working_folder()
         try:
             found: Any = importlib.import_module(module)
@@ -328,7 +339,7 @@ def _callable(name: str, module: str, function: str, signature_name: str) -> Tar
             raise UsageError(f"target {name!r} cannot be loaded: {error}") from error
         if not callable(found):
             raise UsageError(f"target {name!r} is a {type(found).__name__}, not a callable")
-        return found  # type: ignore[no-any-return]
+        return {entry_of(taken_by(found)): found}
 
     libraries = ("torch", "cupy", "numpy") if signature_name != "ours" else ("cupy", "numpy")
     return Target(

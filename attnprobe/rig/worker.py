@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from attnprobe.errors import AttnprobeError, UsageError
@@ -40,7 +41,8 @@ def main() -> int:
         return 0
     say({"ready": {"arrays": opened.library.name, **environment}})
     for line in sys.stdin:
-        job = suite.find(json.loads(line)["job"])
+        asked = json.loads(line)
+        job = replace(suite.find(asked["job"]), relations=tuple(asked["relations"]))
         result = suite.judged(job, opened, lambda calling: say({"calling": calling}))
         say({"result": result.as_json()})
     return 0
