@@ -5,6 +5,7 @@ AttnprobeError                  1
 │   └── UnsupportedError        5   a real thing that this kernel, arch or backend does not do
 ├── ProblemError (ValueError)   2   attention() was given arrays or arguments that it refuses
 ├── LayoutError (ValueError)    2   a layout row that does not cover its operand exactly once
+├── ModelFileError (ValueError) 2   a file of model weights that cannot be read
 ├── DeviceError                 3   no usable GPU, or the driver refused
 ├── CompileError                4   NVRTC refused a source text; carries its log
 ├── ToleranceError (Assertion)  1   a result outside its bound: where, both values, the bound
@@ -47,6 +48,12 @@ class ProblemError(AttnprobeError, ValueError):
 
 class LayoutError(AttnprobeError, ValueError):
     """A layout row that does not cover its operand exactly once."""
+
+    exit_code = 2
+
+
+class ModelFileError(AttnprobeError, ValueError):
+    """A file of model weights that is damaged, cut off, or of a kind that is not read here."""
 
     exit_code = 2
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnprobe.errors import ModelFileError
+
 Floats = npt.NDArray[np.float32]
 
 MAGIC = b"GGUF"
@@ -51,18 +53,32 @@ class Tensor:
     type: TensorType
     offset: int
 
+    @property
+    def size(self) -> int:
+        """Bytes of its data."""
+        return int(np.prod(self.shape)) // self.type.block * self.type.size
+
 
 class GgufFile:
-    """One GGUF file, mapped. ``metadata`` is a dict; ``tensor(name)`` dequantises on each call."""
+    """One GGUF file, mapped. ``metadata`` is a dict; ``tensor(name)`` dequantises on each call.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not of this kind, is cut off, or has a tensor type that is not known here.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        if path.stat().st_size < len(MAGIC):
+            raise ModelFileError(f"{path} is not a GGUF file")
         self._data = np.memmap(path, np.uint8, mode="r")
         self._at = 0
         if self._bytes(4) != MAGIC:
-            raise ValueError(f"{path} is not a GGUF file")
+            raise ModelFileError(f"{path} is not a GGUF file")
         version = self._scalar("I")
         if version not in (2, 3):
-            raise ValueError(f"{path}: GGUF version {version}; this reader knows 2 and 3")
+            raise ModelFileError(f"{path}: GGUF version {version}; this reader knows 2 and 3")
         tensor_count, pair_count = self._scalar("Q"), self._scalar("Q")
         self.metadata: dict[str, Any] = {}
         for _ in range(pair_count):
@@ -74,14 +90,19 @@ class GgufFile:
 
     def tensor(self, name: str) -> Floats:
         """Return tensor ``name`` as float32, slowest axis first: a weight is (outputs, inputs)."""
+        if name not in self.tensors:
+            raise ModelFileError(f"{self._path} has no tensor {name!r}")
         info = self.tensors[name]
-        count = int(np.prod(info.shape))
         begin = self._base + info.offset
-        raw = self._data[begin : begin + count // info.type.block * info.type.size]
+        raw = self._data[begin : begin + info.size]
+        if len(raw) < info.size:
+            raise ModelFileError(f"{self._path} ends inside tensor {name!r}")
         return _dequantise(np.asarray(raw), info.type).reshape(info.shape)
 
     def _bytes(self, count: int) -> bytes:
         self._at += count
+        if self._at > len(self._data):
+            raise ModelFileError(f"{self._path} ends inside its header")
         return self._data[self._at - count : self._at].tobytes()
 
     def _scalar(self, code: str) -> Any:
@@ -96,6 +117,8 @@ class GgufFile:
         if kind == ARRAY:
             item, count = self._scalar("I"), self._scalar("Q")
             return [self._value(item) for _ in range(count)]
+        if kind not in SCALARS:
+            raise ModelFileError(f"{self._path}: value type {kind} is not one of GGUF version 3")
         return self._scalar(SCALARS[kind])
 
     def _tensor_info(self) -> tuple[str, Tensor]:
@@ -104,7 +127,7 @@ class GgufFile:
         kind, offset = self._scalar("I"), self._scalar("Q")
         if kind not in TENSOR_TYPES:
             known = ", ".join(row.name for row in TENSOR_TYPES.values())
-            raise ValueError(f"tensor {name} has ggml type {kind}; this reader knows {known}")
+            raise ModelFileError(f"tensor {name} has ggml type {kind}; this reader knows {known}")
         return name, Tensor(tuple(reversed(axes)), TENSOR_TYPES[kind], offset)
 
 
