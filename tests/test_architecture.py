@@ -20,7 +20,7 @@ LEVELS = (
     {"ptx", "nvrtc", "compile"},
     {"backends"},
     {"probing", "numerics", "engine"},
-    {"mutants"},
+    {"mutants", "compat"},
     {"rig", "models"},
     {"attnprobe"},  # the package's own __init__: public names
     {"render"},

@@ -110,6 +110,11 @@ def stream_of(like: Operand) -> Any:
     return _cupy().cuda.Stream.from_external(current)
 
 
+def library_of(operand: Operand) -> Any:
+    """Return the module whose arrays the engine works on: NumPy or CuPy."""
+    return _cupy() if operand.on_gpu else np
+
+
 def _from_cpu(given: Any) -> Any:
     if "bfloat16" not in str(given.dtype):
         return np.from_dlpack(given)

@@ -13,6 +13,7 @@ from attnprobe import formats
 from attnprobe.engine import extras as extras_
 from attnprobe.engine import launch
 from attnprobe.engine.arrays import Operand, in_kind, stream_of, take
+from attnprobe.engine.checks import OUT_FORMAT_NAMES
 from attnprobe.engine.plan import Plan, make_plan
 from attnprobe.engine.problem import Problem, make_problem
 from attnprobe.engine.spec import ArraySpec
@@ -26,7 +27,8 @@ class Call:
 
     Attributes
     ----------
-    q, k, v : as the caller gave them; packed ones of three axes where ``extras`` has cu_seqlens.
+    q, k, v : as the caller gave them, or taken in already; packed ones of three axes where
+        ``extras`` has cu_seqlens.
     options : numbers, passed to ``make_problem``.
     extras : arrays of extras.py by field name; None where not given.
     out : array to write O to, or None.
@@ -103,7 +105,10 @@ def _operands(call: Call) -> dict[str, Operand]:
     given = {"q": call.q, "k": call.k, "v": call.v}
     if call.out is not None:
         given["out"] = call.out
-    operands = {name: take(name, array) for name, array in given.items()}
+    operands = {
+        name: array if isinstance(array, Operand) else take(name, array)
+        for name, array in given.items()
+    }
     packed = {"cu_seqlens_q": ("q", "out"), "cu_seqlens_k": ("k", "v")}
     for boundaries, names in packed.items():
         if call.extras.get(boundaries) is None:
@@ -126,20 +131,30 @@ def _with_batch_axis(name: str, operand: Operand, boundaries: str) -> Operand:
 
 def _specs(operands: Mapping[str, Operand], kv_format: str | None) -> dict[str, ArraySpec]:
     specs = {name: operand.spec(name) for name, operand in operands.items()}
-    if kv_format is None:
-        return specs
-    if kv_format not in ("e4m3", "s8", "int8"):
-        raise ProblemError(f"kv_format is {kv_format!r}; supported: 'e4m3', 'int8'")
-    wanted = FORMATS["e4m3" if kv_format == "e4m3" else "s8"]
     for name in ("k", "v"):
-        size = operands[name].array.dtype.itemsize
-        if size != 1:
-            raise ProblemError(
-                f"{name} has dtype {specs[name].dtype} and kv_format is {kv_format!r}; an array of "
-                "bytes is wanted: uint8, int8 or ml_dtypes.float8_e4m3fn"
-            )
-        specs[name] = replace(specs[name], format=wanted)
+        specs[name] = with_kv_format(specs[name], kv_format)
     return specs
+
+
+def with_kv_format(spec: ArraySpec, kv_format: str | None) -> ArraySpec:
+    """Return ``spec`` with the number format that its bytes are said to have.
+
+    Raises
+    ------
+    ProblemError
+        For an unknown name, or elements that are no bytes.
+    """
+    if kv_format is None:
+        return spec
+    names = {"e4m3": "e4m3", "int8": "s8"}
+    if kv_format not in names:
+        raise ProblemError(f"kv_format is {kv_format!r}; supported: 'e4m3', 'int8'")
+    if spec.format is None or spec.format.bits != 8:
+        raise ProblemError(
+            f"{spec.name} has dtype {spec.dtype} and kv_format is {kv_format!r}; an array of "
+            "bytes is wanted: uint8, int8 or ml_dtypes.float8_e4m3fn"
+        )
+    return replace(spec, format=FORMATS[names[kv_format]])
 
 
 def _sizes(specs: Mapping[str, ArraySpec], call: Call) -> extras_.Sizes:
@@ -168,7 +183,7 @@ def out_format(out_dtype: Any) -> Format | None:
         found = formats.of_dtype(out_dtype)
     except TypeError:
         found = None
-    if found is None:
+    if found is None or found.name not in OUT_FORMAT_NAMES:
         raise ProblemError(f"out_dtype is {out_dtype!r}; float16, bfloat16 or float32 is wanted")
     return found
 

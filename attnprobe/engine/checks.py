@@ -47,8 +47,10 @@ def check_out_format(wanted: Format | None, out: ArraySpec | None, query: Format
     """Return the format of O: ``out_dtype`` where given, else that of ``out``, else q's."""
     found = wanted or (out.format if out is not None else query)
     if found is None or found.name not in OUT_FORMAT_NAMES:
-        dtype = out.dtype if out is not None and wanted is None else found
-        raise ProblemError(f"O of {dtype} is not supported; float16, bfloat16 and float32 are")
+        given = out.dtype if out is not None else found
+        raise ProblemError(
+            f"out has dtype {given}, which is not supported; float16, bfloat16 and float32 are"
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnprobe import formats
-from attnprobe.engine.arrays import Operand, take
+from attnprobe.engine.arrays import Operand, library_of, take
 from attnprobe.engine.lengths import check_lengths
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
@@ -80,8 +80,9 @@ def take_extras(query: Operand, sizes: Sizes, given: Mapping[str, Any]) -> dict[
     check_lengths(found, sizes, batch)
     for name, value in wanted.items():
         if name in PLANES:
-            keys = _most_keys(sizes, found)
-            found[name] = _plane(name, value, query, (batch, sizes.num_heads, sizes.seqlen_q, keys))
+            shape = tuple(getattr(value, "shape", ()))
+            plane = _plane_sizes(shape, sizes, found)
+            found[name] = _plane(name, value, query, (batch, sizes.num_heads, *plane))
         elif name not in INTEGERS:
             heads = sizes.num_kv_heads if name.endswith("descale") else sizes.num_heads
             shapes: list[tuple[int, ...]] = [(heads,)]
@@ -89,7 +90,7 @@ def take_extras(query: Operand, sizes: Sizes, given: Mapping[str, Any]) -> dict[
                 shapes.append((batch, heads))
             array = _per_head(name, value, query, shapes)
             if name in BATCHED:
-                array = _library(query).broadcast_to(array, (batch, heads))
+                array = library_of(query).broadcast_to(array, (batch, heads))
             found[name] = array
     return found
 
@@ -124,17 +125,19 @@ def extra_strides(arrays: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _library(query: Operand) -> Any:
-    if not query.on_gpu:
-        return np
-    import cupy
+def _plane_sizes(shape: tuple[int, ...], sizes: Sizes, found: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the queries and keys of a plane: where lengths vary, as many as it has itself."""
+    rows, keys = sizes.seqlen_q, _most_keys(sizes, found)
+    if "cu_seqlens_q" in found and len(shape) > 1 and shape[-2] != 1:
+        rows = shape[-2]
+    if len(found.keys() & {"cu_seqlens_k", "seqused_k"}) and shape and shape[-1] != 1:
+        keys = shape[-1]
+    return rows, keys
 
-    return cupy
 
-
-def _brought(name: str, value: Any, query: Operand, dtype: Any) -> Any:
+def bring(name: str, value: Any, query: Operand, dtype: Any) -> Any:
     """Return a small array in q's place as ``dtype``, C-contiguous; NumPy's come to the GPU."""
-    library = _library(query)
+    library = library_of(query)
     taken = take(name, value) if hasattr(value, "__dlpack__") else None
     source = taken.array if taken is not None else np.asarray(value)
     if taken is not None and taken.on_gpu and not query.on_gpu:
@@ -147,14 +150,14 @@ def _integers(name: str, value: Any, query: Operand) -> Any:
     if kind.rpartition(".")[2] not in ("", "int32", "int64"):
         raise ProblemError(f"{name} has dtype {kind}; int32 is wanted")
     try:
-        return _brought(name, value, query, np.int32)
+        return bring(name, value, query, np.int32)
     except (TypeError, ValueError, OverflowError) as error:
         raise ProblemError(f"{name}: whole numbers (int32) are wanted: {error}") from error
 
 
 def _per_head(name: str, value: Any, query: Operand, shapes: list[tuple[int, ...]]) -> Any:
     try:
-        array = _brought(name, value, query, np.float32)
+        array = bring(name, value, query, np.float32)
     except (TypeError, ValueError) as error:
         raise ProblemError(f"{name}: a number per head is wanted: {error}") from error
     on_cpu = isinstance(value, (np.ndarray, list, tuple))
@@ -177,7 +180,7 @@ def _plane(name: str, value: Any, query: Operand, sizes: tuple[int, ...]) -> Any
     if any(step % array.dtype.itemsize for step in array.strides):
         raise ProblemError(f"{name} has byte strides {array.strides}: copy it")
     try:
-        full = _library(query).broadcast_to(array, sizes)
+        full = library_of(query).broadcast_to(array, sizes)
     except ValueError:
         raise ProblemError(
             f"{name} has shape {array.shape}; one that broadcasts to (batch, num_heads, seqlen_q, "

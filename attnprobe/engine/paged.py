@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from attnprobe.engine.call import Call, perform
+from attnprobe.engine.append import Append, append_kv
+from attnprobe.engine.arrays import take
+from attnprobe.engine.call import Call, check_places, perform, place_of_run, with_kv_format
+from attnprobe.engine.checks import CACHE_FORMAT_NAMES, FORMAT_NAMES
 from attnprobe.engine.score_arguments import score_arrays, score_options
 from attnprobe.errors import ProblemError
 
@@ -55,7 +59,16 @@ def attention_paged(
     cache_seqlens : (batch,) int32: keys in use of each sequence. None: all.
     causal, causal_alignment : as in ``attention``; bottom-right aligns the last query with the last
         key in use, sequence by sequence.
-    cache_leftpad : (batch,) int32: rows of the cache before key 0, without pages only.
+    k, v : (batch, seqlen_new, num_kv_heads, head_dim and v_head_dim), q's dtype: written behind the
+        keys in use of each sequence before q attends to all of them; a cache of 8 bits gets them
+        divided by k_descale and v_descale and rounded to the nearest. ``cache_seqlens`` itself is
+        not changed. Rows for which the cache has no room are dropped on a GPU, refused on the CPU.
+    rotary_cos, rotary_sin : (positions, rotary_dim / 2), any float dtype: new keys are rotated by
+        their positions, and q by cache_seqlens + its row where causal or windowed, by cache_seqlens
+        elsewhere.
+    rotary_interleaved : rotate the pairs (2i, 2i + 1); else (i, i + rotary_dim / 2).
+    cache_leftpad : (batch,) int32: rows of a sequence's part of the cache before key 0;
+        cache_seqlens counts them.
     cu_seqlens_q : (batch + 1,) int32: where the queries of each sequence begin.
     num_splits, k_descale, v_descale, kv_format : as in ``attention``.
     softmax_scale, q_offset, window_size, softcap, alibi_slopes, bias, mask, sinks, return_lse, out,
@@ -72,10 +85,12 @@ def attention_paged(
     ProblemError, UnsupportedError, DeviceError, CompileError, EmulatorError
         As ``attention``.
     """
-    if block_table is not None and cache_leftpad is not None:
-        raise ProblemError("cache_leftpad goes with a cache in one piece: pass block_table=None")
     if block_table is not None and cache_seqlens is None:
         raise ProblemError("cache_seqlens is None; with pages the keys in use must be said")
+    if (k is None) != (v is None):
+        raise ProblemError("k and v go together: the new keys and the new values")
+    if k is None and (rotary_cos is not None or rotary_sin is not None):
+        raise ProblemError("rotary_cos and rotary_sin rotate new keys and q; k and v are None")
     options = score_options(
         softmax_scale, causal, causal_alignment, q_offset, window_size, softcap, num_splits
     )
@@ -88,5 +103,47 @@ def attention_paged(
         "leftpad_k": cache_leftpad,
         "block_table": block_table,
     }
+    if k is not None:
+        moving = causal or tuple(window_size) != (-1, -1)
+        q, extras["seqused_k"] = _appended(
+            (q, k, v, k_cache, v_cache),
+            extras,
+            rotary=(rotary_cos, rotary_sin, rotary_interleaved),
+            q_advances=moving,
+            kv_format=kv_format,
+        )
     call = Call(q, k_cache, v_cache, options, extras, out, out_dtype, kv_format)
     return perform(call).results(return_lse)
+
+
+def _appended(
+    arrays: tuple[Any, Any, Any, Any, Any],
+    extras: dict[str, Any],
+    *,
+    rotary: tuple[Any, Any, bool],
+    q_advances: bool,
+    kv_format: str | None,
+) -> tuple[Any, Any]:
+    """Append k and v to the cache; return q, rotated if so, and the keys then in use."""
+    if extras["cu_seqlens_q"] is not None:
+        raise ProblemError(
+            "k and v are appended for a padded q, (batch, seqlen_q, ...), and cu_seqlens_q is "
+            "given: append first, with a call of one query for each sequence"
+        )
+    names = ("q", "k", "v", "k_cache", "v_cache")
+    taken = {name: take(name, array) for name, array in zip(names, arrays, strict=True)}
+    check_places(taken)
+    for name, operand in taken.items():
+        if operand.array.ndim != 4:
+            raise ProblemError(f"{name} has shape {operand.array.shape}; four axes are wanted")
+    cache = with_kv_format(taken["k_cache"].spec("k_cache"), kv_format)
+    if cache.format is None or cache.format.name not in (*FORMAT_NAMES, *CACHE_FORMAT_NAMES):
+        raise ProblemError(f"k_cache has dtype {cache.dtype}; q's, e4m3 or int8 is wanted")
+    wanted = ("seqused_k", "leftpad_k", "block_table", "k_descale", "v_descale")
+    given = {name: extras[name] for name in wanted}
+    cos, sin, interleaved = rotary
+    given.update(rotary_cos=cos, rotary_sin=sin)
+    rows = [taken[name] for name in names]
+    job = Append(rows[0], rows[1], rows[2], rows[3], rows[4], cache.format, given)
+    with place_of_run(taken["q"]):
+        return append_kv(replace(job, rotary_interleaved=interleaved, q_advances=q_advances))

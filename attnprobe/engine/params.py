@@ -1,4 +1,4 @@
-"""The bytes of ``AttentionParams``, laid out as kernels/attention/params.cuh declares them."""
+"""The bytes of a kernel's argument, laid out as its header below kernels/attention declares it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ _C_TYPES = {"i64_t": np.int64, "int": np.int32, "u32_t": np.uint32, "float": np.
 _FIELD = re.compile(r"^\s*(?:const\s+)?(\w+)\s+(\*?)(\w+);")
 
 
+# Struct -> the header below kernels/attention that declares it.
+_HEADERS = {"AttentionParams": "params.cuh", "AppendParams": "append.cuh"}
+
+
 @cache
-def params_dtype() -> np.dtype[Any]:
-    """Return the struct as a NumPy dtype: names, order and C alignment are those of params.cuh.
+def params_dtype(struct: str = "AttentionParams") -> np.dtype[Any]:
+    """Return a struct as a NumPy dtype: names, order and C alignment are those of its header.
 
     Raises
     ------
     CompileError
         If the header has a field that this reader does not understand.
     """
-    header = _paths.data_dir("kernels") / "attention" / "params.cuh"
+    header = _paths.data_dir("kernels") / "attention" / _HEADERS[struct]
     text = header.read_text(encoding="utf-8")
-    body = text[text.index("struct AttentionParams {") : text.index("};")].splitlines()[1:]
+    body = text[text.index(f"struct {struct} {{") : text.index("};")].splitlines()[1:]
     fields: list[tuple[str, Any]] = []
     for line in body:
         match = _FIELD.match(line)
@@ -38,7 +42,9 @@ def params_dtype() -> np.dtype[Any]:
     return np.dtype(fields, align=True)
 
 
-def pack_params(values: Mapping[str, float]) -> npt.NDArray[np.void]:
+def pack_params(
+    values: Mapping[str, float], struct: str = "AttentionParams"
+) -> npt.NDArray[np.void]:
     """Return the struct as a one-element array; fields that ``values`` lacks are zero.
 
     Raises
@@ -46,10 +52,10 @@ def pack_params(values: Mapping[str, float]) -> npt.NDArray[np.void]:
     KeyError
         For a value that is no field of the struct.
     """
-    struct = np.zeros(1, params_dtype())
-    names = struct.dtype.names or ()
+    packed = np.zeros(1, params_dtype(struct))
+    names = packed.dtype.names or ()
     for name, value in values.items():
         if name not in names:
-            raise KeyError(f"AttentionParams has no field {name!r}")
-        struct[name] = value
-    return struct
+            raise KeyError(f"{struct} has no field {name!r}")
+        packed[name] = value
+    return packed

@@ -104,15 +104,16 @@ struct PagedRows {
     const int *pages;
     i64_t page_stride;
     i64_t row_stride;
+    int first;  // row of key 0
     int page_size;
     int num_pages;
     u32_t magic;
     int shift;
 
     __device__ __forceinline__ const u16_t *row(int key) const {
-        const int index = static_cast<int>(static_cast<u64_t>(key) * magic >> shift);
+        const int number = first + key, index = static_cast<int>(static_cast<u64_t>(number) * magic >> shift);
         const int page = clamped(pages[index], 0, num_pages - 1);
-        return base + page * page_stride + (key - index * page_size) * row_stride;
+        return base + page * page_stride + (number - index * page_size) * row_stride;
     }
 };
 
@@ -127,7 +128,8 @@ __device__ __forceinline__ KeyRows key_rows(const AttentionParams &p, const Sequ
                                             i64_t batch_stride, i64_t row_stride) {
 #if ATTN_PAGED
     const int *pages = p.block_table + sequence.batch * p.block_table_batch_stride;
-    return {base, pages, batch_stride, row_stride, p.page_size, p.num_pages, p.page_magic, p.page_shift};
+    return {base,        pages,       batch_stride, row_stride,  static_cast<int>(sequence.k_row),
+            p.page_size, p.num_pages, p.page_magic, p.page_shift};
 #else
     return {base + sequence.batch * batch_stride + sequence.k_row * row_stride, row_stride};
 #endif

@@ -1,0 +1,1 @@
+"""Other libraries' function signatures on this engine."""

@@ -1,0 +1,86 @@
+"""One launch of a helper kernel whose only argument is a struct, on the GPU or on the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attnprobe import compile as compile_
+from attnprobe.arch import EMULATED_ARCH
+from attnprobe.engine import kernels
+from attnprobe.engine.params import pack_params
+
+
+@dataclass(frozen=True)
+class OneKernel:
+    """A launch without its arrays.
+
+    Attributes
+    ----------
+    file, entry : kernel file below kernels/, and the function in it.
+    struct : name of the argument's type, as params.py knows it.
+    defines : macros of the text.
+    blocks, threads : shape of the launch.
+    """
+
+    file: str
+    entry: str
+    struct: str
+    defines: Mapping[str, object]
+    blocks: int
+    threads: int
+
+    def run(
+        self, arrays: Mapping[str, Any], values: Mapping[str, float], written: set[str]
+    ) -> None:
+        """Launch on ``arrays`` (field -> NumPy or CuPy array); ``written`` names the outputs.
+
+        Raises
+        ------
+        CompileError, EmulatorError
+            Where NVRTC or the emulated kernel fails.
+        """
+        source = compile_.load_source(self.file, dict(self.defines))
+        if isinstance(next(iter(arrays.values())), np.ndarray):
+            self._emulate(source, arrays, values, written)
+            return
+        addresses = {name: array.data.ptr for name, array in arrays.items()}
+        struct = pack_params({**values, **addresses}, self.struct)
+        device = int(next(iter(arrays.values())).device.id)
+        kernel = kernels.load(source, self.entry, device=device)
+        kernel((self.blocks, 1, 1), (self.threads, 1, 1), (struct,))
+
+    def _emulate(
+        self,
+        source: compile_.Source,
+        arrays: Mapping[str, Any],
+        values: Mapping[str, float],
+        written: set[str],
+    ) -> None:
+        from attnprobe import ptx
+
+        memory = ptx.GlobalMemory()
+        addresses = {
+            name: memory.map(array, name=name, writable=name in written).address
+            for name, array in arrays.items()
+        }
+        struct = pack_params({**values, **addresses}, self.struct)
+        program = ptx.load(compile_.ptx(source, EMULATED_ARCH))
+        grid, block = (self.blocks, 1, 1), (self.threads, 1, 1)
+        ptx.launch(program, self.entry, grid, block, [struct], memory=memory)
+
+
+def strides(field: str, array: Any, axes: tuple[str, ...]) -> dict[str, int]:
+    """Return the stride fields of an array, in elements: ``<field>_<axis>_stride``, axis by axis.
+
+    A step along an axis of one element means nothing and is 0.
+    """
+    return {
+        f"{field}_{axis}_stride": array.strides[number] // array.dtype.itemsize
+        if array.shape[number] > 1
+        else 0
+        for number, axis in enumerate(axes)
+    }
