@@ -45,7 +45,7 @@ from attnprobe.numerics.reference import (
 )
 
 __all__ = ["Comparison", "Expected", "Report", "check_attention", "compare", "expect", "max_abs"]
-__all__ += ["error_of_o", "shares", "ulp", "unit_roundoff"]
+__all__ += ["error_of_lse", "error_of_o", "shares", "ulp", "unit_roundoff"]
 
 F64 = npt.NDArray[np.float64]
 
@@ -261,11 +261,10 @@ def compare(expected: Expected, actual_o: Array, actual_lse: Array | None = None
     o = _comparison(expected, "O", rows, expected.exact.o, o_error, expected.o_bound)
     lse = None
     if actual_lse is not None:
-        b, _, h = expected.exact.o.shape[:3]
-        _check_kind("LSE", actual_lse, (b, h, expected.seqlen_q), np.dtype(np.float32))
+        lse_error = error_of_lse(expected, actual_lse)
         given = actual_lse if expected.queries is None else actual_lse[..., expected.queries]
-        lse_error = _errors(given, expected.exact.lse, np.dtype(np.float32))
-        lse = _comparison(expected, "LSE", given, expected.exact.lse, lse_error, expected.lse_bound)
+        exact = expected.exact.lse
+        lse = _comparison(expected, "LSE", given, exact, lse_error, expected.lse_bound)
     return Report(o, lse, float(expected.yardstick.max(initial=0.0)), expected.features)
 
 
@@ -284,6 +283,20 @@ def error_of_o(expected: Expected, actual_o: Array) -> F64:
     error = _errors(given, exact, expected.dtype)
     error[expected.nan_allowed & np.isnan(given.astype(np.float64))] = 0.0
     return error
+
+
+def error_of_lse(expected: Expected, actual_lse: Array) -> F64:
+    """Return |error| of LSE at the judged queries, as ``error_of_o`` does.
+
+    Raises
+    ------
+    ToleranceError
+        For another shape or dtype than attention must return.
+    """
+    b, _, h = expected.exact.o.shape[:3]
+    _check_kind("LSE", actual_lse, (b, h, expected.seqlen_q), np.dtype(np.float32))
+    given = actual_lse if expected.queries is None else actual_lse[..., expected.queries]
+    return _errors(given, expected.exact.lse, np.dtype(np.float32))
 
 
 def shares(error: F64, bound: F64) -> F64:

@@ -121,6 +121,8 @@ def _around(level: float) -> Callable[[Sizes, int], QKV]:
 def _rising(sizes: Sizes, seed: int) -> QKV:
     """Each row climbs in tiles of one size, by one step: 2^e (1 +- 2^-8) in base-2 exponents.
 
+    Every second row climbs from the last tile to the first: kernels go either way.
+
     Channels come in pairs, one pair for each tile size: K has the number of the tile in both, Q the
     step in two pieces, since one 16-bit number cannot tell 2^e (1 + 2^-8) from 2^e. The first key
     of every 16 stands on the level itself, the others below it: they decide no maximum.
@@ -152,6 +154,8 @@ def _climbs(sizes: Sizes, seed: int) -> Array:
     root = math.sqrt(sizes.head_dim)
     step = np.array(steps)[kind // len(TILES)] * math.log(2) * root
     coarse = step.astype(ml_dtypes.bfloat16).astype(np.float64)
+    down = rows // len(TILES) % 2 == 1
+    step, coarse = np.where(down, -step, step), np.where(down, -coarse, coarse)
     climbs = np.zeros((*kind.shape, 2 * len(TILES) + 1))
     for i in range(len(TILES)):
         chosen = kind % len(TILES) == i
@@ -177,7 +181,7 @@ ROWS: tuple[Fill, ...] = (
     Fill(
         "rising",
         "row maxima rise over eight tiles of 16, 32, 64 or 128 keys by 2^e (1 +- 2^-8), e from -3 "
-        "to 6",
+        "to 6, in half of the rows from the last tile to the first",
         "every rescale has work to do: factors missing, of other rows, skipped under a threshold; "
         "P beyond a narrow format",
         _rising,

@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from attnprobe.numerics import error, sample
+from attnprobe.numerics.diagnosis import rank
+from attnprobe.numerics.diagnosis.pattern import pattern
 from attnprobe.numerics.fill_row import EQUAL_COLUMNS, EXACT, Fill
 from attnprobe.numerics.place import place_of
 from attnprobe.numerics.reference import PLAIN, Array, Features
-from attnprobe.numerics.verdict import F64, Finding, Place, RowErrors, Verdict
+from attnprobe.numerics.verdict import F64, Finding, Guess, Place, RowErrors, Verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,12 @@ class Question:
         )
         if verdict.ok or not diagnose:
             return verdict
-        return replace(verdict, place=self._place(report))
+        return replace(
+            verdict,
+            place=self._place(report),
+            pattern=self._pattern(size),
+            guesses=self._guesses(o, lse, verdict.rows),
+        )
 
     def _rows(self, size: F64) -> RowErrors:
         found = self.expected
@@ -107,6 +114,22 @@ class Question:
         greatest, worst = (a.max(axis=-1, initial=0.0).ravel() for a in (finite, share))
         lse = found.exact.lse.transpose(0, 2, 1).ravel()
         return RowErrors(batch, head, query, greatest, worst, lse, found.top.ravel())
+
+    def _pattern(self, size: F64) -> tuple[str, ...]:
+        found = self.expected
+        queries = np.arange(found.seqlen_q) if found.queries is None else found.queries
+        return pattern(error.shares(size, found.o_bound) > 1, queries, self.tile_rows)
+
+    def _guesses(self, o: Array, lse: Array | None, rows: RowErrors) -> tuple[Guess, ...]:
+        share = np.zeros(self.q.shape[:3])
+        share[rows.batch, rows.query, rows.head] = rows.share
+        if lse is not None:
+            found = self.expected
+            apart = error.error_of_lse(found, lse)
+            judged = slice(None) if found.queries is None else found.queries
+            of_lse = error.shares(apart, found.lse_bound).transpose(0, 2, 1)
+            share[:, judged] = np.maximum(share[:, judged], of_lse)
+        return rank.guesses((self.q, self.k, self.v), self.features, (o, lse), share)
 
     def _place(self, report: error.Report) -> Place | None:
         if report.lse is not None and report.lse.refused and not report.o.refused:

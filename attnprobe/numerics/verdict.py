@@ -24,6 +24,10 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 
+# Guesses whose shares differ by less than this explain the error equally well.
+EQUAL = 1e-3
+
+
 @dataclass(frozen=True)
 class Finding:
     """One demand on the result.
@@ -166,7 +170,9 @@ class Verdict:
         if self.place is not None:
             lines.append(f"worst: {self.place}")
         lines += self.pattern
-        lines += [f"looks like: {guess}" for guess in self.guesses[:1]]
+        for guess in self.guesses:
+            if guess.explains > self.guesses[0].explains - EQUAL:
+                lines.append(f"{'or' if guess is not self.guesses[0] else 'looks like'}: {guess}")
         return "\n".join(
             [*lines, f"yardstick max |error| {self.yardstick_error:.3g}; {self.asked}"]
         )

@@ -1,0 +1,138 @@
+"""Models of faults in the fragments of Q, K, P and V: quarters, halves and rows exchanged."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from attnprobe.numerics.diagnosis.evidence import F64, Answer, Evidence, divided
+from attnprobe.numerics.diagnosis.models import (
+    KEY_TILES,
+    ORDERS,
+    Model,
+    Models,
+    exchanged,
+    online,
+    quarters,
+    transposed,
+    whole_blocks,
+)
+
+
+def q_fragment(evidence: Evidence) -> Models:
+    whole = evidence.q[evidence.batch, :, evidence.head].astype(np.float64)
+    changes = {
+        "quarters": (quarters(whole), "a[1] and a[2] of Q's fragment are exchanged"),
+        "halves": (
+            whole[:, exchanged(whole.shape[1], 8)],
+            "the k halves of Q's fragment are exchanged",
+        ),
+        "transposed": (transposed(whole), "the 8 x 8 blocks of Q are transposed"),
+        "pointer": (
+            _one_pointer(whole),
+            "all lanes load Q from lane 0's address: rows and halves of each 16 x 16 block are one",
+        ),
+        "row": (
+            whole[np.arange(len(whole)) // 16 * 16],
+            "every query of 16 is the first of them",
+        ),
+    }
+    for key, (q, text) in changes.items():
+        scores = evidence.scores_of(q[evidence.queries], evidence.rows.k)
+        yield Model(key, text, evidence.answer(scores))
+
+
+def _one_pointer(whole: F64) -> F64:
+    """Row 0 and channels 0 to 7 of each 16 x 16 block, everywhere in it."""
+    channel = np.arange(whole.shape[1])
+    return np.asarray(whole[np.arange(len(whole)) // 16 * 16][:, channel - channel % 16 // 8 * 8])
+
+
+def k_fragment(evidence: Evidence) -> Models:
+    k = evidence.rows.k
+    changes = {
+        "quarters": (quarters(k), "the quarters of K's fragments are exchanged"),
+        "halves": (k[:, exchanged(k.shape[1], 8)], "the k halves of K's fragments are exchanged"),
+        "transposed": (transposed(k), "K is loaded transposed: 8 x 8 blocks"),
+        "rows": (k[exchanged(len(k), 8)], "keys j and j ^ 8 are exchanged in K but not in V"),
+        "neighbours": (k[exchanged(len(k), 1)], "keys j and j ^ 1 are exchanged in K, not in V"),
+    }
+    for key, (changed, text) in changes.items():
+        yield Model(key, text, evidence.answer(evidence.scores_of(evidence.rows.q, changed)))
+
+
+def v_fragment(evidence: Evidence) -> Models:
+    v = evidence.rows.v
+    changes = {
+        "quarters": (quarters(v), "the quarters of V's fragments are exchanged"),
+        "rows 1": (v[exchanged(len(v), 1)], "rows j and j ^ 1 of V are exchanged"),
+        "rows 8": (v[exchanged(len(v), 8)], "the k halves of V's fragments are exchanged"),
+        "transposed": (transposed(v), "V is loaded without transposing: 8 x 8 blocks"),
+    }
+    for key, (changed, text) in changes.items():
+        yield Model(key, text, evidence.answer(v=changed))
+
+
+def v_shifted(evidence: Evidence) -> Models:
+    v, count = evidence.rows.v, evidence.seqlen_k
+    for shift in (1, -1, 8, -8):
+        moved = v[np.clip(np.arange(count) + shift, 0, count - 1)]
+        text = f"V is shifted: key j meets row j {'+' if shift > 0 else '-'} {abs(shift)} of V"
+        yield Model(f"{shift}", text, evidence.answer(v=moved))
+
+
+def k_shifted(evidence: Evidence) -> Models:
+    k, count = evidence.rows.k, evidence.seqlen_k
+    for shift in (1, -1, 8, -8):
+        moved = k[np.clip(np.arange(count) + shift, 0, count - 1)]
+        text = f"K is shifted: key j has row j {'+' if shift > 0 else '-'} {abs(shift)} of K"
+        scores = evidence.scores_of(evidence.rows.q, moved)
+        yield Model(f"{shift}", text, evidence.answer(scores))
+
+
+def p_fragment(evidence: Evidence) -> Models:
+    """P handed to the second product in the wrong order: weights move, sums do not."""
+    partner, whole = exchanged(len(evidence.queries), 8), whole_blocks(evidence)
+    tiles = [(keys, back) for keys in KEY_TILES if keys < evidence.seqlen_k for back in ORDERS]
+    for keys, backward in (*tiles, (max(evidence.seqlen_k, 1), False)):
+        parts = online(evidence, keys, backward=backward)
+        halves = exchanged(evidence.seqlen_k, 8)
+        changes = {
+            "halves": (parts.weights[:, halves], "P repack: the k halves of P are exchanged"),
+        }
+        if whole:
+            changes |= {
+                "quarters": (
+                    _padded_quarters(parts.weights),
+                    "P repack: a[1] and a[2] of P are exchanged, (row, k >= 8) stands where "
+                    "(row + 8, k < 8) belongs",
+                ),
+                "rows": (parts.weights[partner], "P repack: rows g and g + 8 of P are exchanged"),
+            }
+        for key, (weights, text) in changes.items():
+            o = divided((weights * parts.later) @ evidence.rows.v, parts.total)
+            yield Model(f"{key} {keys} {backward}", text, Answer(o, parts.lse))
+
+
+def _padded_quarters(weights: F64) -> F64:
+    """Quarters exchanged, with rows and keys of weight 0 up to whole blocks."""
+    height, width = weights.shape
+    padded = np.pad(weights, ((0, -height % 16), (0, -width % 16)))
+    return quarters(padded)[:height, :width]
+
+
+def channels_missing(evidence: Evidence) -> Models:
+    """Steps of 16 channels that Q K^T leaves out or takes twice."""
+    rows, width = evidence.rows, evidence.q.shape[3]
+    for part in sorted({16, width // 2, 64}):
+        if not 0 < part < width:
+            continue
+        for name, chosen in {"last": slice(width - part, None), "first": slice(0, part)}.items():
+            factor = np.ones(width)
+            factor[chosen] = 0.0
+            text = f"the {name} {part} channels are missing in Q K^T"
+            answer = evidence.answer(evidence.scores_of(rows.q * factor, rows.k))
+            yield Model(f"{name} {part}", text, answer)
+            factor[chosen] = 2.0
+            text = f"the {name} {part} channels count twice in Q K^T"
+            answer = evidence.answer(evidence.scores_of(rows.q * factor, rows.k))
+            yield Model(f"{name} {part} twice", text, answer)

@@ -1,0 +1,137 @@
+"""What a fault's model is, and the pieces that several of them are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from attnprobe.engine.variants import VARIANTS
+from attnprobe.numerics.diagnosis.evidence import F64, I64, Answer, Evidence
+
+# Keys to a tile of our kernels, and the steps that other kernels take.
+KEY_TILES = tuple(sorted({16, 32, 64, 128, *(row.block_n for row in VARIANTS)}))
+# Tiles are worked on from the first to the last, or the other way round.
+ORDERS = (False, True)
+
+
+class Model(NamedTuple):
+    """What one kernel with a fault would give.
+
+    Attributes
+    ----------
+    key : names the parameter; the same fault in another head has the same key.
+    text : what is wrong, with the parameter.
+    answer : O and LSE.
+    """
+
+    key: str
+    text: str
+    answer: Answer
+
+
+Models = Iterator[Model]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault that the diagnosis knows.
+
+    Attributes
+    ----------
+    name : what a Guess calls it.
+    what : what is wrong, without the parameter.
+    models : the answers that it would give, one for each value of its parameter.
+    fitted : how many numbers are fitted to the output, 0, 1 or many (2): those explain much of
+        anything, and are believed only where nothing else explains as much.
+    """
+
+    name: str
+    what: str
+    models: Callable[[Evidence], Models]
+    fitted: int = 0
+
+
+def exchanged(count: int, step: int) -> I64:
+    """Return 0 ... count - 1 with partners i and i ^ step exchanged, where both exist."""
+    index = np.arange(count)
+    partner = index ^ step
+    return np.where(partner < count, partner, index)
+
+
+def whole_blocks(evidence: Evidence) -> bool:
+    """Whether the rows are whole blocks of 16, but for the last block of all."""
+    rows = evidence.queries
+    return bool((rows - np.arange(len(rows)) % 16 == rows[np.arange(len(rows)) // 16 * 16]).all())
+
+
+def quarters(rows: F64) -> F64:
+    """Return blocks of 16 x 16 with the two 8 x 8 quarters off the diagonal exchanged.
+
+    What does not fill a block stays as it is.
+    """
+    return _in_blocks(rows, 16, lambda tile: _exchanged_quarters(tile))
+
+
+def transposed(rows: F64) -> F64:
+    """Return blocks of 8 x 8 transposed."""
+    return _in_blocks(rows, 8, lambda tile: tile.swapaxes(1, 3))
+
+
+def _in_blocks(rows: F64, size: int, change: Callable[[F64], F64]) -> F64:
+    """``change`` takes and returns (row blocks, size, column blocks, size)."""
+    height, width = (extent - extent % size for extent in rows.shape)
+    result = rows.copy()
+    tiles = rows[:height, :width].reshape(height // size, size, width // size, size)
+    result[:height, :width] = change(tiles).reshape(height, width)
+    return result
+
+
+def _exchanged_quarters(tiles: F64) -> F64:
+    changed = tiles.copy()
+    changed[:, :8, :, 8:], changed[:, 8:, :, :8] = tiles[:, 8:, :, :8], tiles[:, :8, :, 8:]
+    return changed
+
+
+class Online(NamedTuple):
+    """The online softmax of some rows, tile by tile.
+
+    Attributes
+    ----------
+    weights : (rows, keys), exp(S - the running maximum of the key's tile), 0 where masked.
+    later : (rows, keys), what the weights of the key's tile are multiplied with by the end.
+    factors : (rows, tiles), by which what came before the tile is multiplied there.
+    tile : (keys,), when each key's tile is worked on: 0, 1, ...
+    total : (rows,), the sum that divides.
+    lse : (rows,).
+    """
+
+    weights: F64
+    later: F64
+    factors: F64
+    tile: I64
+    total: F64
+    lse: F64
+
+
+def online(evidence: Evidence, keys: int, *, backward: bool = False) -> Online:
+    """Return the online softmax in tiles of ``keys`` keys, the first tile first, or the last."""
+    count = evidence.seqlen_k
+    masked = np.where(evidence.seen, evidence.scores, -np.inf)
+    tile = np.arange(count) // keys
+    if backward:
+        tile = tile[-1] - tile
+    of_tiles = np.maximum.reduceat(masked, np.arange(0, count, keys), axis=1)
+    running = np.maximum.accumulate(of_tiles[:, ::-1] if backward else of_tiles, axis=1)
+    shift = np.where(running == -np.inf, 0.0, running)
+    before = np.concatenate([np.full((len(masked), 1), -np.inf), running[:, :-1]], axis=1)
+    weights = np.where(evidence.seen, np.exp(masked - shift[:, tile]), 0.0)
+    last = np.maximum(running[:, -1], evidence.sink)
+    last = np.where(last == -np.inf, 0.0, last)
+    later = np.exp(np.where(running == -np.inf, 0.0, shift - last[:, None]))[:, tile]
+    total = (weights * later).sum(axis=1) + np.exp(evidence.sink - last)
+    # By how much what stands before a tile is multiplied there: 1 where nothing does.
+    factors = np.where(before == -np.inf, 1.0, np.exp(before - shift))
+    return Online(weights, later, factors, tile, total, last + np.log(total))
