@@ -18,6 +18,7 @@ from itertools import product
 from attnprobe.formats import FORMATS
 from attnprobe.layouts import shapes
 from attnprobe.layouts.choice import Immediate
+from attnprobe.layouts.fragment import Digit, Fragment
 from attnprobe.layouts.instruction import Instruction
 from attnprobe.layouts.mma_sync import FP8, INT8
 from attnprobe.layouts.operand import Operand
@@ -120,6 +121,28 @@ def _specs() -> Iterator[tuple[str, Build]]:
             for a_in_registers in (False, True):
                 ptx = plain + A_IN_REGISTERS if a_in_registers else plain
                 yield ptx, partial(_wgmma, ptx, n, k, d, a, min_ptx, a_in_registers)
+
+
+@cache
+def matrices(row: Instruction) -> Instruction:
+    """Return a dense product with the matrices of ``row``, none of them in shared memory.
+
+    One lane holds everything: what counts are shapes and formats, for arithmetic and tiles.
+    """
+    words = row.mnemonic.removesuffix(".and.popc").split(".")
+    d, a, b = (FORMATS[name] for name in words[-3:])
+    m, n, k = row.shape
+    operands = (
+        Operand("D", _whole(m, n), d, ("m", "n")),
+        Operand("A", _whole(m, k), a, ("m", "k")),
+        Operand("B", _whole(k, n), b, ("k", "n")),
+        Operand("C", _whole(m, n), d, ("m", "n")),
+    )
+    return Instruction(row.ptx, "wgmma", row.shape, operands, row.min_ptx, row.min_cc, row.source)
+
+
+def _whole(rows: int, cols: int) -> Fragment:
+    return Fragment(rows, cols, (Digit(1),), (Digit(cols, col=1), Digit(rows, row=1)))
 
 
 SPECS: dict[str, Build] = dict(_specs())

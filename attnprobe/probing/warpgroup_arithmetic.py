@@ -11,7 +11,8 @@ import numpy.typing as npt
 from attnprobe import layouts
 from attnprobe.backends.base import Backend, Launch
 from attnprobe.compile import load_source
-from attnprobe.layouts import Digit, Fragment, Instruction, Operand
+from attnprobe.layouts import Instruction
+from attnprobe.layouts.wgmma import matrices
 from attnprobe.probing import generate, registers, warpgroup
 from attnprobe.probing.signature import Signature, wgmma
 from attnprobe.ptx import exact_kinds
@@ -27,25 +28,7 @@ def rows() -> tuple[Instruction, ...]:
     return tuple(row for row in found if row.shape[1] == COLUMNS and exact_kinds.known(twin(row)))
 
 
-@cache
-def twin(row: Instruction) -> Instruction:
-    """Return a product with the matrices of ``row``, none of whose operands is in shared memory.
-
-    One lane holds everything: what counts are shapes and formats, for tiles, vectors and rules.
-    """
-    of = wgmma(row.ptx)
-    m, n, k = row.shape
-    sizes = {"D": (m, n), "A": (m, k), "B": (k, n), "C": (m, n)}
-    axes = {"D": ("m", "n"), "A": ("m", "k"), "B": ("k", "n"), "C": ("m", "n")}
-    operands = tuple(
-        Operand(name, _whole(*size), of.formats["D" if name == "C" else name], axes[name])
-        for name, size in sizes.items()
-    )
-    return Instruction(row.ptx, "wgmma", row.shape, operands, row.min_ptx, row.min_cc, row.source)
-
-
-def _whole(rows: int, cols: int) -> Fragment:
-    return Fragment(rows, cols, (Digit(1),), (Digit(cols, col=1), Digit(rows, row=1)))
+twin = matrices  # what tiles, vectors and rules are made from
 
 
 def launch(row: Instruction, tiles: tuple[Array, Array, Array]) -> Launch:

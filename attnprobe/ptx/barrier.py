@@ -57,10 +57,6 @@ class Barriers:
         self.machine = machine
         self.all: dict[int, Barrier] = {}
 
-    def waiting(self) -> bool:
-        """Whether anybody waits."""
-        return any(barrier.waiting for barrier in self.all.values())
-
     def arrive(self, group: Group, instr: Instr, after: int, arguments: list[Any]) -> None:
         """Let ``group`` arrive, as the barrier instruction ``instr`` says.
 
@@ -172,7 +168,7 @@ class Barriers:
             brought = (action, result[0], np.zeros(0))
         checker = machine.spaces.checker
         if checker is not None:
-            checker.arrive(key, group)
+            checker.clocks.arrive(key, group)
         if action == "arrive":
             group.block = after
             machine.queue.append(group)
@@ -188,6 +184,7 @@ class Barriers:
         done = (barrier.expected >= 0) & (barrier.arrived >= wanted)
         if not done.any():
             return
+        machine.mbarriers.progress = True
         still: list[Waiting] = []
         released: list[Group] = []
         for entry in barrier.waiting:
@@ -211,7 +208,7 @@ class Barriers:
         barrier.waiting = still
         checker = machine.spaces.checker
         if checker is not None:
-            checker.release(key, np.flatnonzero(done), released)
+            checker.clocks.release(key, np.flatnonzero(done), released)
         machine.queue += released
         barrier.arrived[done] = 0
         barrier.expected[done] = -1
@@ -235,8 +232,8 @@ class Barriers:
             if barrier.waiting:
                 self._complete(key, barrier)
 
-    def deadlock(self) -> None:
-        """Raise the report of who waits on what."""
+    def waits(self) -> list[str]:
+        """Return a line for every block's warps that wait, for the report of a deadlock."""
         machine = self.machine
         lines = []
         for key, barrier in sorted(self.all.items()):
@@ -244,11 +241,7 @@ class Barriers:
                 slots = machine.slot[entry.group.rows]
                 for slot in np.unique(slots)[:2]:
                     lines.append(self._wait_line(key, barrier, entry, int(slot)))
-        shown = "\n  ".join(lines[:12])
-        more = f"\n  and {len(lines) - 12} more" if len(lines) > 12 else ""
-        raise DeadlockError(
-            f"no warp can run: every one has exited or waits at a barrier\n  {shown}{more}"
-        )
+        return lines
 
     def _wait_line(self, key: int, barrier: Barrier, entry: Waiting, slot: int) -> str:
         machine = self.machine
@@ -270,6 +263,15 @@ class Barriers:
             f"{int(barrier.arrived[slot])} of {wanted} threads have arrived{absent}\n"
             f"    at {machine.launch.where(entry.instr)}"
         )
+
+
+def deadlock(lines: list[str]) -> DeadlockError:
+    """Return the report of who waits on what."""
+    shown = "\n  ".join(lines[:12])
+    more = f"\n  and {len(lines) - 12} more" if len(lines) > 12 else ""
+    return DeadlockError(
+        f"no warp can run: every one has exited or waits at a barrier\n  {shown}{more}"
+    )
 
 
 def _rows(value: Array | None, keep: Array) -> Array | None:

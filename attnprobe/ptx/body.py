@@ -259,7 +259,7 @@ class Body(Declarations):
             offset = sign * self.integer()
         return Sym(name, offset)
 
-    def _vector(self) -> Operand:
+    def _vector(self) -> Vec:
         self.expect("{")
         items = [self._operand()]
         while self.accept(","):
@@ -284,5 +284,8 @@ class Body(Declarations):
         while self.peek().text in ("+", "-"):
             sign = 1 if self.next().text == "+" else -1
             offset += sign * self.integer()
+        coordinates: tuple[Operand, ...] = ()
+        if self.accept(","):
+            coordinates = self._vector().items
         self.expect("]")
-        return Addr(base, offset)
+        return Addr(base, offset, coordinates)

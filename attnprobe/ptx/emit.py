@@ -63,12 +63,14 @@ class Emitter:
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
         self.lines: list[str] = []
+        self.origins: list[Instr] = []
         self.instr: Instr = Instr("", "", (), [], None, 0, None)
         self.values: dict[int, tuple[str, str] | Pending] = {}
         self.chains = Chains()
         self.views: dict[tuple[str, str], str] = {}
         self.written: dict[int, None] = {}
         self.flushed: set[str] = set()
+        self.watched: set[int] = set()  # registers of products that are in flight
         self.cache: dict[Any, str] = {}
         self.count = 0
 
@@ -101,6 +103,7 @@ class Emitter:
     def line(self, text: str) -> None:
         """Append one line of code."""
         self.lines.append("    " + text)
+        self.origins.append(self.instr)
 
     def tmp(self, expression: str) -> str:
         """Assign ``expression`` to a fresh name and return it."""
@@ -235,6 +238,8 @@ class Emitter:
             return
         if not isinstance(operand, Reg):
             raise self.error(f"{self.instr.name} writes to something that is no register")
+        if operand.index in self.watched and self.instr.op not in ("wgmma", "mov"):
+            self.line(f"m.products.touched({self.site()}, g, {operand.name!r})")
         if not expression.isidentifier():
             expression = self.tmp(expression)
         if code != "p" and bits_of(code) < operand.bits:
@@ -285,6 +290,12 @@ class Emitter:
     def vector(self, operand: Operand) -> tuple[Operand, ...]:
         """Return the parts of ``{a, b}``; a single operand is a vector of one."""
         return operand.items if isinstance(operand, Vec) else (operand,)
+
+    def immediate(self, operand: Operand) -> int:
+        """Return the value of an operand that must be an integer literal."""
+        if not isinstance(operand, Imm) or operand.float_bits:
+            raise self.error(f"{self.instr.name} takes a literal there")
+        return operand.value
 
     def type(self, number: int = -1) -> str:
         """Return the ``number``-th type among the modifiers."""

@@ -54,7 +54,8 @@ class Block:
 
     Attributes
     ----------
-    kind : how it ends: "next", "branch", "switch", "exit", "trap" or "barrier".
+    kind : how it ends: "next", "branch", "switch", "exit", "trap", "barrier", "await" (an mbarrier)
+        or "collect" (products of a warpgroup).
     targets : blocks that the ending may go to (not counting ``after``).
     after : the block that stands behind, or -1.
     rank : place in the order in which groups run.
@@ -103,10 +104,11 @@ def blocks(kernel: Kernel) -> list[Block]:
                 result.append(Block(len(result)))
             start[item.index] = len(result) - 1
             continue
-        kind = _ENDS.get(item.op)
-        if kind == "barrier" and "warp" in item.mods:
-            kind = None
+        kind = _kind(item)
         if kind is None:
+            if group_wide(item) and current.instrs and not any(map(group_wide, current.instrs)):
+                current = Block(len(result))  # warps of a warpgroup meet where a block begins
+                result.append(current)
             current.instrs.append(item)
         else:
             current.ending, current.kind = item, kind
@@ -118,6 +120,22 @@ def blocks(kernel: Kernel) -> list[Block]:
     _rank(result)
     _liveness(result)
     return result
+
+
+def _kind(instr: Instr) -> str | None:
+    """Return how a block ends with ``instr``, None if it does not."""
+    if instr.op == "mbarrier":
+        return "await" if {"try_wait", "test_wait"} & set(instr.mods) else None
+    if instr.op == "wgmma":
+        return "collect" if "wait_group" in instr.mods else None
+    if instr.op in ("bar", "barrier") and "warp" in instr.mods:
+        return None
+    return _ENDS.get(instr.op)
+
+
+def group_wide(instr: Instr) -> bool:
+    """Whether the four warps of a warpgroup must execute ``instr`` together."""
+    return instr.op == "wgmma" and "mma_async" in instr.mods
 
 
 def _labels(instr: Instr) -> list[int]:
@@ -132,9 +150,9 @@ def _labels(instr: Instr) -> list[int]:
 
 def reads(instr: Instr) -> set[int]:
     """Return the registers that ``instr`` reads."""
-    result = _registers(instr.operands if instr.op in _NO_RESULT else instr.operands[1:])
-    if instr.op not in _NO_RESULT and instr.operands and isinstance(instr.operands[0], Addr):
-        result |= _registers(instr.operands[:1])
+    result = _registers(instr.operands if _no_result(instr) else instr.operands[1:])
+    if group_wide(instr):
+        result |= _registers(instr.operands[:1])  # D is added to
     if instr.op in ("bar", "barrier") and "red" in instr.mods:
         result |= _registers(instr.operands[1:])
     if instr.guard is not None:
@@ -147,9 +165,14 @@ def writes(instr: Instr) -> set[int]:
     """Return the registers that ``instr`` writes."""
     if instr.op in ("bar", "barrier") and "red" in instr.mods:
         return _registers(instr.operands[:1])
-    if instr.op in _NO_RESULT:
+    if _no_result(instr):
         return set()
     return _registers(instr.operands[:1])
+
+
+def _no_result(instr: Instr) -> bool:
+    """Whether ``instr`` writes no register: of its opcode, or since its target is in memory."""
+    return instr.op in _NO_RESULT or (bool(instr.operands) and isinstance(instr.operands[0], Addr))
 
 
 def _registers(operands: list[Operand]) -> set[int]:
@@ -163,8 +186,10 @@ def _registers(operands: list[Operand]) -> set[int]:
             found |= _registers(list(operand.items))
         elif isinstance(operand, Pair):
             found |= _registers([operand.first, operand.second])
-        elif isinstance(operand, Addr) and isinstance(operand.base, Reg):
-            found.add(operand.base.index)
+        elif isinstance(operand, Addr):
+            found |= _registers(list(operand.coordinates))
+            if isinstance(operand.base, Reg):
+                found.add(operand.base.index)
     return found
 
 

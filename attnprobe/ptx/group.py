@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from attnprobe.ptx import inflight
+from attnprobe.ptx.inflight import InFlight
 from attnprobe.ptx.values import LANES, Array, spread
 
 Registers = list[Any]  # one array per register, None where its value is not needed any more
@@ -92,8 +94,10 @@ def merge(groups: list[Group], live: Iterable[int]) -> Group:
     return merged
 
 
-def _merged(values: list[Array], groups: list[Group], places: list[Array], count: int) -> Array:
+def _merged(values: list[Any], groups: list[Group], places: list[Array], count: int) -> Any:
     first = values[0]
+    if any(isinstance(value, InFlight) for value in values):
+        return inflight.merged(values, places, count)
     if all(value is first for value in values):
         if first.shape[0] == 1:
             return first

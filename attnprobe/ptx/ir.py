@@ -83,10 +83,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Addr:
-    """``[base + offset]``; ``base`` is None for an absolute address."""
+    """``[base + offset]``; ``base`` is None for an absolute address.
+
+    ``coordinates`` are those of a tensor: ``[base, {x, y}]``.
+    """
 
     base: Reg | Sym | None
     offset: int
+    coordinates: tuple[Operand, ...] = ()
 
 
 Operand = Reg | Imm | Sym | Special | Label | Not | Sink | Vec | Pair | Addr

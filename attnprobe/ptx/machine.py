@@ -8,18 +8,25 @@ import numpy as np
 
 from attnprobe.errors import EmulatorError
 from attnprobe.ptx import special
-from attnprobe.ptx.barrier import Barriers
+from attnprobe.ptx.barrier import Barriers, deadlock
+from attnprobe.ptx.bulk import Bulk
 from attnprobe.ptx.copies import Copies
 from attnprobe.ptx.group import Group, merge
+from attnprobe.ptx.group_plan import WARPS
+from attnprobe.ptx.inflight import InFlightError
 from attnprobe.ptx.ir import Instr
 from attnprobe.ptx.launch_state import LaunchState
+from attnprobe.ptx.mbarriers import MBarriers
 from attnprobe.ptx.program import CodeBlock
+from attnprobe.ptx.proxies import Proxies
 from attnprobe.ptx.spaces import Spaces
 from attnprobe.ptx.values import LANES, Array, poison, spread
+from attnprobe.ptx.warpgroup import Products
 
 # After so many steps the group that has waited longest runs once: spinning cannot starve the
 # others.
 FAIRNESS = 2048
+REGISTERS = 65536  # of a multiprocessor, for setmaxnreg
 
 
 class Machine:
@@ -50,6 +57,14 @@ class Machine:
         self.spaces = Spaces(self)
         self.barriers = Barriers(self)
         self.copies = Copies(self)
+        checker = self.spaces.checker
+        self.proxies: Proxies | None = None
+        if checker is not None and self.code.asynchronous:
+            self.proxies = Proxies(self, checker)
+        self.mbarriers = MBarriers(self)
+        self.bulk = Bulk(self)
+        self.products = Products(self)
+        self.registers = np.zeros(self.warps, np.int64)  # of setmaxnreg, for each thread
         self.queue: list[Group] = []
         self.steps = 0
         self.lane_instructions = 0
@@ -89,6 +104,16 @@ class Machine:
             raise self.fault(EmulatorError, self.site(site), group, lanes & short[:, None],
                              "only some lanes of the warp execute this: all 32 must")  # fmt: skip
 
+    def fence_proxy(self, group: Group) -> None:
+        """The asynchronous proxy sees what the group's warps know of."""
+        if self.proxies is not None:
+            self.proxies.clocks.fence_proxy(group)
+
+    def fence_init(self, group: Group) -> None:
+        """Bulk copies see the mbarriers that the group's warps have made."""
+        if self.proxies is not None:
+            self.proxies.fence_init(group)
+
     # Scheduling
 
     def run(self) -> None:
@@ -103,13 +128,40 @@ class Machine:
         rows = np.arange(self.warps)
         self.queue = [Group(rows, self.live.copy(), 0, regs)]
         while True:
-            while self.queue:
-                self._step(self._next_group())
-            if not self.barriers.waiting():
-                return
-            self.barriers.deadlock()
+            while (group := self._next_group()) is not None:
+                self._step(group)
+            if self.bulk.land_one() or self.mbarriers.give_up():
+                continue
+            if self.queue:  # warps whose warpgroup does not come together
+                self._step(self.queue.pop())
+            waits = [*self.barriers.waits(), *self.mbarriers.waits()]
+            if waits:
+                raise deadlock(waits)
+            error = self.bulk.unfinished()
+            if error is not None:
+                raise error
+            return
 
-    def _next_group(self) -> Group:
+    def _next_group(self) -> Group | None:
+        """Take the group that runs next from the queue; None if none can."""
+        stuck: list[Group] = []
+        while self.queue:
+            group = self._chosen()
+            if not self.code.blocks[group.block].group_wide or self._together(group):
+                self.queue += stuck
+                return group
+            stuck.append(group)
+        self.queue = stuck
+        return None
+
+    def _together(self, group: Group) -> bool:
+        """Whether the group has all warps of each of its warpgroups."""
+        number = group.rows % self.warps_per_block % WARPS
+        found = np.unique(group.rows - number)
+        return len(found) * WARPS == group.n and self.complete(group)
+
+    def _chosen(self) -> Group:
+        """Take the group that should run next, merged with those at the same block."""
         queue = self.queue
         if len(queue) == 1:
             return queue.pop()
@@ -144,7 +196,12 @@ class Machine:
         self.steps += 1
         group.stamp = self.steps
         self.lane_instructions += block.count * group.lanes
-        result = block.call(self, group, group.regs)
+        if self.products.pending:
+            self.products.check_writes(group, block.clobbers)
+        try:
+            result = block.call(self, group, group.regs)
+        except InFlightError as error:
+            raise self._in_flight(group, block, error) from None
         kind = block.flow.kind
         if kind == "next":
             self._go(group, block.flow.after)
@@ -152,6 +209,11 @@ class Machine:
             self._branch(group, block, result)
         elif kind == "barrier":
             self._barrier(group, block, result)
+        elif kind == "await":
+            self._await(group, block, result)
+        elif kind == "collect":
+            self.products.wait(group, result)
+            self._go(group, block.flow.after)
         elif kind == "exit":
             taken, rest = self._divide(group, result, -1, block.flow.after)
             if rest is not None:
@@ -243,8 +305,39 @@ class Machine:
             taken.block = group.block
             self.barriers.arrive(taken, block.ending, after, arguments)
 
+    def _await(self, group: Group, block: CodeBlock, result: tuple[Any, Any]) -> None:
+        guard, arguments = result
+        after = block.flow.after
+        taken, rest = self._divide(group, guard, group.block, after)
+        if rest is not None:
+            rest.block = after
+            self.queue.append(rest)
+        if taken is not None:
+            assert block.ending is not None
+            taken.block = group.block
+            self.mbarriers.wait(taken, block.ending, after, arguments)
+
+    def set_registers(self, site: int, group: Group, count: int, more: bool) -> None:
+        """Note that each thread of the group's warps has ``count`` registers from now on."""
+        self.whole_warps(site, group, group.mask)
+        known = self.registers[group.rows]
+        wrong = (known > 0) & (known > count if more else known < count)
+        if wrong.any():
+            had = int(known[wrong][0])
+            raise self.fault(EmulatorError, self.site(site), group,
+                             group.active() & wrong[:, None],
+                             f"setmaxnreg from {had} to {count} goes the other way")  # fmt: skip
+        self.registers[group.rows] = count
+        of_block = self.registers.reshape(self.block_count, -1)
+        asked = np.where(of_block.all(axis=1), of_block.sum(axis=1) * LANES, 0)
+        if (asked > REGISTERS).any():
+            raise self.fault(EmulatorError, self.site(site), group, group.active(),
+                             f"the warps of a block ask for {int(asked.max())} registers: a "
+                             f"multiprocessor has {REGISTERS}")  # fmt: skip
+
     def _exit(self, group: Group) -> None:
         self.live[group.rows] &= ~group.active()
+        self.mbarriers.progress = True
         self.barriers.exited(group)
 
     def _trap(self, group: Group, block: CodeBlock, condition: Array | None) -> None:
@@ -258,6 +351,14 @@ class Machine:
             )
 
     # Errors
+
+    def _in_flight(self, group: Group, block: CodeBlock, error: InFlightError) -> EmulatorError:
+        first = error.value.sources[0].issued.form.site
+        return self.fault(
+            EmulatorError, block.origin(error), group, group.active(),
+            "this uses a register of a wgmma that nobody has waited for, issued\n  at "
+            + self.launch.where(self.site(first)),
+        )  # fmt: skip
 
     def site(self, number: int) -> Instr:
         """Return the instruction at a site number."""

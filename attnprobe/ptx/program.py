@@ -47,6 +47,7 @@ class CodeBlock:
         self.flow = block
         self.count = len(block.instrs) + (block.ending is not None)
         self.converges = any(registry.converges(instr) for instr in block.instrs)
+        self.group_wide = any(flow.group_wide(instr) for instr in block.instrs)
 
     @property
     def live_in(self) -> tuple[int, ...]:
@@ -54,9 +55,33 @@ class CodeBlock:
         return self.flow.live_in
 
     @cached_property
+    def _written(self) -> tuple[str, list[Instr]]:
+        return _function(self.shared, self.flow)
+
+    @property
     def text(self) -> str:
         """The generated Python, for reading."""
-        return _function(self.shared, self.flow)
+        return self._written[0]
+
+    def origin(self, error: BaseException) -> Instr:
+        """Return the instruction whose code raised ``error``."""
+        origins, place = self._written[1], 0
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_name == f"b{self.flow.index}":
+                place = trace.tb_lineno - 2  # the function's first line is its head
+            trace = trace.tb_next
+        return origins[min(place, len(origins) - 1)]
+
+    @cached_property
+    def clobbers(self) -> dict[int, Instr]:
+        """Registers that the block computes, each with the first instruction that does."""
+        found: dict[int, Instr] = {}
+        for instr in self.flow.instrs:
+            if instr.op not in ("wgmma", "mov"):
+                for register in flow.writes(instr):
+                    found.setdefault(register, instr)
+        return found
 
     @cached_property
     def call(self) -> BlockFunction:
@@ -87,6 +112,7 @@ class Code:
     shared_align : alignment of its dynamic shared memory.
     local_bytes : bytes of local memory per thread.
     codes : dtype code of each register between blocks.
+    asynchronous : whether it has mbarriers, bulk copies or wgmma.
     """
 
     kernel: Kernel
@@ -96,6 +122,7 @@ class Code:
     shared_align: int
     local_bytes: int
     codes: list[str]
+    asynchronous: bool = False
 
 
 @dataclass
@@ -163,16 +190,21 @@ def load(text: str) -> Program:
 def _generate(module: Module, kernel: Kernel, rows: dict[str, layouts.Instruction]) -> Code:
     _refuse_unknown(kernel)
     for item in kernel.body:
-        if isinstance(item, Instr) and item.op in ("mma", "ldmatrix"):
-            row = layouts.exact(item.name)
+        if isinstance(item, Instr) and item.op in registry.FROM_ROWS:
+            name = registry.row_name(item)
+            row = layouts.exact(name)
             if row is not None:
-                rows[item.name] = row
+                rows[name] = row
     symbols, static, align, local = _places(module, kernel)
     codes = _codes(kernel)
     shared = Shared(kernel, codes, symbols, rows=rows)
     shared.names.update(DTYPES)
     code_blocks = [CodeBlock(shared, block) for block in flow.blocks(kernel)]
-    return Code(kernel, code_blocks, shared, static, align, local, codes)
+    asynchronous = any(
+        isinstance(item, Instr) and (item.op in ("mbarrier", "wgmma") or "bulk" in item.mods)
+        for item in kernel.body
+    )
+    return Code(kernel, code_blocks, shared, static, align, local, codes, asynchronous)
 
 
 def _exact(plain: Code) -> Code:
@@ -196,7 +228,7 @@ def _refuse_unknown(kernel: Kernel) -> None:
             special_code(item.operands[-1].name, item)
 
 
-def _function(shared: Shared, block: flow.Block) -> str:
+def _function(shared: Shared, block: flow.Block) -> tuple[str, list[Instr]]:
     emitter = Emitter(shared)
     for instr in block.instrs:
         emitter.instr = instr
@@ -205,7 +237,8 @@ def _function(shared: Shared, block: flow.Block) -> str:
     if block.ending is not None:
         emitter.instr = block.ending
         ending = registry.emit_ending(emitter, block)
-    return emitter.finish(f"b{block.index}", set(block.live_out), ending)
+    text = emitter.finish(f"b{block.index}", set(block.live_out), ending)
+    return text, emitter.origins
 
 
 def _places(module: Module, kernel: Kernel) -> tuple[dict[str, tuple[str, int]], int, int, int]:

@@ -12,9 +12,8 @@ from attnprobe.ptx.group import Group
 from attnprobe.ptx.memory import Buffer, as_units
 from attnprobe.ptx.race import Checker
 from attnprobe.ptx.units import (
-    LOCAL_WINDOW,
-    SHARED_WINDOW,
     WINDOW_BYTES,
+    WINDOWS,
     Access,
     gather,
     join,
@@ -213,6 +212,13 @@ class Spaces:
             index = np.where(spread(mask, group.n), spread(index, group.n), 0)
         return split(np.asarray(as_units(params, size)[index]), access)
 
+    def store_param(
+        self, access: Access, group: Group, address: Array, values: list[Array], mask: Array | None
+    ) -> None:
+        """Refuse: parameters are read-only."""
+        lanes = group.active() if mask is None else mask
+        raise self.fault(access.site, group, lanes, "write to a parameter, which is read-only")
+
     # Global memory
 
     def load_global(
@@ -348,7 +354,7 @@ class Spaces:
         active = group.active() if mask is None else mask
         found: list[tuple[str, Array, Array | None]] = []
         rest = active
-        for space, window in (("shared", SHARED_WINDOW), ("local", LOCAL_WINDOW)):
+        for space, window in WINDOWS.items():
             here = (
                 (lanes >= np.uint64(window)) & (lanes < np.uint64(window + WINDOW_BYTES)) & active
             )

@@ -9,12 +9,13 @@ import numpy as np
 from attnprobe.ptx.memory import unit_dtype
 from attnprobe.ptx.values import Array
 
-# A stamp: clock in the high 26 bits, then one bit for an atomic operation, then the warp.
-CLOCK_SHIFT = 6
-ATOMIC = 32
-WARP = 31
+# A stamp: clock in the high 25 bits, then one bit for an atomic operation, then the warp, or an
+# agent behind the warps.
+CLOCK_SHIFT = 7
+ATOMIC = 64
+WARP = 63
 NEVER = 0xFFFFFFFF
-PENDING = 0xFFFFFFC0  # plus the warp that issued the copy
+PENDING = 0xFFFFFF80  # plus the warp that issued the copy
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ import numpy as np
 from attnprobe.ptx.memory import unit_dtype
 from attnprobe.ptx.values import DTYPES, LANES, POISON_BYTE, Array, spread
 
-# Generic addresses: windows of shared and local memory, far from where arrays are mapped.
+# Generic addresses: windows of shared, local and parameter memory, far from mapped arrays.
 SHARED_WINDOW = 0x7E0000000000
 LOCAL_WINDOW = 0x7D0000000000
+PARAM_WINDOW = 0x7C0000000000
 WINDOW_BYTES = 1 << 32
+WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "param": PARAM_WINDOW}
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,18 @@ def bar_warp_sync(e: Emitter, instr: Instr) -> None:
     """Wait for the lanes of the warp: they have met where the block begins."""
 
 
+@op("fence.proxy.async")
+def fence_proxy_async(e: Emitter, instr: Instr) -> None:
+    """wgmma and bulk copies see what was written before: checked mode asks for this."""
+    e.line("m.fence_proxy(g)")
+
+
+@op("fence.mbarrier_init")
+def fence_mbarrier_init(e: Emitter, instr: Instr) -> None:
+    """Bulk copies see the mbarriers that were made before."""
+    e.line("m.fence_init(g)")
+
+
 @op("membar", "fence", "nanosleep", "pmevent", "griddepcontrol")
 def no_effect(e: Emitter, instr: Instr) -> None:
     """Memory is sequentially consistent here, so that fences have nothing to do."""

@@ -7,7 +7,7 @@ import numpy as np
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.ir import Addr, Instr, Reg, Special, Sym, Vec
 from attnprobe.ptx.ops.registry import op
-from attnprobe.ptx.units import LOCAL_WINDOW, SHARED_WINDOW, Access
+from attnprobe.ptx.units import WINDOWS, Access
 from attnprobe.ptx.values import DTYPES, RAW_CODES, TYPE_BITS, TYPE_CODES, Array, bits_of
 
 SPACES = ("global", "shared", "local", "const", "param")
@@ -68,7 +68,7 @@ def _pack(e: Emitter, instr: Instr, source: Vec) -> None:
 @op("cvta")
 def cvta(e: Emitter, instr: Instr) -> None:
     """d = an address of a state space as a generic one, or back (``.to``)."""
-    window = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW}.get(space_of(instr), 0)
+    window = WINDOWS.get(space_of(instr), 0)
     code = RAW_CODES[TYPE_BITS[e.type()]]
     a = e.src(instr.operands[1], code)
     if not window:
@@ -87,12 +87,11 @@ def isspacep(e: Emitter, instr: Instr) -> None:
 
 def in_window(address: Array, space: str) -> Array:
     """Return whether generic addresses lie in ``space``."""
-    shared, local = (
-        address >> np.uint64(32) == SHARED_WINDOW >> 32,
-        address >> np.uint64(32) == LOCAL_WINDOW >> 32,
-    )
-    result: Array = {"shared": shared, "local": local}.get(space, ~(shared | local))
-    return result
+    window = address >> np.uint64(32)
+    if space in WINDOWS:
+        result: Array = window == WINDOWS[space] >> 32
+        return result
+    return ~np.isin(window, [start >> 32 for start in WINDOWS.values()])
 
 
 def space_of(instr: Instr) -> str:

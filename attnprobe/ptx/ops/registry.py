@@ -9,9 +9,10 @@ from functools import cache, lru_cache
 
 from attnprobe import layouts
 from attnprobe.errors import PtxSyntaxError
+from attnprobe.layouts.wgmma import A_IN_REGISTERS
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.flow import Block
-from attnprobe.ptx.ir import Instr
+from attnprobe.ptx.ir import Instr, Vec
 
 OpFunction = Callable[[Emitter, Instr], None]
 EndFunction = Callable[[Emitter, Instr], str]
@@ -20,6 +21,9 @@ _OPS: dict[str, OpFunction] = {}
 _ENDINGS: dict[str, EndFunction] = {}
 _ACCEPTS: dict[str, Callable[[Instr], bool]] = {}
 _CONVERGING: set[str] = set()
+
+# Opcodes that are executed through a row of attnprobe.layouts.
+FROM_ROWS = ("mma", "ldmatrix", "stmatrix", "movmatrix", "wgmma")
 
 FAMILIES = (
     "arith",
@@ -31,7 +35,10 @@ FAMILIES = (
     "approx",
     "data",
     "asynccopy",
+    "mbarrier",
+    "bulk",
     "matrix",
+    "wgmma",
     "warp",
     "atomic",
     "control",
@@ -95,6 +102,12 @@ def _key(name: str) -> str | None:
     return None
 
 
+def row_name(instr: Instr) -> str:
+    """Return the name of the layout row of an instruction of FROM_ROWS."""
+    in_registers = len(instr.operands) > 1 and isinstance(instr.operands[1], Vec)
+    return instr.name + A_IN_REGISTERS if instr.op == "wgmma" and in_registers else instr.name
+
+
 def known(instr: Instr) -> bool:
     """Whether the emulator implements ``instr``."""
     key = _key(instr.name)
@@ -112,11 +125,11 @@ def refusal(instr: Instr) -> str:
             f"{where}: functions that are not inlined (printf among them) cannot run; "
             "inline them or remove the call"
         )
-    if instr.op in ("mma", "ldmatrix"):
-        found = layouts.exact(instr.name)
+    if instr.op in FROM_ROWS and "fence" not in instr.mods:
+        found = layouts.exact(row_name(instr))
         if found is not None:
             return f"{where}: there is a layout row, but this form is not emulated"
-        rows = [row.ptx for row in layouts.rows() if row.family in ("mma", "ldmatrix")]
+        rows = [row.ptx for row in layouts.rows(instr.op)]
         close = difflib.get_close_matches(instr.name, rows, n=3, cutoff=0.0)
         return f"{where}: no layout row has this name; the nearest: {', '.join(close)}"
     close = difflib.get_close_matches(instr.op, [*_OPS, *_ENDINGS], n=3, cutoff=0.5)
