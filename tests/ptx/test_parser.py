@@ -146,7 +146,10 @@ def test_dynamic_shared_memory_starts_behind_the_static_and_is_aligned() -> None
             "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f3 {r}, {r}, {r}, {r};",
             "no layout row has this name",
         ),
-        ("wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {r}, t, t, t, 0, p, 1, 1, 0, 0;", "no layout row has this name|not emulated"),
+        (
+            "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {r}, t, t, t, 0, p, 1, 1, 0, 0;",
+            "no layout row has this name|not emulated",
+        ),
         ("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.u32 [w], [r], t;", "cp.reduce"),
         ("call.uni (r), vprintf, (w, w);", "functions that are not inlined"),
         ("mul.rz.f32 r, t, t;", "mul.rz.f32"),

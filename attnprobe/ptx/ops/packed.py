@@ -28,10 +28,10 @@ def emit_packed(e: Emitter, instr: Instr, name: str) -> None:
 def halves(name: str, kind: str, flags: tuple[str, ...], *sources: Array) -> Array:
     """Return the operation on every 16-bit float of the sources (uint16 or uint32)."""
     dtype = sources[0].dtype
-    raw = [np.ascontiguousarray(source).view(np.uint16) for source in sources]
+    raw = [_parts(source) for source in sources]
     if name in ("neg", "abs"):  # the sign bit alone
         sign = np.uint16(0x8000)
-        return (raw[0] ^ sign if name == "neg" else raw[0] & ~sign).view(dtype)
+        return (raw[0] ^ sign if name == "neg" else raw[0] & ~sign).view(dtype)[..., 0]
     widen = numeric.f16_to_f32 if kind == "f16" else numeric.bf16_to_f32
     wide = [widen(part) for part in raw]
     if "ftz" in flags and kind == "f16":
@@ -44,7 +44,12 @@ def halves(name: str, kind: str, flags: tuple[str, ...], *sources: Array) -> Arr
     bits = narrow(result, kind)
     if "ftz" in flags and kind == "f16":
         bits = np.where((bits & np.uint16(0x7C00)) == 0, bits & np.uint16(0x8000), bits)
-    return bits.view(dtype)
+    return np.ascontiguousarray(bits).view(dtype)[..., 0]
+
+
+def _parts(source: Array) -> Array:
+    """Return the 16-bit floats of registers (warps, lanes) on an axis of their own."""
+    return np.ascontiguousarray(source).view(np.uint16).reshape(*source.shape, -1)
 
 
 def _flush(x: Array) -> Array:
