@@ -54,7 +54,8 @@ def add_parser(subparsers: Any) -> None:
         help="where the target runs; auto (the default) is the GPU when there is one")  # fmt: skip
     add("--quick", action="store_true", help="a short text, one question, a few sentences")
     add("--json", action="store_true", help="one object: environment, figures, limits, texts")
-    add("--record-to", type=Path, metavar="FILE", help="keep the same object in a file, too")
+    add("--record", action="store_true", help="keep the report of a GPU in tests/recorded/")
+    add("--record-to", type=Path, metavar="DIR", help="keep it there")
     parser.set_defaults(run=run)
 
 
@@ -66,23 +67,33 @@ def run(args: argparse.Namespace) -> int:
     UnsupportedError
         If a model's package is not installed; says how to get it.
     UsageError, DeviceError
-        For a target or a GPU that is not there.
+        For a target or a GPU that is not there, or a record without one.
     """
+    from attnprobe.errors import UsageError
     from attnprobe.render import console, gate, json
+    from attnprobe.rig import record
 
+    if _recording(args) and args.quick:
+        raise UsageError("only the whole gate is recorded, not --quick")
     paths = _weights(args.model)
     tested, environment = _target(args)
+    if _recording(args):
+        record.check_possible(environment["arrays"])
     report = _judged(args, paths, tested, environment)
     told = json.dumps(report.as_json())
-    if args.record_to:
-        args.record_to.parent.mkdir(parents=True, exist_ok=True)
-        args.record_to.write_text(told, encoding="utf-8")
-        print(f"record: {args.record_to}", file=sys.stderr)
+    if _recording(args):
+        path = record.path_of("gate", report.target, environment, args.record_to)
+        path.write_text(told, encoding="utf-8")
+        print(f"recorded {path}", file=sys.stderr)
     if args.json:
         sys.stdout.write(told)
     else:
         console.write(gate.document(report), sys.stdout)
     return 0 if report.ok else 1
+
+
+def _recording(args: argparse.Namespace) -> bool:
+    return bool(args.record or args.record_to)
 
 
 def _weights(model: str) -> dict[str, Path]:
@@ -109,7 +120,8 @@ def _target(args: argparse.Namespace) -> tuple[Attend, dict[str, str]]:
     if args.target == "ours":
         backend, said = backends.select(args.backend)
         print(said, file=sys.stderr)
-        return EngineAttend(backend.name), backend.environment()
+        arrays = "cupy" if backend.name == "gpu" else "numpy"
+        return EngineAttend(backend.name), {"arrays": arrays, **backend.environment()}
     target = targets.find(args.target, args.signature)
     opened = target.open(_arrays(target, args.backend))
     print(f"target: {args.target}, arrays of {opened.library.name}", file=sys.stderr)
@@ -163,7 +175,8 @@ def _judged(
 
     from attnprobe.models.checks import GateReport
 
-    called = ["attnprobe gate", *(["--quick"] if args.quick else [])]
+    switches = [f"--{name}" for name in ("quick", "record") if getattr(args, name)]
+    called = ["attnprobe gate", *switches]
     for name, default in (("target", "ours"), ("signature", ""), ("model", "all")):
         if getattr(args, name) != default:
             called.append(f"--{name} {shlex.quote(getattr(args, name))}")

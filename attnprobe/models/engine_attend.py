@@ -64,36 +64,41 @@ class EngineAttend(OneCall):
 
 
 class PagedCache:
-    """A cache of pages in no order, which ``attention_paged`` reads.
+    """A cache of pages in no order, which ``attention_paged`` writes and reads.
 
     A sequence is given pages as it grows. What lies in the rest of its last page, and in pages that
     are nobody's, is NaN; entries of the block table past its pages name no page that there is.
+    Rotary embedding is left to the engine, too.
     """
 
     def __init__(self, spec: CacheSpec, place: Place) -> None:
-        self._place, self._rotary = place, spec.rotary
+        self._place = place
         pages_each = -(-spec.capacity // PAGE_SIZE)
         pages = 1 + spec.batch * pages_each
         shape = (pages, PAGE_SIZE, spec.num_kv_heads, spec.head_dim)
         empty = np.full(shape, np.nan, np.float16)
         self._k, self._v = ([place.put(empty.copy()) for _ in range(spec.layers)] for _ in "kv")
+        self._cos, self._sin = place.put(spec.rotary.cos), place.put(spec.rotary.sin)
         self._table = np.full((spec.batch, pages_each), _NO_PAGE, np.int32)
         self._free = np.random.default_rng(0).permutation(pages).tolist()
         self._lengths = np.zeros(spec.batch, np.int32)
 
     def attend(self, layer: int, rows: Sequence[int], q: Floats, k: Floats, v: Floats) -> Floats:
         chosen = list(rows)
-        first = self._lengths[chosen]
-        self._take_pages(chosen, first + q.shape[1])
-        q, k = self._rotary.turned(q, first), self._rotary.turned(k, first)
-        self._append(layer, chosen, k, v)
+        self._take_pages(chosen, q.shape[1])
         put = self._place.put
+        Q, K, V = (put(array.astype(np.float16)) for array in (q, k, v))
         O = attention_paged(
-            put(q.astype(np.float16)),
+            Q,
             self._k[layer],
             self._v[layer],
             put(self._table[chosen]),
-            put(first + np.int32(q.shape[1])),
+            put(self._lengths[chosen]),
+            k=K,
+            v=V,
+            rotary_cos=self._cos,
+            rotary_sin=self._sin,
+            rotary_interleaved=True,
             causal=True,
         )
         return np.asarray(self._place.get(O), np.float32)
@@ -101,15 +106,8 @@ class PagedCache:
     def grow(self, rows: Sequence[int], count: int) -> None:
         self._lengths[list(rows)] += count
 
-    def _append(self, layer: int, rows: list[int], k: Floats, v: Floats) -> None:
-        positions = self._lengths[rows][:, None] + np.arange(k.shape[1])
-        pages = self._table[np.array(rows)[:, None], positions // PAGE_SIZE]
-        where = self._place.put(pages), self._place.put(positions % PAGE_SIZE)
-        for cache, new in ((self._k, k), (self._v, v)):
-            cache[layer][where] = self._place.put(new.astype(np.float16))
-
-    def _take_pages(self, rows: list[int], lengths: Array) -> None:
-        for row, length in zip(rows, lengths.tolist(), strict=True):
-            for number in range(-(-length // PAGE_SIZE)):
+    def _take_pages(self, rows: list[int], count: int) -> None:
+        for row in rows:
+            for number in range(-(-(int(self._lengths[row]) + count) // PAGE_SIZE)):
                 if self._table[row, number] == _NO_PAGE:
                     self._table[row, number] = self._free.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,18 @@ def default_folder() -> Path:
 
 def keep(report: Report, folder: Path | None = None) -> Path:
     """Write the record of ``report`` and return its path."""
-    folder = folder or default_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    device = report.environment.get("device", "unknown")
-    path = folder / f"regress-{_slug(report.target)}-{_slug(device)}.json"
+    path = path_of("regress", report.target, report.environment, folder)
     path.write_text(json.dumps(_record(report), indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def path_of(
+    kind: str, target: str, environment: Mapping[str, str], folder: Path | None = None
+) -> Path:
+    """Return where the record of one kind goes, in ``folder`` or the default, which is made."""
+    folder = folder or default_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{kind}-{_slug(target)}-{_slug(environment.get('device', 'unknown'))}.json"
 
 
 def _slug(text: str) -> str:

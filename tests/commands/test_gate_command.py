@@ -84,13 +84,10 @@ def test_a_softmax_scale_that_is_5_percent_off_is_refused(capsys) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_json_and_record_are_one_object_with_limits_and_environment(capsys, tmp_path) -> None:
-    path = tmp_path / "records" / "gate.json"
-    options = ("--model", "minilm", "--target", "yardstick", "--record-to", str(path), "--json")
-    code, out, _ = gate(capsys, *options)
+def test_json_is_one_object_with_limits_and_environment(capsys) -> None:
+    code, out, _ = gate(capsys, "--model", "minilm", "--target", "yardstick", "--json")
     assert code == 0
     told = json.loads(out)
-    assert told == json.loads(path.read_text(encoding="utf-8"))
     assert told["schema"] == "attnprobe.gate/1"
     assert told["environment"]["command"] == (
         "attnprobe gate --quick --target yardstick --model minilm"
@@ -116,11 +113,28 @@ def test_a_target_that_raises_is_a_failure_with_its_message(capsys) -> None:
         (["--target", "no.module:f"], 2, "cannot be loaded: No module named 'no'"),
         (["--target", "yardstick", "--backend", "gpu"], 2, "yardstick takes arrays of numpy"),
         (["--model", "other"], 2, "invalid choice: 'other'"),
+        (["--record"], 2, "only the whole gate is recorded"),
     ],
 )
 def test_mistakes_in_the_call(capsys, options, code, message) -> None:
     found, _, err = gate(capsys, *options)
     assert (found, message in err) == (code, True), err
+
+
+@pytest.mark.usefixtures("installed")
+def test_only_a_gpu_is_recorded(capsys, tmp_path) -> None:
+    folder = tmp_path / "records"
+    assert main(["gate", "--target", "yardstick", "--record-to", str(folder)]) == 3
+    assert "only a run on a GPU is recorded" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("installed")
+def test_a_record_is_the_report(capsys, tmp_path) -> None:
+    assert main(["gate", "--model", "minilm", "--json", "--record-to", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("gate-ours-*.json")
+    assert json.loads(path.read_text(encoding="utf-8")) == json.loads(capsys.readouterr().out)
 
 
 def test_a_package_that_is_missing_is_named_with_the_command(capsys, monkeypatch) -> None:
