@@ -175,8 +175,8 @@ def _judged(
 
     from attnprobe.models.checks import GateReport
 
-    switches = [f"--{name}" for name in ("quick", "record") if getattr(args, name)]
-    called = ["attnprobe gate", *switches]
+    switches = {"--quick": args.quick, "--record": _recording(args)}
+    called = ["attnprobe gate", *(switch for switch, given in switches.items() if given)]
     for name, default in (("target", "ours"), ("signature", ""), ("model", "all")):
         if getattr(args, name) != default:
             called.append(f"--{name} {shlex.quote(getattr(args, name))}")
