@@ -74,9 +74,9 @@ def small(shape: ModelShape) -> ModelShape:
     """Return ``shape`` in the size of an emulator, with what can break in it still there.
 
     head_dim, query heads to a K/V head (up to MOST_GROUP), softcap, sinks and layout stay. Of
-    several K/V heads two stay, so that a head can still read the wrong one. The prefill has two tiles and a half, so
-    that there is a first, a middle and a last one. A window keeps what it leaves over whole tiles,
-    and where it is longer than a tile, one tile.
+    several K/V heads two stay, so that a head can still read the wrong one. The prefill has two
+    tiles and a half, so that there is a first, a middle and a last one. A window keeps what it
+    leaves over whole tiles, and where it is longer than a tile, one tile.
     """
     kv_heads = min(shape.num_kv_heads, 2)
     edge = shape.edge
