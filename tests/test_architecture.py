@@ -21,7 +21,7 @@ LEVELS = (
     {"backends"},
     {"probing", "numerics", "engine"},
     {"mutants", "compat"},
-    {"rig", "models"},
+    {"rig", "models", "testing"},
     {"attnprobe"},  # the package's own __init__: public names
     {"render"},
     {"cli", "commands", "__main__"},

@@ -19,7 +19,7 @@ package.module:function, any callable; --signature says how that one is called.
 examples:
   attnprobe regress --quick                                  our own kernels, under a minute
   attnprobe regress --target my_package.attention:forward --signature flash
-  attnprobe regress --target torch:cudnn --full --record
+  attnprobe regress --target torch:cudnn --full --html cudnn.html
   attnprobe regress --target mutant:p_repack_order --case "causal 65 x 65"
   attnprobe regress --target yardstick --case "64 x 64" --fill peaked --json
   attnprobe regress --full --resume                          go on where a run was stopped
@@ -60,6 +60,7 @@ def add_parser(subparsers: Any) -> None:
     add("--workers", type=int, default=0, metavar="N", help="processes; by default one a core")
     add("--checked", action="store_true", help="on the emulator: report races and such as well")
     add("--json", action="store_true", help="the report as one object")
+    add("--html", type=Path, metavar="FILE", help="write the report as one self-contained page")
     add("--details", action="store_true", help="every job a line, sound ones too")
     add("--record", action="store_true", help="keep the report of a GPU in tests/recorded/")
     add("--record-to", type=Path, metavar="DIR", help="keep it there")
@@ -84,6 +85,11 @@ def run(args: argparse.Namespace) -> int:
         console.write(documents.listing(), sys.stdout)
         return 0
     report = _report(args)
+    if args.html:
+        from attnprobe.render import regress_html
+
+        args.html.write_text(regress_html.page(report), encoding="utf-8")
+        print(f"wrote {args.html}", file=sys.stderr)
     if args.record or args.record_to:
         _record(report, args.record_to)
     if args.json:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attnprobe.render.document import Block, Document, Heading, Lines, Table, table
-from attnprobe.rig.report import DECLINED, SOUND, Report, Result
+from attnprobe.rig.explain import MOST_SHARE
+from attnprobe.rig.report import DECLINED, SOUND, VERDICTS, Report, Result
 
 MOST_LISTED = 12  # failing jobs that are listed without --details
-_FACTS = ("device", "arch", "driver", "nvrtc", "cupy", "torch", "cudnn", "numpy")
+_FACTS = (
+    "device", "arch", "driver", "nvrtc", "cupy", "torch", "cudnn", "jax", "numpy", "arrays",
+)  # fmt: skip
 
 
 def document(report: Report, *, details: bool = False) -> Document:
@@ -43,16 +46,23 @@ def headline(report: Report) -> str:
 
 def _about(report: Report) -> Iterable[str]:
     yield f"  {report.says}"
-    facts = ", ".join(
-        f"{name} {report.environment[name]}" if name != "device" else report.environment[name]
-        for name in _FACTS
-        if name in report.environment
-    )
-    yield f"  {facts}; {report.environment.get('arrays', '?')} arrays; {report.seconds:.0f} s"
-    counted = [f"{number} {verdict}" for verdict, number in report.counts.most_common()]
+    named = (v if k == "device" else f"{k} {v}" for k, v in facts(report.environment).items())
+    yield f"  {', '.join(named)}; {report.seconds:.0f} s"
+    yield f"  {counted(report)}"
+
+
+def facts(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a report says of the machine, in order."""
+    return {name: environment[name] for name in _FACTS if name in environment}
+
+
+def counted(report: Report) -> str:
+    """Return how many jobs had which verdict, in words."""
+    counts = report.counts
+    parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
     resumed = f"; {report.resumed} of them from before" if report.resumed else ""
     left = f"; {report.left} not run, for too many calls hung" if report.left else ""
-    yield f"  {', '.join(counted)}{resumed}{left}"
+    return f"{', '.join(parts)}{resumed}{left}"
 
 
 def _wrong(report: Report, telling: Result) -> Iterable[str]:
@@ -118,7 +128,9 @@ def number(value: float | None) -> str:
     """Return three digits of a number, "-" for none."""
     if value is None:
         return "-"
-    return "inf" if value >= 1e9 else f"{value:.3g}"
+    if value >= MOST_SHARE:
+        return "inf"
+    return f"{value:.0f}" if 1000 <= value < 1e5 else f"{value:.3g}"
 
 
 def _jobs(results: Sequence[Result]) -> Table:
@@ -143,17 +155,22 @@ def _jobs(results: Sequence[Result]) -> Table:
     return table(header, lines, numeric=(4, 5, 6, 7))
 
 
-def _declined(results: Sequence[Result]) -> Table | None:
-    """Return a line for each reason why jobs do not apply, or None where all do."""
+def declined_reasons(results: Sequence[Result]) -> list[tuple[str, list[str], int]]:
+    """Return each reason why jobs do not apply, with its cases and how many jobs they are."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for result in results:
         if result.verdict == DECLINED:
             by_reason[result.reason].append(result.case)
+    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    return [(reason, list(dict.fromkeys(cases)), len(cases)) for reason, cases in ordered]
+
+
+def _declined(results: Sequence[Result]) -> Table | None:
+    """Return a line for each reason why jobs do not apply, or None where all do."""
     lines = []
-    for reason, cases in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        names = list(dict.fromkeys(cases))
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        lines.append((len(cases), reason, shown))
+    for reason, cases, count in declined_reasons(results):
+        more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
+        lines.append((count, reason, ", ".join(cases[:3]) + more))
     return table(("jobs", "not applicable, for", "cases"), lines, numeric=(0,)) if lines else None
 
 

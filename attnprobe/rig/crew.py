@@ -29,6 +29,8 @@ OWN_SECONDS = 900.0  # for the oracle: only a fault of the rig itself takes so l
 MOST_HUNG = 3  # calls that may hang before the run is given up
 _TAIL = 2000  # characters of a dead worker's stderr that are shown
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 Message = dict[str, Any]
 
 
@@ -48,6 +50,13 @@ class Order:
     checked: bool = False
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class StartFailed(AttnprobeError):
     """A worker could not load the target; ``exit_code`` is that of the worker's error."""
 
@@ -59,11 +68,13 @@ class StartFailed(AttnprobeError):
 class _Worker:
     """One process: what it does now, and until when it may."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, threads: int) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as we do
         environment = dict(os.environ)
         if order.checked:
             environment["ATTNPROBE_CHECKED"] = "1"
+        for name in _THREADS:  # workers share the processors; more threads than these only wait
+            environment.setdefault(name, str(threads))
         package = Path(__file__).resolve().parents[2]
         environment["PYTHONPATH"] = os.pathsep.join(
             part for part in (str(package), environment.get("PYTHONPATH", "")) if part
@@ -114,7 +125,7 @@ class _Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         status = self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in (self.process.stdin, self.process.stdout, self.errors):
             assert stream is not None
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
@@ -162,7 +173,7 @@ class Crew:
                 self._workers.clear()
 
     def _hire(self, selector: selectors.BaseSelector) -> None:
-        worker = _Worker(self.order)
+        worker = _Worker(self.order, max(1, processors() // self.size))
         self._workers.append(worker)
         selector.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
 

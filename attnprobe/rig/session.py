@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import signal
 import threading
 import time
@@ -13,10 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from attnprobe.rig import journal, targets
-from attnprobe.rig.crew import Crew, Order
+from attnprobe.rig.crew import Crew, Order, processors
 from attnprobe.rig.libraries import first_usable, library
 from attnprobe.rig.report import Report, Result
 from attnprobe.rig.suite import Job
+from attnprobe.rig.target import Target, fingerprint_of
 
 MOST_WORKERS, MOST_ON_A_GPU = 8, 4  # a context on a GPU takes hundreds of MB there
 
@@ -103,19 +103,18 @@ def arrays_of(order: Order) -> str:
     return chosen.name
 
 
-def _key(target: targets.Target, order: Order, jobs: tuple[Job, ...]) -> str:
+def _key(target: Target, order: Order, jobs: tuple[Job, ...]) -> str:
     demands = sorted({relation for job in jobs for relation in job.relations})
     options = repr((sorted(asdict(order).items()), demands))
-    own = targets.fingerprint_of(targets.package_files())
+    own = fingerprint_of(targets.package_files())
     return journal.key((target.fingerprint(), own, options))
 
 
 def _workers(plan: Plan, arrays: str) -> int:
     if plan.workers:
         return plan.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     most = MOST_WORKERS if arrays in ("numpy", "torch-cpu") else MOST_ON_A_GPU
-    return max(1, min(cores or 1, most))
+    return min(processors(), most)
 
 
 @contextmanager

@@ -170,7 +170,7 @@ _SDPA = {"softmax_scale", "causal", "causal_alignment", "q_offset", "window_size
 
 
 def _unsaid_by_flash(call: Call) -> str:
-    if np.ndim(features_of(call).softmax_scale or 0.0) > 0:
+    if np.ndim(features_of(call).softmax_scale) > 0:
         return "softmax_scale: flash-attn takes one for all heads"
     return ""
 
@@ -180,7 +180,7 @@ def _unsaid_by_flash(call: Call) -> str:
 
 def _unsaid_by_sdpa(call: Call) -> str:
     features, q = features_of(call), call.arrays["q"]
-    if np.ndim(features.softmax_scale or 0.0) > 0:
+    if np.ndim(features.softmax_scale) > 0:
         return "softmax_scale: SDPA takes one for all heads"
     if features.bias is not None and np.asarray(features.bias).dtype != q.dtype:
         return "bias: SDPA takes it in q's dtype only"

@@ -14,7 +14,7 @@ from attnprobe.numerics.reference import Array
 from attnprobe.numerics.relations import RELATIONS
 from attnprobe.rig.explain import diagnosis, share_of
 from attnprobe.rig.report import DECLINED, ERROR, REFUSED, SOUND, Result
-from attnprobe.rig.targets import Declined, Opened
+from attnprobe.rig.target import Declined, Opened
 
 Calling = Callable[[bool], None]
 
@@ -49,6 +49,16 @@ class Job:
         case = self.case
         sizes, asked = case.sizes, sorted(case.features.arguments())
         return repr((case.dtype, sizes.head_dim, sizes.v_head_dim, asked))
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of what it asks for: features that are not the default, and facts of shape."""
+        sizes = self.case.sizes
+        shape = [
+            ("gqa", sizes.group > 1),
+            ("v_head_dim", sizes.v_head_dim not in (0, sizes.head_dim)),
+        ]
+        return (*self.case.features.arguments(), *(name for name, asked in shape if asked))
 
 
 def find(name: str) -> Job:

@@ -31,7 +31,7 @@ def main() -> int:
     order = Order(**json.loads(sys.stdin.readline()))
     try:
         opened = targets.find(order.target, order.signature).open(order.arrays)
-        environment = opened.library.environment()
+        environment = opened.environment()
     except AttnprobeError as error:
         say({"failed": str(error), "exit_code": error.exit_code})
         return 0
@@ -39,7 +39,7 @@ def main() -> int:
         text = f"target {order.target!r} cannot be loaded: {type(error).__name__}: {error}"
         say({"failed": text, "exit_code": UsageError.exit_code})
         return 0
-    say({"ready": {"arrays": opened.library.name, **environment}})
+    say({"ready": environment})
     for line in sys.stdin:
         asked = json.loads(line)
         job = replace(suite.find(asked["job"]), relations=tuple(asked["relations"]))
