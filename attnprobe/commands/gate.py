@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attnprobe.models.attend import Array, Attend, Dense
     from attnprobe.models.checks import GateReport, ModelResult
     from attnprobe.numerics.reference import Features
-    from attnprobe.rig.targets import Opened, Target
+    from attnprobe.rig.target import Opened, Target
 
 _EPILOG = """\
 The models run in NumPy but for their attention, once with the target and once with float64. What is
@@ -148,7 +148,7 @@ def _arrays(target: Target, backend: str) -> str:
 def _dense(opened: Opened) -> Dense:
     """Return the target as a dense call whose every failure says that it is the target's."""
     from attnprobe.errors import AttnprobeError, UnsupportedError
-    from attnprobe.rig.targets import Declined
+    from attnprobe.rig.target import Declined
 
     def call(q: Array, k: Array, v: Array, features: Features) -> Array:
         try:
