@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from attnprobe.engine import known
-from attnprobe.engine.call import Call, perform, place_of_run
-from attnprobe.engine.plan import are_changed
-from attnprobe.engine.score_arguments import score_arrays, score_options
+from attnprobe.engine.call import Call, perform
+from attnprobe.engine.score_arguments import SCORE_FIELDS, score_arrays, score_options
+
+_FIELDS = ("Q", "K", "V", *SCORE_FIELDS, "k_descale", "v_descale", "O")
 
 
 def attention(
@@ -92,21 +93,19 @@ def attention(
     ------
     Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
-    options = score_options(
-        softmax_scale, causal, causal_alignment, q_offset, window_size, softcap, num_splits
-    )
+    given = (q, k, v, softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale, out)
+    numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
+    found = known.find("attention", given, (*numbers, out_dtype, kv_format))
+    if found.call is not None:
+        result = found.call(found.addresses, out, return_lse)
+        if result is not None:
+            return result
+    options = score_options(softmax_scale, *numbers)
     extras = {
         **score_arrays(softmax_scale, alibi_slopes, bias, mask, sinks),
         "k_descale": k_descale,
         "v_descale": v_descale,
     }
-    plain = out is None and not are_changed() and all(a is None for a in extras.values())
-    key = known.key_of(q, k, v, *options.values(), out_dtype, kv_format) if plain else None
-    call = known.find(key)
-    if call is not None:
-        return call(q, k, v, return_lse)
     done = perform(Call(q, k, v, options, extras, out, out_dtype, kv_format))
-    if key is not None:
-        with place_of_run(done.query):
-            known.remember(key, done.plan, q, k, v, done.o, done.lse)
+    known.remember(found, _FIELDS, given, done)
     return done.results(return_lse)

@@ -48,13 +48,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Done:
-    """What a call found and wrote: ``o`` and ``lse`` in the engine's arrays, and in q's kind."""
+    """What a call found and wrote: ``o`` and ``lse`` in the engine's arrays, and in q's kind.
+
+    ``launched`` is what ran on a GPU, None where nothing did.
+    """
 
     plan: Plan
     query: Operand
     o: Any
     lse: Any
     out: Any
+    launched: launch.Launched | None = None
 
     def results(self, return_lse: bool) -> Any:
         """Return O, or (O, LSE), as the caller's kind of array."""
@@ -93,11 +97,13 @@ def perform(call: Call) -> Done:
         plan = make_plan(problem, arch_of(query))
         o = operands["out"].array if call.out is not None else _empty_output(query.array, problem)
         lse = launch.empty_lse(plan, query.array)
-        if not problem.empty:
-            run = launch.run_gpu if query.on_gpu else launch.run_emulator
-            arrays = (query.array, operands["k"].array, operands["v"].array)
-            run(plan, *arrays, o, lse, extras=more)
-    return Done(plan, query, o[0] if packed else o, lse, call.out)
+        launched = None
+        arrays = (query.array, operands["k"].array, operands["v"].array)
+        if query.on_gpu and not problem.empty:
+            launched = launch.run_gpu(plan, *arrays, o, lse, extras=more)
+        elif not problem.empty:
+            launch.run_emulator(plan, *arrays, o, lse, extras=more)
+    return Done(plan, query, o[0] if packed else o, lse, call.out, launched)
 
 
 def _operands(call: Call) -> dict[str, Operand]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from attnprobe import formats
 from attnprobe.engine.arrays import Operand, library_of, take
+from attnprobe.engine.capture import refuse_in_capture
 from attnprobe.engine.lengths import check_lengths
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
@@ -142,6 +143,8 @@ def bring(name: str, value: Any, query: Operand, dtype: Any) -> Any:
     source = taken.array if taken is not None else np.asarray(value)
     if taken is not None and taken.on_gpu and not query.on_gpu:
         raise ProblemError(f"{name} is in GPU memory and q is not; move it to q's place")
+    if query.on_gpu and (taken is None or not taken.on_gpu):
+        refuse_in_capture(f"bringing {name} to the GPU")
     return library.ascontiguousarray(library.asarray(source, dtype))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from attnprobe import compile as compile_
+from attnprobe.engine.capture import refuse_in_capture
 
 MOST_LOADED = 1024  # functions kept; the one that was asked for longest ago goes first
 
@@ -46,7 +47,7 @@ def load(
     CompileError
         With NVRTC's log.
     DeviceError
-        If the device cannot be used.
+        If the kernel is not loaded yet and the current stream is being captured into a graph.
     """
     return _loaded.get(Wanted(source, entry, shared_bytes, suffix, device))
 
@@ -94,6 +95,7 @@ def _load(wanted: Wanted) -> Any:
 
     device = cupy.cuda.Device(wanted.device)
     with device:
+        refuse_in_capture(f"loading the kernel {wanted.entry}")
         target = compile_.device_target(int(device.compute_capability), wanted.suffix)
         cubin, _ = compile_.cubin(wanted.source, target)
         module = cupy.cuda.function.Module()

@@ -1,123 +1,183 @@
 """Calls whose plan is known: CuPy arrays with shapes, strides, dtypes and arguments seen before.
 
-The first such call is checked, planned and compiled; what it found is kept, and a later one only
-allocates its results, fills in five addresses and launches. Nothing that a plan depends on is left
-out of the key, alignment of the addresses and the device included.
+The first such call is checked, planned and compiled; what it launched is kept, and a later one only
+allocates its results and launches with new addresses. Nothing that a plan depends on is left out of
+the key, alignment of the addresses and the device included. Where a result may be written depends
+on the addresses themselves, and is checked at each call.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from attnprobe.engine import launch
-from attnprobe.engine.params import params_dtype
-from attnprobe.engine.plan import Plan
+from attnprobe.engine.call import Done
+from attnprobe.engine.launch import Launched
+from attnprobe.engine.plan import are_changed
+from attnprobe.engine.prepared import Prepared
 from attnprobe.engine.spec import ALIGNMENT
 
 Key = tuple[Any, ...]
 
 MOST_CALLS = 4096  # kept; past that all are forgotten: a caller with ever new shapes gains nothing
-_ADDRESSES = ("Q", "K", "V", "O", "LSE")
+_NUMBERS = (int, float, np.number)
 
 
-@dataclass(frozen=True, eq=False)
-class KnownCall:
-    """All of a call but the addresses.
+class Found(NamedTuple):
+    """What ``find`` says of a call.
 
     Attributes
     ----------
-    cupy : the module, so that a call need not look it up.
-    kernel : loaded on ``device``.
-    plan : what runs.
-    template : ``AttentionParams`` without addresses, as one element of 64-bit words: CuPy takes
-        six times as long to pass a struct of many fields.
-    o_shape, o_dtype, lse_shape : of the results.
-    device : number of the CUDA device.
+    key : to remember it by, or None where it cannot be known.
+    call : what was remembered, or None.
+    addresses : of the arrays among the arguments, in their order.
     """
 
-    cupy: Any
-    kernel: Any
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-    shared_bytes: int
-    template: npt.NDArray[np.void]
-    o_shape: tuple[int, ...]
-    o_dtype: Any
-    lse_shape: tuple[int, ...]
-    device: int
-
-    def __call__(self, q: Any, k: Any, v: Any, return_lse: bool) -> Any:
-        """Return O, or (O, LSE), on the current stream."""
-        if self.cupy.cuda.runtime.getDevice() != self.device:
-            with self.cupy.cuda.Device(self.device):
-                return self(q, k, v, return_lse)
-        O = self.cupy.empty(self.o_shape, self.o_dtype)
-        lse = self.cupy.empty(self.lse_shape, np.float32) if return_lse else None
-        struct = self.template.copy()
-        struct["words"][0, : len(_ADDRESSES)] = (
-            q.data.ptr,
-            k.data.ptr,
-            v.data.ptr,
-            O.data.ptr,
-            0 if lse is None else lse.data.ptr,
-        )
-        self.kernel(self.grid, self.block, (struct[0],), shared_mem=self.shared_bytes)
-        return O if lse is None else (O, lse)
+    key: Key | None
+    call: KnownCall | None
+    addresses: list[int]
 
 
+UNKNOWABLE = Found(None, None, [])
 _calls: dict[Key, KnownCall] = {}
 
 
-def key_of(q: Any, k: Any, v: Any, *arguments: Any) -> Key | None:
-    """Return what a call is known by, or None where it cannot be: no CuPy arrays, odd arguments."""
-    if not type(q) is type(k) is type(v) or type(q).__module__.partition(".")[0] != "cupy":
-        return None
-    arrays = (q, k, v)
-    key = (
-        *((a.shape, a.strides, a.dtype, a.data.ptr % ALIGNMENT, a.data.device_id) for a in arrays),
-        *arguments,
-    )
+def find(kind: str, given: Sequence[Any], options: tuple[Any, ...]) -> Found:
+    """Return what is known of a call.
+
+    Parameters
+    ----------
+    kind : which of the public calls.
+    given : the arguments that may be arrays, always in the same order; q first, ``out`` last.
+    options : the others.
+    """
+    cupy = sys.modules.get("cupy")
+    if cupy is None or type(given[0]) is not cupy.ndarray or are_changed():
+        return UNKNOWABLE
+    ndarray, addresses = cupy.ndarray, []
+    parts: list[Any] = [kind, options]
+    for array in given:
+        if type(array) is ndarray:
+            data = array.data
+            address = data.ptr
+            addresses.append(address)
+            # Contiguous strides follow from the shape, and this is the quickest way to learn them.
+            steps = array._c_contiguous or array.strides
+            parts += (array.shape, steps, array.dtype.num, address % ALIGNMENT, data.device_id)
+        else:
+            parts.append(array)
+    key = tuple(parts)
     try:
-        hash(key)
-    except TypeError:
-        return None
-    return key
+        return Found(key, _calls.get(key), addresses)
+    except TypeError:  # a list among them
+        return UNKNOWABLE
 
 
-def find(key: Key | None) -> KnownCall | None:
-    """Return the call that was remembered under ``key``, or None."""
-    return None if key is None else _calls.get(key)
+def remember(found: Found, fields: Sequence[str], given: Sequence[Any], done: Done) -> None:
+    """Keep what a checked call launched, where the launch took the caller's arrays as they were.
 
-
-def remember(key: Key | None, plan: Plan, q: Any, k: Any, v: Any, o: Any, lse: Any) -> None:
-    """Keep what a checked call found. ``o`` and ``lse`` are the results that it allocated."""
-    if key is None or plan.problem.empty or len(plan.steps) > 1:
+    Parameters
+    ----------
+    fields : names of ``given`` among the arrays of the launch.
+    """
+    launched = done.launched
+    if found.key is None or launched is None:
         return
     import cupy
 
-    offsets = [params_dtype().fields[name][1] for name in _ADDRESSES]  # type: ignore[index]
-    assert offsets == [8 * i for i in range(len(_ADDRESSES))], "the addresses lead the struct"
+    names = []
+    for field, array in zip(fields, given, strict=True):
+        if type(array) is not cupy.ndarray:
+            if array is not None and not isinstance(array, _NUMBERS):
+                return
+            continue
+        used = launched.arrays.get(field)
+        # A scalar array was read on the host, and an array that was copied will be so again.
+        if used is None or array.ndim == 0 or used.data.ptr != array.data.ptr:
+            return
+        names.append(field)
     if len(_calls) >= MOST_CALLS:
         _calls.clear()
-    device = int(q.device.id)
-    _calls[key] = KnownCall(
-        cupy,
-        launch.plan_kernels(plan, device)[0],
-        plan.grid,
-        plan.block,
-        plan.shared_bytes,
-        _as_words(launch.gpu_params(plan, q, k, v, o)),
-        tuple(o.shape),
-        o.dtype,
-        tuple(lse.shape),
-        device,
+    _calls[found.key] = KnownCall(launched, tuple(names), done)
+
+
+class KnownCall:
+    """All of a call but the addresses; any number of threads may make it at once.
+
+    Parameters
+    ----------
+    launched, done : of the call that is to be repeated.
+    names : of the arrays whose addresses will come, ``O`` the last where it is given.
+    """
+
+    def __init__(self, launched: Launched, names: tuple[str, ...], done: Done) -> None:
+        import cupy
+
+        o, lse, out = done.o, done.lse, done.out
+        self._ndarray, self._alloc = cupy.ndarray, cupy.cuda.alloc
+        self._get_device = cupy.cuda.runtime.getDevice
+        self._get_stream = cupy.cuda.get_current_stream
+        self._in_device = cupy.cuda.Device(launched.device)
+        self._device = launched.device
+        self._o = None if out is not None else (o.shape, o.dtype)
+        self._lse = (lse.shape, lse.dtype)
+        self._scratch = [array.nbytes for array in launched.scratch.values()]
+        self._reaches = _reaches(launched, names) if out is not None else ()
+        places = (*names, *(() if out is not None else ("O",)), "LSE", *launched.scratch)
+        self._launches: tuple[Prepared, ...] = tuple(
+            each.ordered(places) for each in launched.launches
+        )
+
+    def __call__(self, addresses: list[int], out: Any, return_lse: bool) -> Any:
+        """Return O, or (O, LSE), on the current stream; None where ``out`` lies over an input.
+
+        ``addresses`` are those of the arrays in ``names``.
+        """
+        if self._get_device() != self._device:
+            with self._in_device:
+                return self(addresses, out, return_lse)
+        O, lse = out, None
+        if self._o is not None:
+            O = self._ndarray(*self._o)
+            addresses.append(O.data.ptr)
+        elif _meet(addresses, self._reaches):
+            return None
+        if return_lse:
+            lse = self._ndarray(*self._lse)
+            addresses.append(lse.data.ptr)
+        else:
+            addresses.append(0)
+        scratch = [self._alloc(size) for size in self._scratch]  # held until all is queued
+        addresses += [memory.ptr for memory in scratch]
+        stream = self._get_stream().ptr
+        for launch in self._launches:
+            launch(addresses, stream)
+        return O if lse is None else (O, lse)
+
+
+def _reaches(launched: Launched, names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Return how far Q, K, V and O reach before and behind their addresses, bytes; O last."""
+    found = []
+    for name in ("Q", "K", "V", "O"):
+        array = launched.arrays[name]
+        steps = [
+            (extent - 1) * step for extent, step in zip(array.shape, array.strides, strict=True)
+        ]
+        before = sum(step for step in steps if step < 0)
+        behind = sum(step for step in steps if step > 0) + array.dtype.itemsize
+        found.append((before, behind) if array.size else (0, 0))
+    assert names[:3] == ("Q", "K", "V")
+    assert names[-1] == "O"
+    return tuple(found)
+
+
+def _meet(addresses: list[int], reaches: tuple[tuple[int, int], ...]) -> bool:
+    """Return whether O, the last address, shares memory with one of the first three."""
+    begin, end = (addresses[-1] + reach for reach in reaches[-1])
+    return any(
+        address + before < end and begin < address + behind
+        for address, (before, behind) in zip(addresses[:3], reaches[:3], strict=True)
     )
-
-
-def _as_words(struct: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    words = np.dtype([("words", np.uint64, (struct.itemsize // 8,))])
-    return struct.view(words)

@@ -6,6 +6,7 @@ Both paths take the same kernel text and the same ``AttentionParams``; only the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,13 +16,32 @@ from attnprobe import compile as compile_
 from attnprobe.arch import EMULATED_ARCH, Arch, arch
 from attnprobe.engine import kernels
 from attnprobe.engine.extras import extra_strides
-from attnprobe.engine.params import pack_params
+from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.plan import Plan
+from attnprobe.engine.prepared import Prepared, Struct
 from attnprobe.errors import DeviceError
 
 # Axis order of every array -> the stride fields of AttentionParams.
 _STRIDE_FIELDS = ("batch_stride", "row_stride", "head_stride")
 _NAMES = ("Q", "K", "V", "O")
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a call launched on a GPU.
+
+    Attributes
+    ----------
+    launches : in their order, each taking the addresses of ``arrays``.
+    arrays : by field of ``AttentionParams``; Q, K, V, O, LSE among them.
+    scratch : those of ``arrays`` that only the launches see.
+    device : number of the CUDA device.
+    """
+
+    launches: tuple[Prepared, ...]
+    arrays: Mapping[str, Any]
+    scratch: Mapping[str, Any]
+    device: int
 
 
 def emulated_arch() -> Arch:
@@ -120,10 +140,10 @@ def run_gpu(
     *,
     extras: Mapping[str, Any] | None = None,
     source: compile_.Source | None = None,
-) -> None:
+) -> Launched:
     """Run ``plan`` on CuPy arrays of one device, on its current stream, writing ``o`` and ``lse``.
 
-    ``extras`` and ``source`` are as in ``run_emulator``.
+    ``extras`` and ``source`` are as in ``run_emulator``. Returns what was launched, to be repeated.
 
     Raises
     ------
@@ -135,13 +155,19 @@ def run_gpu(
     device = int(q.device.id)
     kernels_ = plan_kernels(plan, device, source)
     scratch = {name: cupy.empty(shape, dtype) for name, (shape, dtype) in plan.scratch.items()}
-    arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch, **(extras or {})}
-    addresses = {name: array.data.ptr for name, array in arrays.items() if array is not None}
-    struct = gpu_params(plan, q, k, v, o)
-    for name, value in {**addresses, **extra_strides(extras or {})}.items():
-        struct[name] = value
-    for step, kernel in zip(plan.steps, kernels_, strict=True):
-        kernel(step.grid, step.block, (struct,), shared_mem=step.shared_bytes)
+    taken = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch, **(extras or {})}
+    arrays = {name: array for name, array in taken.items() if array is not None}
+    params = pack_params({**plan.fields(), **_strides(q, k, v, o), **extra_strides(extras or {})})
+    argument = Struct(params.tobytes(), {name: params_offset(name) for name in arrays})
+    launches = tuple(
+        Prepared(kernel, step.grid, step.block, step.shared_bytes, [argument], tuple(arrays))
+        for step, kernel in zip(plan.steps, kernels_, strict=True)
+    )
+    addresses = [array.data.ptr for array in arrays.values()]
+    stream = cupy.cuda.get_current_stream().ptr
+    for launch in launches:
+        launch(addresses, stream)
+    return Launched(launches, arrays, scratch, device)
 
 
 def plan_kernels(plan: Plan, device: int, source: compile_.Source | None = None) -> tuple[Any, ...]:
@@ -164,11 +190,6 @@ def plan_kernels(plan: Plan, device: int, source: compile_.Source | None = None)
         )
         for number, step in enumerate(plan.steps)
     )
-
-
-def gpu_params(plan: Plan, q: Any, k: Any, v: Any, o: Any) -> Any:
-    """Return the bytes of ``AttentionParams`` with all but the addresses filled in."""
-    return pack_params({**plan.fields(), **_strides(q, k, v, o)})
 
 
 def _strides(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:

@@ -11,7 +11,8 @@ import numpy as np
 from attnprobe import compile as compile_
 from attnprobe.arch import EMULATED_ARCH
 from attnprobe.engine import kernels
-from attnprobe.engine.params import pack_params
+from attnprobe.engine.params import pack_params, params_offset
+from attnprobe.engine.prepared import Prepared, Struct
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,16 @@ class OneKernel:
         if isinstance(next(iter(arrays.values())), np.ndarray):
             self._emulate(source, arrays, values, written)
             return
-        addresses = {name: array.data.ptr for name, array in arrays.items()}
-        struct = pack_params({**values, **addresses}, self.struct)
+        import cupy
+
         device = int(next(iter(arrays.values())).device.id)
         kernel = kernels.load(source, self.entry, device=device)
-        kernel((self.blocks, 1, 1), (self.threads, 1, 1), (struct,))
+        places = {name: params_offset(name, self.struct) for name in arrays}
+        argument = Struct(pack_params(values, self.struct).tobytes(), places)
+        grid, block = (self.blocks, 1, 1), (self.threads, 1, 1)
+        launch = Prepared(kernel, grid, block, 0, [argument], tuple(arrays))
+        addresses = [array.data.ptr for array in arrays.values()]
+        launch(addresses, cupy.cuda.get_current_stream().ptr)
 
     def _emulate(
         self,

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from attnprobe.engine import known
 from attnprobe.engine.append import Append, append_kv
 from attnprobe.engine.arrays import take
 from attnprobe.engine.call import Call, check_places, perform, place_of_run, with_kv_format
 from attnprobe.engine.checks import CACHE_FORMAT_NAMES, FORMAT_NAMES
-from attnprobe.engine.score_arguments import score_arrays, score_options
+from attnprobe.engine.score_arguments import SCORE_FIELDS, score_arrays, score_options
 from attnprobe.errors import ProblemError
+
+_LENGTHS = ("seqused_k", "leftpad_k", "cu_seqlens_q", "block_table")
+_FIELDS = ("Q", "K", "V", *SCORE_FIELDS, "k_descale", "v_descale", *_LENGTHS, "O")
 
 
 def attention_paged(
@@ -91,9 +95,18 @@ def attention_paged(
         raise ProblemError("k and v go together: the new keys and the new values")
     if k is None and (rotary_cos is not None or rotary_sin is not None):
         raise ProblemError("rotary_cos and rotary_sin rotate new keys and q; k and v are None")
-    options = score_options(
-        softmax_scale, causal, causal_alignment, q_offset, window_size, softcap, num_splits
-    )
+    lengths = (cache_seqlens, cache_leftpad, cu_seqlens_q, block_table)
+    features = (softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale)
+    given = (q, k_cache, v_cache, *features, *lengths, out)
+    numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
+    found = known.UNKNOWABLE
+    if k is None:
+        found = known.find("attention_paged", given, (*numbers, out_dtype, kv_format))
+    if found.call is not None:
+        result = found.call(found.addresses, out, return_lse)
+        if result is not None:
+            return result
+    options = score_options(softmax_scale, *numbers)
     extras = {
         **score_arrays(softmax_scale, alibi_slopes, bias, mask, sinks),
         "k_descale": k_descale,
@@ -113,7 +126,9 @@ def attention_paged(
             kv_format=kv_format,
         )
     call = Call(q, k_cache, v_cache, options, extras, out, out_dtype, kv_format)
-    return perform(call).results(return_lse)
+    done = perform(call)
+    known.remember(found, _FIELDS, given, done)
+    return done.results(return_lse)
 
 
 def _appended(

@@ -42,6 +42,20 @@ def params_dtype(struct: str = "AttentionParams") -> np.dtype[Any]:
     return np.dtype(fields, align=True)
 
 
+def params_offset(name: str, struct: str = "AttentionParams") -> int:
+    """Return where the field ``name`` stands in a struct, bytes.
+
+    Raises
+    ------
+    KeyError
+        If there is no such field.
+    """
+    fields: Mapping[str, Any] = params_dtype(struct).fields or {}
+    if name not in fields:
+        raise KeyError(f"{struct} has no field {name!r}")
+    return int(fields[name][1])
+
+
 def pack_params(
     values: Mapping[str, float], struct: str = "AttentionParams"
 ) -> npt.NDArray[np.void]:

@@ -6,6 +6,9 @@ from typing import Any
 
 from attnprobe.engine.extras import is_per_head
 
+# Fields of ``score_arrays``, in the order of the arguments.
+SCORE_FIELDS = ("head_scales", "alibi_slopes", "bias", "mask", "sinks")
+
 
 def score_options(
     softmax_scale: Any,

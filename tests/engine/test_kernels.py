@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from attnprobe import compile as compile_
+from attnprobe import nvrtc
 from attnprobe.compile import Source
 from attnprobe.engine.kernels import Once, Wanted
 from attnprobe.errors import CompileError
@@ -92,12 +93,12 @@ def test_what_was_used_longest_ago_is_dropped_first() -> None:
 
 def test_a_device_gets_its_own_target_or_the_nearest_older_one() -> None:
     assert compile_.device_target(90, "a") == "sm_90a"
-    newest = compile_.supported_ccs()[-1]
+    newest = nvrtc.identity().ccs[-1]
     assert compile_.device_target(newest // 10 * 10 + 9) == f"sm_{newest}"
 
 
 def test_a_target_of_one_arch_alone_has_no_older_stand_in() -> None:
-    newest = compile_.supported_ccs()[-1]
+    newest = nvrtc.identity().ccs[-1]
     with pytest.raises(CompileError, match=rf"does not compile for sm_{newest // 10}9a"):
         compile_.device_target(newest // 10 * 10 + 9, "a")
 

@@ -1,0 +1,196 @@
+"""One kernel launch, prepared: all but the addresses is laid out as the driver takes it.
+
+CuPy reads every argument of a launch anew: a struct of many fields costs 25 us that way, and one of
+plain words still 4. The driver itself wants a table of pointers to the arguments' bytes. So that is
+what a prepared launch holds; to run it, addresses are written into the bytes and the driver is
+called.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnprobe.errors import DeviceError
+
+_POINTER_BYTES = 8
+_ALIGNMENT = 64  # of each argument's bytes: what a tensor map wants
+_INVALID_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT; Source: cuda.h
+
+
+@dataclass(frozen=True)
+class Struct:
+    """An argument by value, with addresses inside.
+
+    Attributes
+    ----------
+    data : its bytes; the addresses in it are written over.
+    places : name of an array -> where its address stands, bytes from the start.
+    """
+
+    data: bytes
+    places: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An argument by value that is made from one array's address: a tensor map.
+
+    Attributes
+    ----------
+    name : of the array.
+    encode : address -> bytes, ``size`` of them; called at every launch, so it should remember.
+    size : bytes.
+    """
+
+    name: str
+    encode: Callable[[int], bytes]
+    size: int
+
+
+Argument = Struct | Encoded | bytes  # bytes: a number by value
+
+
+class _Buffer:
+    """Memory of one launch's arguments: the table of pointers, then their bytes."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.offsets: list[int] = []  # of each argument's bytes
+        end = _POINTER_BYTES * len(sizes)
+        for size in sizes:
+            start = -(-end // _ALIGNMENT) * _ALIGNMENT
+            self.offsets.append(start)
+            end = start + size
+        room = bytearray(end + _ALIGNMENT)
+        self._kept = (ctypes.c_char * len(room)).from_buffer(room)
+        begin = ctypes.addressof(self._kept)
+        self.address = -(-begin // _ALIGNMENT) * _ALIGNMENT
+        self.data = memoryview(room)[self.address - begin :]
+        for number, offset in enumerate(self.offsets):
+            struct.pack_into("Q", self.data, _POINTER_BYTES * number, self.address + offset)
+
+
+class Prepared:
+    """A launch without its addresses. Any number of threads may run it at once.
+
+    Parameters
+    ----------
+    function : ``cupy.cuda.Function`` of the device that is current at each run.
+    grid, block, shared_bytes : shape of the launch.
+    arguments : of the kernel, in order.
+    names : of the arrays, in the order in which their addresses will come.
+    """
+
+    def __init__(
+        self,
+        function: Any,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared_bytes: int,
+        arguments: Sequence[Argument],
+        names: Sequence[str],
+    ) -> None:
+        import cupy
+
+        self._made_of = (function, grid, block, shared_bytes, tuple(arguments))
+        self._numbers = (function.ptr, *grid, *block, shared_bytes)
+        self._arguments = tuple(arguments)
+        self._launch = cupy.cuda.driver.launchKernel
+        self._refused = cupy.cuda.driver.CUDADriverError
+        self._establish_context = cupy.cuda.runtime.memGetInfo
+        first = self._new_buffer()
+        self._runs, self._encoded = _fillings(self._arguments, first.offsets, names)
+        self._free = [first]  # taken and given back whole, so that no two threads share one
+
+    def ordered(self, names: Sequence[str]) -> Prepared:
+        """Return the same launch, to be given its addresses in another order."""
+        return Prepared(*self._made_of, names)
+
+    def __call__(self, addresses: Sequence[int], stream: int) -> None:
+        """Queue the kernel on ``stream`` (a cudaStream_t), with one address for each name.
+
+        Raises
+        ------
+        DeviceError
+            If the driver refuses.
+        """
+        try:
+            buffer = self._free.pop()
+        except IndexError:  # all are in the hands of other threads
+            buffer = self._new_buffer()
+        for pack, offset, first, last in self._runs:
+            pack(buffer.data, offset, *addresses[first:last])
+        for encode, number, offset, end in self._encoded:
+            buffer.data[offset:end] = encode(addresses[number])
+        try:
+            self._launch(*self._numbers, stream, buffer.address, 0)
+        except self._refused as error:
+            self._launch_in_new_thread(buffer, stream, error)
+        self._free.append(buffer)  # the driver has copied the arguments
+
+    def _launch_in_new_thread(self, buffer: _Buffer, stream: int, error: Any) -> None:
+        """Launch again where a thread had no context yet; pass on what else the driver refused."""
+        try:
+            if error.status != _INVALID_CONTEXT:
+                raise error
+            self._establish_context()  # any call of the runtime API that works on a device does it
+            self._launch(*self._numbers, stream, buffer.address, 0)
+        except self._refused as last:
+            raise DeviceError(f"the driver refused a launch: {last}") from last
+
+    def _new_buffer(self) -> _Buffer:
+        sizes = [_size(argument) for argument in self._arguments]
+        buffer = _Buffer(sizes)
+        for argument, offset, size in zip(self._arguments, buffer.offsets, sizes, strict=True):
+            if isinstance(argument, Struct):
+                buffer.data[offset : offset + size] = argument.data
+            elif isinstance(argument, bytes):
+                buffer.data[offset : offset + size] = argument
+        return buffer
+
+
+_Run = tuple[Callable[..., None], int, int, int]  # pack, offset, first and end of the addresses
+_Encoding = tuple[Callable[[int], bytes], int, int, int]  # encode, address, offset and end
+
+
+def _size(argument: Argument) -> int:
+    if isinstance(argument, Struct):
+        return len(argument.data)
+    return argument.size if isinstance(argument, Encoded) else len(argument)
+
+
+def _fillings(
+    arguments: Sequence[Argument], offsets: Sequence[int], names: Sequence[str]
+) -> tuple[tuple[_Run, ...], tuple[_Encoding, ...]]:
+    """Return what is written at each run: stretches of addresses, and bytes made from one."""
+    number = {name: index for index, name in enumerate(names)}
+    runs: list[_Run] = []
+    encoded: list[_Encoding] = []
+    for argument, offset in zip(arguments, offsets, strict=True):
+        if isinstance(argument, Encoded):
+            index = number[argument.name]
+            encoded.append((argument.encode, index, offset, offset + argument.size))
+        elif isinstance(argument, Struct):
+            places = {number[name]: at for name, at in argument.places.items() if name in number}
+            runs += _stretches(places, offset)
+    return tuple(runs), tuple(encoded)
+
+
+def _stretches(places: Mapping[int, int], offset: int) -> list[_Run]:
+    """Return runs of addresses whose places follow each other, as few as there are."""
+    found: list[_Run] = []
+    wanted = sorted(places)
+    while wanted:
+        first = last = wanted.pop(0)
+        while wanted and wanted[0] == last + 1 and _follow(places, last):
+            last = wanted.pop(0)
+        pack = struct.Struct(f"{last + 1 - first}Q").pack_into
+        found.append((pack, offset + places[first], first, last + 1))
+    return found
+
+
+def _follow(places: Mapping[int, int], number: int) -> bool:
+    return places[number + 1] == places[number] + _POINTER_BYTES
