@@ -69,24 +69,24 @@ class GgufFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        if path.stat().st_size < len(MAGIC):
-            raise ModelFileError(f"{path} is not a GGUF file")
-        self._data = np.memmap(path, np.uint8, mode="r")
-        self._at = 0
-        if self._bytes(4) != MAGIC:
-            raise ModelFileError(f"{path} is not a GGUF file")
-        version = self._scalar("I")
-        if version not in (2, 3):
-            raise ModelFileError(f"{path}: GGUF version {version}; this reader knows 2 and 3")
-        tensor_count, pair_count = self._scalar("Q"), self._scalar("Q")
+        self._path, self._size = path, path.stat().st_size
         self.metadata: dict[str, Any] = {}
-        for _ in range(pair_count):
-            key = self._string()
-            self.metadata[key] = self._value(self._scalar("I"))
-        self.tensors = dict(self._tensor_info() for _ in range(tensor_count))
+        with path.open("rb") as stream:  # buffered: a vocabulary is a hundred thousand small reads
+            self._stream = stream
+            if stream.read(len(MAGIC)) != MAGIC:
+                raise ModelFileError(f"{path} is not a GGUF file")
+            version = self._scalar("I")
+            if version not in (2, 3):
+                raise ModelFileError(f"{path}: GGUF version {version}; this reader knows 2 and 3")
+            tensor_count, pair_count = self._scalar("Q"), self._scalar("Q")
+            for _ in range(pair_count):
+                key = self._string()
+                self.metadata[key] = self._value(self._scalar("I"))
+            self.tensors = dict(self._tensor_info() for _ in range(tensor_count))
+            end = stream.tell()
         alignment = int(self.metadata.get("general.alignment", 32))
-        self._base = -(-self._at // alignment) * alignment
+        self._base = -(-end // alignment) * alignment
+        self._data = np.memmap(path, np.uint8, mode="r")
 
     def tensor(self, name: str) -> Floats:
         """Return tensor ``name`` as float32, slowest axis first: a weight is (outputs, inputs)."""
@@ -100,10 +100,10 @@ class GgufFile:
         return _dequantise(np.asarray(raw), info.type).reshape(info.shape)
 
     def _bytes(self, count: int) -> bytes:
-        self._at += count
-        if self._at > len(self._data):
+        read = self._stream.read(min(count, self._size))  # a damaged count can be any number
+        if len(read) < count:
             raise ModelFileError(f"{self._path} ends inside its header")
-        return self._data[self._at - count : self._at].tobytes()
+        return read
 
     def _scalar(self, code: str) -> Any:
         return struct.unpack("<" + code, self._bytes(struct.calcsize("<" + code)))[0]

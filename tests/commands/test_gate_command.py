@@ -84,6 +84,17 @@ def test_a_softmax_scale_that_is_5_percent_off_is_refused(capsys) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("backend", ["emulator", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_the_kernel_that_once_shipped_broken_is_refused(capsys, backend) -> None:
+    options = ("--model", "smollm2", "--target", "mutant:p_repack_order", "--backend", backend)
+    code, out, _ = gate(capsys, *options, "--json")
+    (model,) = json.loads(out)["models"]
+    assert code == 1
+    failed = {check["part"] for check in model["checks"] if check["verdict"] == "FAILED"}
+    assert failed >= {"prefill", "decode"}
+
+
+@pytest.mark.usefixtures("installed")
 def test_json_is_one_object_with_limits_and_environment(capsys) -> None:
     code, out, _ = gate(capsys, "--model", "minilm", "--target", "yardstick", "--json")
     assert code == 0

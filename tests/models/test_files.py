@@ -54,6 +54,10 @@ def gguf(**changes) -> bytes:
         (b"not a model file", "is not a GGUF file"),
         (gguf()[:4] + struct.pack("<I", 9) + gguf()[8:], "GGUF version 9"),
         (gguf()[:30], "ends inside its header"),
+        (
+            gguf().replace(b"\x04\0\0\0\0\0\0\0name", b"\xff" * 8 + b"name", 1),
+            "ends inside its head",
+        ),
         (gguf(kind=12), "tensor w has ggml type 12; this reader knows F32"),
         (gguf()[:-17], "ends inside tensor 'w'"),
         (gguf().replace(b"name\x08", b"name\x3f", 1), "value type 63"),
