@@ -30,7 +30,7 @@ def unit_roundoff(dtype: np.dtype[Any]) -> float:
     return float(finfo(dtype).eps) / 2
 
 
-def ulp(values: F64, dtype: np.dtype[Any]) -> F64:
+def ulp(values: Any, dtype: np.dtype[Any]) -> F64:
     """Return the distance of neighbouring ``dtype`` numbers at ``values`` (0 where not finite)."""
     info = finfo(dtype)
     finite = np.where(np.isfinite(values), np.abs(values), 0.0)

@@ -209,25 +209,30 @@ def _tensor(answer: Answer) -> tuple[bool, str]:
 
 
 def _hull(answer: Answer) -> tuple[bool, str]:
-    """Every row, judged or not: O is a mean of V (of V and 0 where there is a sink)."""
-    question = answer.question
-    v = question.v.astype(np.float64)
-    if v.size == 0 or not np.isfinite(v).all() or not _finite(question.q, question.k):
-        return True, "not asked: V or the scores are not finite"
+    """Every row, judged or not: O is a mean of V, of V and 0 where there is a sink or no key."""
+    question, count, first = answer.question, 0, ""
+    if question.v.size == 0 or not _finite(question.q, question.k, question.v):
+        return True, "not asked: there is no V, or an input is not finite"
+    roundoff = np.float32(4 * error.unit_roundoff(question.q.dtype))
     group = question.q.shape[2] // question.k.shape[2]
-    low, high = (np.repeat(f(v, axis=1), group, axis=1)[:, None] for f in (np.min, np.max))
-    slack = 4 * error.unit_roundoff(question.q.dtype) * np.abs(v).max(axis=(1, 2, 3), keepdims=True)
-    slack = slack + error.ulp(np.maximum(np.abs(low), np.abs(high)), question.expected.dtype)
-    # A row with no key gives 0.
-    low, high = np.minimum(low, 0) - slack, np.maximum(high, 0) + slack
-    o = answer.o.astype(np.float64)
-    outside = ~((o >= low) & (o <= high))
-    if not outside.any():
+    for batch in range(question.v.shape[0]):
+        for kv_head in range(question.v.shape[2]):
+            v = question.v[batch, :, kv_head].astype(np.float32)
+            size = np.abs(v).max()
+            last = error.ulp(np.float64(size), question.expected.dtype)
+            slack = roundoff * size + np.float32(last)
+            low, high = np.minimum(v.min(axis=0), 0) - slack, np.maximum(v.max(axis=0), 0) + slack
+            heads = slice(kv_head * group, (kv_head + 1) * group)
+            o = answer.o[batch, :, heads].astype(np.float32)
+            outside = ~((o >= low) & (o <= high))
+            if outside.any():
+                query, head, column = (int(i) for i in np.argwhere(outside)[0])
+                where = (batch, query, head + heads.start, column)
+                first = first or f"{where}: {o[query, head, column]:.6g}"
+                count += int(outside.any(axis=-1).sum())
+    if not count:
         return True, "every row is a mean of V"
-    worst = tuple(int(i) for i in np.argwhere(outside)[0])
-    count = int(outside.any(axis=-1).sum())
-    text = f"{count} rows are no mean of V; first at (batch, query, head, d) = {worst}"
-    return False, f"{text}: {o[worst]:.6g}"
+    return False, f"{count} rows are no mean of V; first at (batch, query, head, d) = {first}"
 
 
 def _finite(*arrays: Array) -> bool:

@@ -28,12 +28,12 @@ def queries(
     most = max(4 * BLOCK, MOST_SCORES // max(1, batch * num_heads * seqlen_k))
     if seqlen_q <= most:
         return None
+    room = max(BLOCK, most - 2 * BLOCK)
     edges = np.arange(0, seqlen_q + 1, tile_rows or EDGE_TILE)
+    edges = edges[:: -(-2 * len(edges) // (room // 2 + 2))]
     around = (edges[:, None] + np.array([-1, 0])).ravel()
     ends = np.concatenate([np.arange(BLOCK), seqlen_q - 1 - np.arange(BLOCK)])
-    room = max(0, most - 2 * BLOCK)
     blocks = np.random.default_rng(seqlen_q).permutation(seqlen_q // BLOCK)
     inner = (blocks[: max(1, room // (2 * BLOCK))][:, None] * BLOCK + np.arange(BLOCK)).ravel()
-    step = max(1, -(-len(around) // max(1, room // 2)))
-    chosen = np.concatenate([ends, inner, around[::step]])
+    chosen = np.concatenate([ends, inner, around])
     return np.unique(chosen[(chosen >= 0) & (chosen < seqlen_q)])
