@@ -21,7 +21,18 @@ from typing import Any
 from attnprobe import __version__
 from attnprobe.errors import AttnprobeError
 
-COMMANDS = ("layout", "probe", "discover", "dump", "plan", "regress", "gate", "demo")
+COMMANDS = (
+    "layout",
+    "probe",
+    "discover",
+    "dump",
+    "plan",
+    "warmup",
+    "cache",
+    "regress",
+    "gate",
+    "demo",
+)
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # as a shell reports a process ended by SIGINT

@@ -202,10 +202,15 @@ def build(source: Source, kind: str, target: str, extra: tuple[str, ...] = ()) -
             "kernel": source.name,
             "target": target,
             "nvrtc": here.shown,
-            "macros": dict(_MACRO.findall(source.text.partition("#line")[0])),
+            "macros": macros_of(source),
         }
         store.write(_key(source, kind, options, here), built, facts)
     return built
+
+
+def macros_of(source: Source) -> dict[str, str]:
+    """Return the macros that stand in front of ``source``."""
+    return dict(_MACRO.findall(source.text.partition("#line")[0]))
 
 
 def _options(target: str) -> tuple[str, ...]:
