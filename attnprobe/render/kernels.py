@@ -11,7 +11,7 @@ _PREFIX = "ATTN_"
 
 
 def shown_macros(macros: Mapping[str, str]) -> str:
-    """Return macros in short, without features that are off: ``head_dim 128, v_dim 128, window``."""
+    """Return macros in short, features that are off left out: ``head_dim 128, window``."""
     words = []
     for name, value in macros.items():
         short = name.removeprefix(_PREFIX).lower()
