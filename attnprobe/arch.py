@@ -20,10 +20,12 @@ class Arch:
     smem_per_block : dynamic shared memory that one block may ask for, bytes.
     smem_per_sm : shared memory of one multiprocessor, bytes.
     ptx : least PTX version that can target it.
+    multiprocessors : of the product that comes first in ``name``; a plan for a device counts its
+        own.
     suffix : "a" where the arch-specific instruction set has its own target.
 
     Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability";
-    PTX ISA, ".target" and release notes.
+    PTX ISA, ".target" and release notes; for the multiprocessors the products' data sheets.
     """
 
     cc: int
@@ -31,6 +33,7 @@ class Arch:
     smem_per_block: int
     smem_per_sm: int
     ptx: str
+    multiprocessors: int
     suffix: str = ""
 
     @property
@@ -45,13 +48,13 @@ class Arch:
 
 
 ARCHES: tuple[Arch, ...] = (
-    Arch(80, "Ampere (A100)", 163 * KIB, 164 * KIB, "7.0"),
-    Arch(86, "Ampere (RTX 30, A40)", 99 * KIB, 100 * KIB, "7.1"),
-    Arch(87, "Ampere (Orin)", 163 * KIB, 164 * KIB, "7.4"),
-    Arch(89, "Ada (RTX 40, L40)", 99 * KIB, 100 * KIB, "7.8"),
-    Arch(90, "Hopper (H100, H200)", 227 * KIB, 228 * KIB, "7.8", suffix="a"),
-    Arch(100, "Blackwell (B200)", 227 * KIB, 228 * KIB, "8.6", suffix="a"),
-    Arch(120, "Blackwell (RTX 50, RTX PRO)", 99 * KIB, 100 * KIB, "8.7", suffix="a"),
+    Arch(80, "Ampere (A100)", 163 * KIB, 164 * KIB, "7.0", 108),
+    Arch(86, "Ampere (RTX 30, A40)", 99 * KIB, 100 * KIB, "7.1", 84),
+    Arch(87, "Ampere (Orin)", 163 * KIB, 164 * KIB, "7.4", 16),
+    Arch(89, "Ada (RTX 40, L40)", 99 * KIB, 100 * KIB, "7.8", 128),
+    Arch(90, "Hopper (H100, H200)", 227 * KIB, 228 * KIB, "7.8", 132, suffix="a"),
+    Arch(100, "Blackwell (B200)", 227 * KIB, 228 * KIB, "8.6", 148, suffix="a"),
+    Arch(120, "Blackwell (RTX 50, RTX PRO)", 99 * KIB, 100 * KIB, "8.7", 170, suffix="a"),
 )
 
 EMULATED_ARCH = 90  # what the emulator pretends to be: the arch of the recorded dumps

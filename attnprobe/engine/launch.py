@@ -6,7 +6,7 @@ Both paths take the same kernel text and the same ``AttentionParams``; only the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -64,9 +64,10 @@ def gpu_arch(device: int) -> Arch:
 
     try:
         capability = cupy.cuda.Device(device).compute_capability
+        count = int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise DeviceError(f"CUDA device {device} cannot be used: {error}") from error
-    return arch(int(capability))
+    return replace(arch(int(capability)), multiprocessors=count)
 
 
 def run_emulator(

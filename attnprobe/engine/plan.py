@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from attnprobe import compile as compile_
 from attnprobe.arch import Arch
+from attnprobe.engine.decode import DECODE
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import VARIANTS, Variant
 from attnprobe.errors import UnsupportedError
 
 WARP_SIZE = 32
+COMBINE_BLOCK = (128, 1, 1)  # threads of one block of combine.cu (kThreads)
+KV_TYPES = {"e4m3": "e4m3_t", "s8": "s8_t"}  # how kernels name 8-bit elements (types.cuh)
 MAX_BLOCKS = (
     2**31 - 1
 )  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
@@ -52,14 +58,13 @@ class Plan:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Blocks: all in x, parts of V fastest, then m blocks, heads, batch."""
-        problem, block_m = self.problem, self.variant.block_m
-        if problem.layout.varlen_q:
-            # Enough for any lengths: each sequence has at most one tile that is not full.
-            tiles = problem.seqlen_q // block_m + problem.batch
-        else:
-            tiles = -(-problem.seqlen_q // block_m) * problem.batch
-        return (tiles * problem.num_heads * self.variant.v_parts, 1, 1)
+        """Blocks, all in x, in the order that the kernel's text says."""
+        return (self.variant.blocks(self.problem, self.num_splits), 1, 1)
+
+    @property
+    def num_splits(self) -> int:
+        """Parts of the keys that are computed apart and combined."""
+        return self.variant.splits(self.problem, self.arch)
 
     @property
     def lse_shape(self) -> tuple[int, ...]:
@@ -92,6 +97,9 @@ class Plan:
             "ATTN_BLOCKS_PER_SM": variant.blocks_per_sm,
             "ATTN_ELEMENT": self.problem.format.c_type,
             "ATTN_OUT": self.problem.out_format.c_type,
+            "ATTN_KV": KV_TYPES.get(self.problem.kv_format.name, self.problem.format.c_type),
+            "ATTN_SPLIT": int(self.num_splits > 1),
+            **variant.macros(),
         }
         macros.update({row.define: int(row.name in self.features) for row in FEATURES})
         return macros
@@ -100,12 +108,20 @@ class Plan:
     def steps(self) -> tuple[Step, ...]:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
-        return (Step(variant.source, variant.entry, self.grid, self.block, self.shared_bytes),)
+        first = Step(variant.source, variant.entry, self.grid, self.block, self.shared_bytes)
+        if self.num_splits == 1:
+            return (first,)
+        rows = (math.prod(self.lse_shape), 1, 1)
+        return (first, Step("attention/combine.cu", "attention_combine", rows, COMBINE_BLOCK, 0))
 
     @property
     def scratch(self) -> Mapping[str, tuple[tuple[int, ...], type]]:
         """Arrays that the launches write and read among themselves: field -> shape, dtype."""
-        return {}
+        if self.num_splits == 1:
+            return {}
+        parts = (self.num_splits, math.prod(self.lse_shape))
+        o_split = ((*parts, self.problem.v_head_dim), np.float32)
+        return {"O_split": o_split, "LSE_split": (parts, np.float32)}
 
     def source(self, file: str | None = None) -> compile_.Source:
         """Return the text of a kernel file, complete; of the variant's own where none is named."""
@@ -116,6 +132,9 @@ class Plan:
         problem, packed = self.problem, self.problem.layout.varlen_q
         values: dict[str, float] = {
             "num_heads": problem.num_heads,
+            "num_kv_heads": problem.num_kv_heads,
+            "num_splits": self.num_splits,
+            "split_stride": math.prod(self.lse_shape),
             "heads_per_kv_head": problem.num_heads // max(1, problem.num_kv_heads),
             "batch": problem.batch,
             "rows_q": problem.seqlen_q,
@@ -172,7 +191,7 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
 @lru_cache(maxsize=1024)
 def _make_plan(problem: Problem, arch: Arch) -> Plan:
     passed: list[str] = []
-    for variant in VARIANTS:
+    for variant in (*DECODE, *VARIANTS):
         reason = variant.refusal(problem, arch)
         if reason is None:
             features = tuple(row.name for row in FEATURES if row.active(problem))

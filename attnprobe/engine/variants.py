@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from attnprobe.arch import KIB, Arch
@@ -9,7 +10,7 @@ from attnprobe.engine.checks import WIDTH_STEP
 from attnprobe.engine.problem import Problem
 
 ELEMENT_BYTES = 2
-PANEL = 64  # elements: rows in shared memory are whole panels of 128 bytes (tile.cuh)
+PANEL = 128  # bytes: rows in shared memory are whole panels (tile.cuh)
 STAGES = 2  # K and V tiles in shared memory: one being read, one being filled (kStages)
 
 
@@ -46,11 +47,32 @@ class Variant:
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
-        qk, v = _padded(problem.head_dim), _padded(problem.v_head_dim // self.v_parts)
-        elements = self.block_m * qk + STAGES * self.block_n * (qk + v)
-        return elements * ELEMENT_BYTES
+        qk = padded_bytes(problem.head_dim * ELEMENT_BYTES)
+        v = padded_bytes(problem.v_head_dim // self.v_parts * ELEMENT_BYTES)
+        return self.block_m * qk + STAGES * self.block_n * (qk + v)
+
+    def blocks(self, problem: Problem, num_splits: int) -> int:
+        """Return the blocks of a launch."""
+        if problem.layout.varlen_q:
+            # Enough for any lengths: each sequence has at most one tile that is not full.
+            tiles = problem.seqlen_q // self.block_m + problem.batch
+        else:
+            tiles = -(-problem.seqlen_q // self.block_m) * problem.batch
+        return tiles * problem.num_heads * self.v_parts
+
+    def splits(self, problem: Problem, arch: Arch) -> int:
+        """Return into how many parts the keys are split: a kernel of wide tiles takes them whole."""
+        return 1
+
+    def macros(self) -> Mapping[str, object]:
+        """Return macros of the kernel text beside those that every kernel has."""
+        return {}
 
     def serves(self, problem: Problem) -> bool:
+        """Return whether Q, K and V are of widths and formats that the kernel can take."""
+        return self.serves_widths(problem) and problem.kv_format == problem.format
+
+    def serves_widths(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths that the kernel can take, on any arch."""
         fits = problem.head_dim <= self.head_dim and problem.v_head_dim <= self.v_head_dim
         return fits and problem.v_head_dim % (self.v_parts * WIDTH_STEP) == 0
@@ -71,8 +93,9 @@ class Variant:
         return None
 
 
-def _padded(width: int) -> int:
-    return -(-width // PANEL) * PANEL
+def padded_bytes(row: int) -> int:
+    """Return the bytes that a row of ``row`` bytes takes in shared memory."""
+    return -(-row // PANEL) * PANEL
 
 
 def _mma(

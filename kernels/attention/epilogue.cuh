@@ -34,12 +34,12 @@ struct RowEnd {
 };
 
 // A row with no key has sum 0: O = 0, LSE = -inf. A row that saw a NaN has a NaN sum and keeps it. A sink is one more
-// logit in the sum, without a value: it may well be the maximum.
+// logit in the sum, without a value: it may well be the maximum. Where the keys are split it joins when they are combined.
 __device__ __forceinline__ RowEnd finish_row(const AttentionParams &p, int head, float row_max, float sum) {
     constexpr float kLn2 = 0.69314718055994531f;
     float max_log2 = row_max * p.exponent_scale;
     float shrink = 1.0f;
-#if ATTN_SINKS
+#if ATTN_SINKS && !ATTN_SPLIT
     constexpr float kLog2e = 1.4426950408889634f;
     const float sink_log2 = p.sinks[head] * kLog2e;
     const float with_sink = max_f32(max_log2, sink_log2);

@@ -91,9 +91,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
     }
     OnlineSoftmax<kMTiles> softmax;
-#if ATTN_TRANSFORMED
     const ScoreTransform transform(p, sequence.batch, head);
-#endif
+    const QueryRows rows{mask, transform, lane_query};
 
     if (begin_block < end_block) {
         load_tile<kBlockM, kHeadDim, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
@@ -122,16 +121,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         float S_acc[kMTiles][kNTiles][4];
         product_qk<Element, kHeadDim>(S_acc, Q_smem, K_smem);
 #if ATTN_TRANSFORMED
-        transform_scores(S_acc, transform, mask, lane_query, first_key);
+        transform_scores(S_acc, rows, first_key);
 #endif
-        if (!whole) mask_scores(S_acc, mask, lane_query, first_key);
+        if (!whole) mask_scores(S_acc, rows, first_key);
         float rescale[kMTiles][kRowsPerLane];
         softmax.step(S_acc, rescale, p.exponent_scale);
         rescale_output(O_acc, rescale);
         if (whole) {
-            product_pv<Element, false>(O_acc, S_acc, V_smem, mask, lane_query, first_key);
+            product_pv<Element, false>(O_acc, S_acc, V_smem, rows, first_key);
         } else {
-            product_pv<Element, true>(O_acc, S_acc, V_smem, mask, lane_query, first_key);
+            product_pv<Element, true>(O_acc, S_acc, V_smem, rows, first_key);
         }
         stage ^= 1;
     }

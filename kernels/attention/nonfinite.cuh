@@ -34,12 +34,14 @@ __device__ __forceinline__ void split_nonfinite(u32_t (&V_frag)[4], u32_t (&weig
     }
 }
 
-// A fragment of ones where the query (row) sees the key (column), else zeros. query, key: of this lane's a[0], low half.
-template <class T>
-__device__ __forceinline__ void visibility_fragment(u32_t (&a)[4], const Mask &mask, int query, int key) {
+// A fragment of ones where the query (row) sees the key (column), else zeros, for rows m. key: of this lane's a[0], low
+// half.
+template <class T, class Rows>
+__device__ __forceinline__ void visibility_fragment(u32_t (&a)[4], const Rows &rows, int m, int key) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        const int row = query + i % 2 * 8, col = key + i / 2 * 8;
+        const Mask &mask = rows.mask(m, i % 2);
+        const int row = rows.query(m, i % 2), col = key + i / 2 * 8;
         a[i] = pack2<T>(mask.visible(row, col), mask.visible(row, col + 1));
     }
 }

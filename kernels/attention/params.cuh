@@ -28,6 +28,7 @@ struct AttentionParams {
     i64_t lse_head_stride;
     int batch;  // sequences
     int num_heads;
+    int num_kv_heads;
     int heads_per_kv_head;
     int rows_q;      // rows of one batch entry of Q: seqlen_q, or the total of packed sequences
     int rows_k;      // likewise of K; in pages: the most keys that a row of the block table can hold

@@ -44,34 +44,45 @@ __device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], 
     }
 }
 
+// What a step must know of the rows of a warp's tile: this lane's row r (0, 1) of its 16 rows m is which query, of a head
+// with which mask and score. Here all rows are neighbouring queries of one head.
+struct QueryRows {
+    const Mask &head_mask;
+    const ScoreTransform &head_transform;
+    int first_query;  // of this lane's row 0
+
+    __device__ __forceinline__ int query(int m, int r) const { return first_query + m * 16 + r * 8; }
+    __device__ __forceinline__ const Mask &mask(int, int) const { return head_mask; }
+    __device__ __forceinline__ const ScoreTransform &transform(int, int) const { return head_transform; }
+};
+
 #if ATTN_TRANSFORMED
-// S = transform(S). first_query, first_key: of this lane's element 0 of block (0, 0).
-template <int kMTiles, int kNTiles>
-__device__ __forceinline__ void transform_scores(float (&S_acc)[kMTiles][kNTiles][4], const ScoreTransform &transform,
-                                                 const Mask &mask, int first_query, int first_key) {
+// S = transform(S). first_key: of this lane's element 0 of block (0, 0).
+template <int kMTiles, int kNTiles, class Rows>
+__device__ __forceinline__ void transform_scores(float (&S_acc)[kMTiles][kNTiles][4], const Rows &rows, int first_key) {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
         for (int n = 0; n < kNTiles; ++n) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                const int query = first_query + m * 16 + i / 2 * 8, key = first_key + n * 8 + i % 2;
-                S_acc[m][n][i] = transform(S_acc[m][n][i], mask, query, key);
+                const int r = i / 2, key = first_key + n * 8 + i % 2;
+                S_acc[m][n][i] = rows.transform(m, r)(S_acc[m][n][i], rows.mask(m, r), rows.query(m, r), key);
             }
         }
     }
 }
 #endif
 
-// S = -inf where the query does not see the key. first_query, first_key: of this lane's element 0 of block (0, 0).
-template <int kMTiles, int kNTiles>
-__device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4], const Mask &mask, int first_query,
-                                            int first_key) {
+// S = -inf where the query does not see the key. first_key: of this lane's element 0 of block (0, 0).
+template <int kMTiles, int kNTiles, class Rows>
+__device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4], const Rows &rows, int first_key) {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
-            const int query = first_query + m * 16 + r * 8;
+            const Mask &mask = rows.mask(m, r);
+            const int query = rows.query(m, r);
             const int begin = mask.first_key(query) - first_key, end = mask.end_key(query) - first_key;
 #pragma unroll
             for (int n = 0; n < kNTiles; ++n) {
@@ -86,47 +97,60 @@ __device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4],
     }
 }
 
+// P of 16 keys as the A operand of O += P V.
+template <class Element, int kMTiles, int kNTiles>
+__device__ __forceinline__ void probability_fragment(u32_t (&P_frag)[kMTiles][4],
+                                                     const float (&P_acc)[kMTiles][kNTiles][4], int k) {
+#pragma unroll
+    for (int m = 0; m < kMTiles; ++m) {
+        // A wants (row, k < 8), (row + 8, k < 8), (row, k >= 8), (row + 8, k >= 8).
+        P_frag[m][0] = pack2<Element>(P_acc[m][2 * k][0], P_acc[m][2 * k][1]);
+        P_frag[m][1] = pack2<Element>(P_acc[m][2 * k][2], P_acc[m][2 * k][3]);
+        P_frag[m][2] = pack2<Element>(P_acc[m][2 * k + 1][0], P_acc[m][2 * k + 1][1]);
+        P_frag[m][3] = pack2<Element>(P_acc[m][2 * k + 1][2], P_acc[m][2 * k + 1][3]);
+    }
+}
+
+// O += P V for 16 keys and the two n8 blocks d, d + 1 of O. first_key: of this lane's element 0.
+template <class Element, bool kMasked, int kMTiles, int kDTiles, class Rows>
+__device__ __forceinline__ void add_product(float (&O_acc)[kMTiles][kDTiles][4], int d, const u32_t (&P_frag)[kMTiles][4],
+                                            u32_t (&V_frag)[4], const Rows &rows, int first_key) {
+    if constexpr (kMasked) {
+        bool found = false;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) found |= any_nonfinite2<Element>(V_frag[i]);
+        if (vote_any(found)) {
+            u32_t weights[4];
+            split_nonfinite<Element>(V_frag, weights);
+#pragma unroll
+            for (int m = 0; m < kMTiles; ++m) {
+                u32_t visible[4];
+                visibility_fragment<Element>(visible, rows, m, first_key);
+                add_nonfinite<Element>(O_acc[m][d], O_acc[m][d + 1], visible, weights);
+            }
+        }
+    }
+#pragma unroll
+    for (int m = 0; m < kMTiles; ++m) {
+        mma_m16n8k16<Element>(O_acc[m][d], P_frag[m], {V_frag[0], V_frag[1]});
+        mma_m16n8k16<Element>(O_acc[m][d + 1], P_frag[m], {V_frag[2], V_frag[3]});
+    }
+}
+
 // O += P V   [16 * kMTiles, 8 * kDTiles] per warp
-template <class Element, bool kMasked, int kMTiles, int kNTiles, int kDTiles>
+template <class Element, bool kMasked, int kMTiles, int kNTiles, int kDTiles, class Rows>
 __device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4],
                                            const float (&P_acc)[kMTiles][kNTiles][4],
-                                           const VFragment<kDTiles * 8> &V_smem, const Mask &mask, int first_query,
-                                           int first_key) {
+                                           const VFragment<kDTiles * 8> &V_smem, const Rows &rows, int first_key) {
 #pragma unroll
     for (int k = 0; k < kNTiles / 2; ++k) {
         u32_t P_frag[kMTiles][4];
-#pragma unroll
-        for (int m = 0; m < kMTiles; ++m) {
-            // A wants (row, k < 8), (row + 8, k < 8), (row, k >= 8), (row + 8, k >= 8).
-            P_frag[m][0] = pack2<Element>(P_acc[m][2 * k][0], P_acc[m][2 * k][1]);
-            P_frag[m][1] = pack2<Element>(P_acc[m][2 * k][2], P_acc[m][2 * k][3]);
-            P_frag[m][2] = pack2<Element>(P_acc[m][2 * k + 1][0], P_acc[m][2 * k + 1][1]);
-            P_frag[m][3] = pack2<Element>(P_acc[m][2 * k + 1][2], P_acc[m][2 * k + 1][3]);
-        }
+        probability_fragment<Element>(P_frag, P_acc, k);
 #pragma unroll
         for (int d = 0; d < kDTiles; d += 2) {
             u32_t V_frag[4];
             ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, d / 2));
-            if constexpr (kMasked) {
-                bool found = false;
-#pragma unroll
-                for (int i = 0; i < 4; ++i) found |= any_nonfinite2<Element>(V_frag[i]);
-                if (vote_any(found)) {
-                    u32_t weights[4];
-                    split_nonfinite<Element>(V_frag, weights);
-#pragma unroll
-                    for (int m = 0; m < kMTiles; ++m) {
-                        u32_t visible[4];
-                        visibility_fragment<Element>(visible, mask, first_query + m * 16, first_key + k * 16);
-                        add_nonfinite<Element>(O_acc[m][d], O_acc[m][d + 1], visible, weights);
-                    }
-                }
-            }
-#pragma unroll
-            for (int m = 0; m < kMTiles; ++m) {
-                mma_m16n8k16<Element>(O_acc[m][d], P_frag[m], {V_frag[0], V_frag[1]});
-                mma_m16n8k16<Element>(O_acc[m][d + 1], P_frag[m], {V_frag[2], V_frag[3]});
-            }
+            add_product<Element, kMasked>(O_acc, d, P_frag, V_frag, rows, first_key + k * 16);
         }
     }
 }

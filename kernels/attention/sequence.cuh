@@ -72,14 +72,15 @@ struct RowTile {
 
 #if ATTN_VARLEN_Q
 // The tiles of all sequences, one after the other: tile `slot` is found by counting. Every warp counts for itself, 32
-// sequences a step. The grid has rows_q / kRows + batch slots, which is never too few.
+// sequences a step. A query makes rows_per_query rows; the grid has rows_q * rows_per_query / kRows + batch slots, which is
+// never too few.
 template <int kRows>
-__device__ __forceinline__ RowTile find_row_tile(const AttentionParams &p, int slot) {
+__device__ __forceinline__ RowTile find_row_tile(const AttentionParams &p, int slot, int rows_per_query = 1) {
     int before = 0;  // tiles of the sequences before this step
     for (int first = 0; first < p.batch; first += kWarpSize) {
         const int batch = first + lane_id();
         const int queries = batch < p.batch ? sequence_queries(p, batch) : 0;
-        int end = (queries + kRows - 1) / kRows;  // becomes: tiles up to this lane's sequence
+        int end = (queries * rows_per_query + kRows - 1) / kRows;  // becomes: tiles up to this lane's sequence
 #pragma unroll
         for (int step = 1; step < kWarpSize; step *= 2) {
             const int other = shfl_up(end, step);

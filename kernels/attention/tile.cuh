@@ -100,10 +100,11 @@ struct FragmentAddress {
     u32_t row_start;  // address of this lane's row
     u32_t swizzle;    // this lane's chunk 0 or 1, swizzled
 
-    __device__ __forceinline__ FragmentAddress(u32_t smem, int first_row) {
+    // one_chunk: chunk 0 stands in for chunk 1 too, where the tile has no further one.
+    __device__ __forceinline__ FragmentAddress(u32_t smem, int first_row, bool one_chunk = false) {
         const int lane = lane_id();
         const int row = kOrder == QuadOrder::rows_then_chunks ? lane % 16 : lane % 8 + lane / 16 * 8;
-        const int chunk = kOrder == QuadOrder::rows_then_chunks ? lane / 16 : lane / 8 % 2;
+        const int chunk = one_chunk ? 0 : kOrder == QuadOrder::rows_then_chunks ? lane / 16 : lane / 8 % 2;
         row_start = smem + (first_row + row) * kRowBytes;
         swizzle = swizzled_chunk(row, chunk);
     }

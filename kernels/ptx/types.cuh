@@ -15,6 +15,14 @@ struct bf16_t {
     u16_t bits;
 };
 
+// 8-bit elements of K and V.
+struct e4m3_t {
+    u8_t bits;
+};
+struct s8_t {
+    u8_t bits;
+};
+
 // Two numbers that belong together, such as the ends of a range.
 struct int2_t {
     int x;
@@ -25,4 +33,12 @@ struct int2_t {
 struct __align__(8) float2_t {
     float x;
     float y;
+};
+
+// Four floats, and four words, that one access moves.
+struct __align__(16) float4_t {
+    float v[4];
+};
+struct __align__(16) word4_t {
+    u32_t v[4];
 };

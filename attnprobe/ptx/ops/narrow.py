@@ -1,4 +1,4 @@
-"""Conversions for operands: two floats to a pair of fp8, one to tf32, cvt.pack of two integers.
+"""Conversions for operands: pairs of fp8 and back, one float to tf32, cvt.pack of two integers.
 
 Source: PTX ISA 9.1, 9.7.9.21 "cvt" (``.satfinite``: NaN stays NaN, what is too large becomes the
 largest finite value) and 9.7.9.22 "cvt.pack".
@@ -52,6 +52,20 @@ def cvt_two_halves(e: Emitter, instr: Instr) -> None:
     """cvt.rn.satfinite.e4m3x2.f16x2 d, a: both halves of a, each to its byte."""
     value = e.src(instr.operands[1], "u4")
     e.dst(instr.operands[0], f"{e.fn(pair_of_halves)}({value}, {_kind(instr)!r})", "u2")
+
+
+def halves_of_pair(pairs: Array, kind: str) -> Array:
+    """Return two fp8 (a uint16) as a pair of f16 in one uint32, in the same order; NaN is 0x7fff."""
+    wide = np.ascontiguousarray(pairs)[..., None].view(_FP8[kind]).astype(np.float16)
+    bits = np.where(np.isnan(wide), np.uint16(0x7FFF), wide.view(np.uint16))
+    return np.ascontiguousarray(bits).view(np.uint32)[..., 0]
+
+
+@op(*(f"cvt.rn.f16x2.{kind}x2" for kind in _FP8))
+def cvt_pair_to_halves(e: Emitter, instr: Instr) -> None:
+    """cvt.rn.f16x2.e4m3x2 d, a: both bytes of a, each to its half; every value is exact."""
+    value = e.src(instr.operands[1], "u2")
+    e.dst(instr.operands[0], f"{e.fn(halves_of_pair)}({value}, {_kind(instr)!r})", "u4")
 
 
 def _kind(instr: Instr) -> str:

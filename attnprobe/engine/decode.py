@@ -1,0 +1,206 @@
+"""Kernel variants for few queries against many keys, and into how many parts the keys are split.
+
+A tile has 16 rows: the query heads that share a K/V head, packed. Every 16 rows read all K and V
+again, mostly from the L2 cache, so more of them soon cost more than the prefill kernel's wide
+tiles. Which is the faster is worked out from a count of what each does per multiprocessor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from attnprobe.arch import KIB, Arch
+from attnprobe.engine.checks import MAX_SPLITS
+from attnprobe.engine.problem import Problem
+from attnprobe.engine.variants import Variant, padded_bytes
+
+ROWS = 16  # of a tile: of one mma
+SHARE_EXTRA = 128  # bytes: maximum and sum of 16 rows (group_store.cuh)
+MAX_ROWS = 2**30  # queries times heads that share a K/V head: the kernel counts them in 32 bits
+
+# With a number of splits that the caller fixed, the choice of kernel must not look at the batch.
+FIXED_ROWS = 64
+
+# Cost of 16 rows against one key and value, in clocks of a multiprocessor, per byte of them: what
+# L2 delivers to one (decode), and the mma.sync kernel's share of 128 rows. Source: model; measured
+# rates are in docs/design/decode.md.
+DECODE_CLOCKS = 0.04
+PREFILL_CLOCKS = 0.072
+PREFILL_ROWS = 128
+
+# What a block costs before and after its key tiles, in bytes of K and V that it could have read;
+# combining the splits costs as much once more.
+BLOCK_BYTES = 48 * KIB
+
+
+@dataclass(frozen=True)
+class DecodeVariant(Variant):
+    """One tile of the decode kernel.
+
+    Attributes
+    ----------
+    kv_bits : width of an element of K and V that it serves.
+    stages : key tiles of one warp in shared memory: one being read, the others being filled.
+    """
+
+    kv_bits: int = 16
+    stages: int = 2
+
+    def shared_bytes(self, problem: Problem) -> int:
+        """Return the dynamic shared memory of one block, bytes."""
+        size, v_width = self.kv_bits // 8, problem.v_head_dim // self.v_parts
+        row = padded_bytes(problem.head_dim * size) + padded_bytes(v_width * size)
+        share = ROWS * v_width * 4 + SHARE_EXTRA
+        warp = max(self.stages * self.block_n * row, share)
+        return ROWS * padded_bytes(problem.head_dim * 2) + self.warps * warp
+
+    def macros(self) -> Mapping[str, object]:
+        """Return macros of the kernel text beside those that every kernel has."""
+        return {"ATTN_STAGES": self.stages}
+
+    def serves(self, problem: Problem) -> bool:
+        """Return whether Q, K and V are of widths and formats that the kernel can take."""
+        return self.serves_widths(problem) and problem.kv_format.bits == self.kv_bits
+
+    def refusal(self, problem: Problem, arch: Arch) -> str | None:
+        """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
+        reason = super().refusal(problem, arch)
+        if reason is not None or problem.kv_format.bits == 8:
+            return reason  # no other kernel takes 8-bit K and V
+        return many_rows(problem, arch)
+
+    def blocks(self, problem: Problem, num_splits: int) -> int:
+        """Return the blocks of a launch."""
+        return base_blocks(problem) * num_splits * self.v_parts
+
+    def splits(self, problem: Problem, arch: Arch) -> int:
+        """Return the parts of the keys: the caller's number, or what fills ``arch`` best."""
+        if problem.num_splits:
+            return problem.num_splits
+        size = self.kv_bits // 8
+        row = (problem.head_dim + problem.v_head_dim // self.v_parts) * size
+        blocks = base_blocks(problem) * self.v_parts
+        slots = arch.multiprocessors * self.blocks_per_sm
+        tiles = -(-visible_keys(problem) // self.block_n)
+        return best_splits(tiles, blocks, slots, self.block_n * row)
+
+
+def group(problem: Problem) -> int:
+    """Return the query heads that share a K/V head."""
+    return problem.num_heads // max(1, problem.num_kv_heads)
+
+
+def rows(problem: Problem) -> int:
+    """Return the rows that share a K/V head in one sequence; of packed ones, in the mean one."""
+    queries = problem.seqlen_q
+    if problem.layout.varlen_q:
+        queries = -(-queries // max(1, problem.batch))
+    return queries * group(problem)
+
+
+def base_blocks(problem: Problem) -> int:
+    """Return the blocks of an unsplit launch, parts of V aside."""
+    if problem.layout.varlen_q:
+        # Enough for any lengths: each sequence has at most one tile that is not full.
+        tiles = problem.seqlen_q * group(problem) // ROWS + problem.batch
+    else:
+        tiles = -(-problem.seqlen_q * group(problem) // ROWS) * problem.batch
+    return tiles * problem.num_kv_heads
+
+
+def visible_keys(problem: Problem) -> int:
+    """Return the most keys that the rows of one tile can see."""
+    left, right = problem.window
+    if left < 0 or right < 0:
+        return problem.seqlen_k
+    return min(problem.seqlen_k, left + right + ROWS)
+
+
+def many_rows(problem: Problem, arch: Arch) -> str | None:
+    """Return why the rows are too many for the decode kernel, or None where they are not.
+
+    With ``num_splits`` given, the answer depends on a sequence's own sizes alone, never on the
+    batch: a sequence's bits must not.
+    """
+    if rows(problem) > MAX_ROWS:
+        return f"{rows(problem)} rows share a K/V head, up to 2^30 are supported"
+    if problem.num_splits and problem.layout.varlen_q:
+        return None if problem.num_splits > 1 else "packed queries in one piece: prefill's tiles"
+    if problem.num_splits:
+        few = rows(problem) <= FIXED_ROWS
+        return None if few else f"{rows(problem)} rows share a K/V head; {FIXED_ROWS} are few"
+    per_sm = arch.multiprocessors
+    decode = DECODE_CLOCKS * base_blocks(problem) / per_sm
+    tiles = -(-problem.seqlen_q // PREFILL_ROWS) * (1 if problem.layout.varlen_q else problem.batch)
+    prefill = PREFILL_CLOCKS * -(-tiles * problem.num_heads // per_sm)
+    if decode <= prefill:
+        return None
+    return f"{rows(problem)} rows share a K/V head: wide tiles read K and V fewer times"
+
+
+def best_splits(tiles: int, blocks: int, slots: int, tile_bytes: int) -> int:
+    """Return the number of splits whose waves of blocks take least time.
+
+    Parameters
+    ----------
+    tiles : key tiles of the longest sequence.
+    blocks : blocks of an unsplit launch.
+    slots : blocks that the device runs at once.
+    tile_bytes : bytes of K and V in a key tile.
+    """
+
+    def cost(splits: int) -> float:
+        waves = -(-blocks * splits // slots)
+        combine = BLOCK_BYTES if splits > 1 else 0
+        return waves * (-(-tiles // splits) * tile_bytes + BLOCK_BYTES) + combine
+
+    return min(range(1, max(1, min(tiles, MAX_SPLITS)) + 1), key=cost)
+
+
+def _decode(
+    widths: tuple[int, int],
+    tile: tuple[int, int, int],
+    blocks: int,
+    why: str,
+    *,
+    kv_bits: int = 16,
+    parts: int = 1,
+) -> DecodeVariant:
+    """Return the row of one tile: (keys, warps, stages)."""
+    block_n, warps, stages = tile
+    return DecodeVariant(
+        source="attention/decode_split.cu",
+        entry="attention_decode_split",
+        min_cc=80,
+        head_dim=widths[0],
+        v_head_dim=widths[1],
+        block_m=ROWS,
+        block_n=block_n,
+        warps=warps,
+        blocks_per_sm=blocks,
+        v_parts=parts,
+        why=why,
+        kv_bits=kv_bits,
+        stages=stages,
+    )
+
+
+DECODE: tuple[DecodeVariant, ...] = (
+    _decode((64, 64), (16, 4, 4), 3, "three blocks: 144 KiB of K and V under way"),
+    _decode((64, 64), (16, 4, 3), 1, "fits into 99 KiB"),
+    _decode((128, 128), (16, 4, 3), 2, "two blocks: 128 KiB of K and V under way"),
+    _decode((128, 128), (16, 4, 2), 1, "fits into 99 KiB"),
+    _decode((256, 256), (16, 4, 3), 1, "128 KiB of K and V under way"),
+    _decode((256, 256), (16, 4, 2), 1, "fits into 163 KiB"),
+    _decode((256, 256), (16, 2, 2), 1, "fits into 99 KiB"),
+    _decode((576, 512), (16, 2, 3), 1, "two blocks share the columns of O", parts=2),
+    _decode((576, 512), (16, 2, 2), 1, "fits into 163 KiB", parts=2),
+    _decode((576, 512), (16, 1, 3), 1, "fits into 99 KiB", parts=2),
+    _decode((128, 128), (32, 4, 3), 2, "two blocks: 128 KiB of K and V under way", kv_bits=8),
+    _decode((128, 128), (32, 4, 2), 1, "fits into 99 KiB", kv_bits=8),
+    _decode((256, 256), (16, 4, 4), 1, "96 KiB of K and V under way", kv_bits=8),
+    _decode((256, 256), (16, 4, 2), 1, "fits into 99 KiB", kv_bits=8),
+    _decode((576, 512), (16, 2, 4), 1, "two blocks share the columns of O", kv_bits=8, parts=2),
+    _decode((576, 512), (16, 2, 2), 1, "fits into 99 KiB", kv_bits=8, parts=2),
+)

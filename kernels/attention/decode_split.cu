@@ -1,0 +1,177 @@
+// Attention of few queries, sm_80 and later: the time is that of reading K and V once.
+//
+// A tile has 16 rows, the (query, head) pairs that share a K/V head (group_rows.cuh). A block works on one tile and one
+// split of its keys; each of its warps takes key tiles of its own, with its own ring of copies in flight and its own online
+// softmax, so the main loop has no barrier of the block. At the end the warps merge. Where the keys are split over blocks,
+// each stores its part of O with its LSE, and combine.cu makes the whole.
+//
+// Splits and warps divide a sequence's key tiles by its own length alone: with a fixed number of splits its bits do not
+// depend on what else is in the batch.
+//
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_BLOCK_N, ATTN_WARPS, ATTN_STAGES,
+// ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_KV (ATTN_ELEMENT, e4m3_t, s8_t), ATTN_OUT, ATTN_SPLIT (1 where
+// there is more than one), and the features of features.py.
+#include "attention/group_rows.cuh"
+#include "attention/group_store.cuh"
+#include "attention/key_ring.cuh"
+#include "attention/products8.cuh"
+
+using Element = ATTN_ELEMENT;
+using Kv = ATTN_KV;
+constexpr int kHeadDim = ATTN_HEAD_DIM;
+constexpr int kVDim = ATTN_V_DIM;
+constexpr int kVParts = ATTN_V_PARTS;
+constexpr int kBlockM = 16;
+constexpr int kBlockN = ATTN_BLOCK_N;
+constexpr int kWarps = ATTN_WARPS;
+constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kStages = ATTN_STAGES;
+constexpr int kNTiles = kBlockN / 8;
+constexpr int kDTiles = kVDim / 8;
+constexpr bool kWide = sizeof(Kv) == 2;  // K and V need no widening
+
+template <int kBytes>
+struct Storage {
+    using Type = u8_t;
+};
+template <>
+struct Storage<2> {
+    using Type = u16_t;
+};
+
+#if ATTN_SPLIT
+using Out = float;
+#else
+using Out = ATTN_OUT;
+#endif
+
+using QTile = Tile<kBlockM, kHeadDim>;
+using Ring = KeyRing<Storage<sizeof(Kv)>::Type, kBlockN, kHeadDim, kVDim>;
+constexpr int kRingBytes = kStages * Ring::kStageBytes;
+constexpr int kShareBytes = WarpShare<kVDim>::kBytes;
+constexpr int kWarpBytes = kRingBytes > kShareBytes ? kRingBytes : kShareBytes;  // the share takes the ring's place
+
+// One key tile: S = Q K^T, the scores, O += P V.
+template <bool kMasked>
+__device__ __forceinline__ void attend(float (&O_acc)[1][kDTiles][4], OnlineSoftmax<1> &softmax,
+                                       const GroupRows &rows, const QFragment<kHeadDim> &Q_smem, u32_t stage,
+                                       int first_key, float exponent_scale) {
+    const u32_t V_tile = stage + Ring::KTile::kBytes;
+    float S_acc[1][kNTiles][4];
+    if constexpr (kWide) {
+        product_qk<Element, kHeadDim>(S_acc, Q_smem, KFragment<kHeadDim>(stage, 0));
+    } else {
+        product_qk8<Element, Kv, kHeadDim>(S_acc, Q_smem, ByteFragments<kHeadDim, QuadOrder::chunks_then_rows>(stage));
+    }
+#if ATTN_TRANSFORMED
+    transform_scores(S_acc, rows, first_key);
+#endif
+    if constexpr (kMasked) mask_scores(S_acc, rows, first_key);
+    float rescale[1][kRowsPerLane];
+    softmax.step(S_acc, rescale, exponent_scale);
+    rescale_output(O_acc, rescale);
+    if constexpr (kWide) {
+        product_pv<Element, kMasked>(O_acc, S_acc, VFragment<kVDim>(V_tile, 0), rows, first_key);
+    } else {
+        product_pv8<Element, Kv, kMasked>(O_acc, S_acc, ByteFragments<kVDim, QuadOrder::rows_then_chunks>(V_tile), rows,
+                                          first_key);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
+    attention_decode_split(const __grid_constant__ AttentionParams p) {
+    extern __shared__ __align__(128) unsigned char smem[];
+    unsigned char *const rings = smem + QTile::kBytes;
+
+    // Blocks that read the same keys are neighbours, then the K/V heads, whose rows are neighbours in memory.
+    int number = static_cast<int>(blockIdx.x);
+    const int v_part = number % kVParts;
+    number /= kVParts;
+#if ATTN_VARLEN_Q
+    const int kv_head = number % p.num_kv_heads;
+    number /= p.num_kv_heads;
+    const int split = number % p.num_splits;
+    const RowTile tile = find_row_tile<kBlockM>(p, number / p.num_splits, p.heads_per_kv_head);
+    if (!tile.exists) return;
+    const Sequence sequence = find_sequence(p, tile.batch);
+    const int first_row = tile.number * kBlockM;
+#else
+    const int row_tiles = (p.rows_q * p.heads_per_kv_head + kBlockM - 1) / kBlockM;
+    const int first_row = number % row_tiles * kBlockM;
+    number /= row_tiles;
+    const int kv_head = number % p.num_kv_heads;
+    number /= p.num_kv_heads;
+    const int split = number % p.num_splits;
+    const Sequence sequence = find_sequence(p, number / p.num_splits);
+#endif
+    const GroupRows rows(p, sequence, query_head(p, kv_head, first_row + lane_id() / 4),
+                         query_head(p, kv_head, first_row + lane_id() / 4 + 8));
+
+    // Key tiles that some row of the tile sees; those of this split; and those that every row sees whole.
+    const Mask &mask = rows.masks[0];
+    const int first_query = first_row / p.heads_per_kv_head;
+    const int last_query = min((first_row + kBlockM - 1) / p.heads_per_kv_head, sequence.seqlen_q - 1);
+    const int begin_seen = mask.first_key(first_query) / kBlockN;
+    const int seen = max((mask.end_key(last_query) + kBlockN - 1) / kBlockN - begin_seen, 0);
+    const int begin = begin_seen + static_cast<int>(static_cast<i64_t>(seen) * split / p.num_splits);
+    const int end = begin_seen + static_cast<int>(static_cast<i64_t>(seen) * (split + 1) / p.num_splits);
+    const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
+    const int end_whole = ATTN_MASK || ATTN_BIAS ? 0 : mask.end_key(first_query) / kBlockN;
+
+    float O_acc[1][kDTiles][4];
+#pragma unroll
+    for (int d = 0; d < kDTiles; ++d) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) O_acc[0][d][i] = 0.0f;
+    }
+    OnlineSoftmax<1> softmax;
+
+    // This warp's tiles: begin + warp, begin + warp + kWarps, ...
+    Ring ring(p, sequence, kv_head, v_part * kVDim);
+    unsigned char *const own = rings + warp_id() * kWarpBytes;
+    const u32_t stages = smem_address(own);
+    int next = begin + warp_id();  // to be copied
+    ring.find(next * kBlockN);
+#pragma unroll
+    for (int s = 0; s < kStages - 1; ++s) {
+        if (next < end) {
+            ring.copy(stages + s * Ring::kStageBytes, next * kBlockN);
+            next += kWarps;
+            ring.find(next * kBlockN);
+        }
+        cp_async_commit_group();
+    }
+    load_group_queries<kBlockM, kHeadDim, kThreads, !kWide>(smem, p, sequence, kv_head, first_row);
+    __syncthreads();
+    const QFragment<kHeadDim> Q_smem(smem_address(smem), 0);
+    u32_t stage = 0, free = (kStages - 1) * Ring::kStageBytes;
+    for (int block = begin + warp_id(); block < end; block += kWarps) {
+        cp_async_wait_group<kStages - 2>();
+        // Every lane's copies of this tile are visible, and every lane has read the last one: its stage is free.
+        __syncwarp();
+        if (next < end) {
+            ring.copy(stages + free, next * kBlockN);
+            next += kWarps;
+            ring.find(next * kBlockN);
+        }
+        cp_async_commit_group();
+        const int first_key = block * kBlockN + lane_id() % 4 * 2;
+        if (block >= begin_whole && block < end_whole) {
+            attend<false>(O_acc, softmax, rows, Q_smem, stages + stage, first_key, p.exponent_scale);
+        } else {
+            attend<true>(O_acc, softmax, rows, Q_smem, stages + stage, first_key, p.exponent_scale);
+        }
+        free = stage;
+        stage = stage + Ring::kStageBytes == kRingBytes ? 0 : stage + Ring::kStageBytes;
+    }
+
+    float descale = 1.0f;
+#if ATTN_V_DESCALE
+    descale = p.v_descale[sequence.batch * p.v_descale_batch_stride + kv_head * p.v_descale_head_stride];
+#endif
+    __syncwarp();  // every lane has read the ring's last tile
+    write_share(WarpShare<kVDim>{own}, O_acc, softmax);
+    __syncthreads();
+    merge_and_store<Out, kVDim, kWarps, kWarpBytes, kWide>(p, sequence, rows, rings, descale, v_part * kVDim,
+                                                           kVDim * kVParts, split);
+}
