@@ -19,8 +19,7 @@ ROWS = 16  # of a tile: of one mma
 SHARE_EXTRA = 128  # bytes: maximum and sum of 16 rows (group_store.cuh)
 MAX_ROWS = 2**30  # queries times heads that share a K/V head: the kernel counts them in 32 bits
 
-# With a number of splits that the caller fixed, the choice of kernel must not look at the batch.
-FIXED_ROWS = 64
+MOST_ROWS = 64  # of 16-bit K and V: from there on wide tiles win wherever they fill the device
 
 # Cost of 16 rows against one key and value, in clocks of a multiprocessor, per byte of them: what
 # L2 delivers to one (decode), and the mma.sync kernel's share of 128 rows. Source: model; measured
@@ -65,10 +64,9 @@ class DecodeVariant(Variant):
 
     def refusal(self, problem: Problem, arch: Arch) -> str | None:
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
-        reason = super().refusal(problem, arch)
-        if reason is not None or problem.kv_format.bits == 8:
-            return reason  # no other kernel takes 8-bit K and V
-        return many_rows(problem, arch)
+        # No other kernel takes 8-bit K and V.
+        reason = many_rows(problem, arch) if problem.kv_format.bits == 16 else None
+        return reason or super().refusal(problem, arch)
 
     def blocks(self, problem: Problem, num_splits: int) -> int:
         """Return the blocks of a launch."""
@@ -127,9 +125,10 @@ def many_rows(problem: Problem, arch: Arch) -> str | None:
         return f"{rows(problem)} rows share a K/V head, up to 2^30 are supported"
     if problem.num_splits and problem.layout.varlen_q:
         return None if problem.num_splits > 1 else "packed queries in one piece: prefill's tiles"
+    if rows(problem) > MOST_ROWS:
+        return f"{rows(problem)} rows share a K/V head, it is for up to {MOST_ROWS}"
     if problem.num_splits:
-        few = rows(problem) <= FIXED_ROWS
-        return None if few else f"{rows(problem)} rows share a K/V head; {FIXED_ROWS} are few"
+        return None
     per_sm = arch.multiprocessors
     decode = DECODE_CLOCKS * base_blocks(problem) / per_sm
     tiles = -(-problem.seqlen_q // PREFILL_ROWS) * (1 if problem.layout.varlen_q else problem.batch)

@@ -196,8 +196,9 @@ def _make_plan(problem: Problem, arch: Arch) -> Plan:
         if reason is None:
             features = tuple(row.name for row in FEATURES if row.active(problem))
             return _checked(Plan(problem, arch, variant, features, tuple(passed)))
-        if variant.serves(problem):
-            passed.append(f"{variant.entry} {variant.block_m}x{variant.block_n}: {reason}")
+        line = f"{variant.entry} {variant.block_m}x{variant.block_n}: {reason}"
+        if variant.serves(problem) and line not in passed:
+            passed.append(line)
     widths = f"head_dim {problem.head_dim} with V of {problem.v_head_dim}"
     listed = "; ".join(passed) or "none serves these widths; V past 256 must be a multiple of 32"
     raise UnsupportedError(f"no kernel for {widths} on {arch.sm}: {listed}")

@@ -61,7 +61,7 @@ class Variant:
         return tiles * problem.num_heads * self.v_parts
 
     def splits(self, problem: Problem, arch: Arch) -> int:
-        """Return into how many parts the keys are split: a kernel of wide tiles takes them whole."""
+        """Return into how many parts the keys are split: wide tiles take them whole."""
         return 1
 
     def macros(self) -> Mapping[str, object]:

@@ -53,9 +53,9 @@ constexpr int kWarpBytes = kRingBytes > kShareBytes ? kRingBytes : kShareBytes; 
 
 // One key tile: S = Q K^T, the scores, O += P V.
 template <bool kMasked>
-__device__ __forceinline__ void attend(float (&O_acc)[1][kDTiles][4], OnlineSoftmax<1> &softmax,
-                                       const GroupRows &rows, const QFragment<kHeadDim> &Q_smem, u32_t stage,
-                                       int first_key, float exponent_scale) {
+__device__ __forceinline__ void attend(float (&O_acc)[1][kDTiles][4], OnlineSoftmax<1> &softmax, const GroupRows &rows,
+                                       const QFragment<kHeadDim> &Q_smem, u32_t stage, int first_key,
+                                       float exponent_scale) {
     const u32_t V_tile = stage + Ring::KTile::kBytes;
     float S_acc[1][kNTiles][4];
     if constexpr (kWide) {

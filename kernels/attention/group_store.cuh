@@ -30,7 +30,7 @@ __device__ __forceinline__ void write_share(const WarpShare<kVDim> &share, const
     for (int r = 0; r < kRowsPerLane; ++r) {
 #pragma unroll
         for (int unit = 0; unit < kDTiles / 2; ++unit) {
-            const float(&first)[4] = O_acc[0][2 * unit], (&second)[4] = O_acc[0][2 * unit + 1];
+            const float (&first)[4] = O_acc[0][2 * unit], (&second)[4] = O_acc[0][2 * unit + 1];
             share.numbers(unit, r) = {first[2 * r], first[2 * r + 1], second[2 * r], second[2 * r + 1]};
         }
         const float sum = quad_sum(softmax.row_sum[0][r]);

@@ -31,8 +31,8 @@ struct KeyRing {
     static constexpr int kLaneRows = kRows / kPassRows;
     static_assert(kRows % kPassRows == 0, "a lane has whole rows");
     // Tiles count 16-bit elements.
-    using KTile = Tile<kRows, kHeadDim * static_cast<int>(sizeof(Kv)) / 2>;
-    using VTile = Tile<kRows, kVDim * static_cast<int>(sizeof(Kv)) / 2>;
+    using KTile = Tile<kRows, kHeadDim *static_cast<int>(sizeof(Kv)) / 2>;
+    using VTile = Tile<kRows, kVDim *static_cast<int>(sizeof(Kv)) / 2>;
     static constexpr int kStageBytes = KTile::kBytes + VTile::kBytes;
 
     const Kv *K;  // key 0 of the sequence, or of page 0

@@ -113,8 +113,9 @@ __device__ __forceinline__ void probability_fragment(u32_t (&P_frag)[kMTiles][4]
 
 // O += P V for 16 keys and the two n8 blocks d, d + 1 of O. first_key: of this lane's element 0.
 template <class Element, bool kMasked, int kMTiles, int kDTiles, class Rows>
-__device__ __forceinline__ void add_product(float (&O_acc)[kMTiles][kDTiles][4], int d, const u32_t (&P_frag)[kMTiles][4],
-                                            u32_t (&V_frag)[4], const Rows &rows, int first_key) {
+__device__ __forceinline__ void add_product(float (&O_acc)[kMTiles][kDTiles][4], int d,
+                                            const u32_t (&P_frag)[kMTiles][4], u32_t (&V_frag)[4], const Rows &rows,
+                                            int first_key) {
     if constexpr (kMasked) {
         bool found = false;
 #pragma unroll

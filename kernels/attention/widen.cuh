@@ -61,7 +61,8 @@ __device__ __forceinline__ void widen4(s8_t, u32_t bytes, u32_t &even, u32_t &od
     } else {
         // The lower seven bits behind those of 128 are the bf16 128 + low; the sign bit makes 256 of the 128 to take off.
         const u32_t upper = bytes >> 8;
-        even = fma_rn_x2<T>((bytes & 0x007f007fu) | 0x43004300u, Widening<T>::kOne, (bytes & 0x00800080u) | 0xc300c300u);
+        even =
+            fma_rn_x2<T>((bytes & 0x007f007fu) | 0x43004300u, Widening<T>::kOne, (bytes & 0x00800080u) | 0xc300c300u);
         odd = fma_rn_x2<T>((upper & 0x007f007fu) | 0x43004300u, Widening<T>::kOne, (upper & 0x00800080u) | 0xc300c300u);
     }
 }

@@ -19,7 +19,8 @@ from attnprobe.formats import FORMATS
 
 def make(head_dim: int = 128, format_name: str = "f16", **changes: object) -> Problem:
     sizes = (2, 300, 500, 8, 2, head_dim, min(head_dim, 512))
-    plain = Problem(*sizes, FORMATS[format_name], 0.125, (-1, -1), 0.0, True)
+    format_ = FORMATS[format_name]
+    plain = Problem(*sizes, format_, 0.125, (-1, -1), 0.0, True, format_, format_)
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -42,9 +43,11 @@ def test_every_variant_is_reachable() -> None:
 def test_plan_says_why_earlier_variants_were_passed_over() -> None:
     plan = make_plan(make(256), arch(89))
     assert plan.variant.block_m == 64
-    assert len(plan.passed_over) == 2
-    assert "192 KiB" in plan.passed_over[0]
-    assert "99" in plan.passed_over[0]
+    few, *wide = plan.passed_over
+    assert few == "attention_decode_split 16x16: 1200 rows share a K/V head, it is for up to 64"
+    assert len(wide) == 2
+    assert "192 KiB" in wide[0]
+    assert "99" in wide[0]
 
 
 def test_old_arch_is_refused() -> None:

@@ -55,7 +55,7 @@ def cvt_two_halves(e: Emitter, instr: Instr) -> None:
 
 
 def halves_of_pair(pairs: Array, kind: str) -> Array:
-    """Return two fp8 (a uint16) as a pair of f16 in one uint32, in the same order; NaN is 0x7fff."""
+    """Return two fp8 (a uint16) as two f16 in one uint32, in the same order; NaN is 0x7fff."""
     wide = np.ascontiguousarray(pairs)[..., None].view(_FP8[kind]).astype(np.float16)
     bits = np.where(np.isnan(wide), np.uint16(0x7FFF), wide.view(np.uint16))
     return np.ascontiguousarray(bits).view(np.uint32)[..., 0]
