@@ -24,10 +24,10 @@ sys.path[:0] = [str(ROOT)]  # a checkout need not be installed
 
 from attnprobe.models import attend, packages, smollm2  # noqa: E402
 from attnprobe.models.generate import continuations, mean_nll  # noqa: E402
+from attnprobe.numerics import real  # noqa: E402
 
-OUTPUT = ROOT / "attnprobe/numerics/data/smollm2_qkv.npz"
-LAYERS = (0, 9, 15, 21, 29)
-SEQLEN = 96
+OUTPUT = ROOT / "attnprobe/numerics/data" / real.SMOLLM2.file
+LAYERS, SEQLEN = real.SMOLLM2.layers, real.SMOLLM2.seqlen
 
 # Charles Darwin, On the Origin of Species (London: John Murray, 1859), first lines of the
 # Introduction. In the public domain.

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"{MISSING}, or make e2e"),
 ]
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "capture_smollm2.py"
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture(scope="module")
@@ -84,19 +84,22 @@ def test_vectors_are_those_that_the_encoder_is_published_with(encoder) -> None:
 
 def test_the_decoder_finds_a_real_text_likely(language) -> None:
     """3.28 nats a token over the text of the fixture; another pairing of RoPE's axes has 4.70."""
-    with np.load(Path(real.__file__).parent / "data" / real.FILE) as data:
+    with np.load(Path(real.__file__).parent / "data" / real.SMOLLM2.file) as data:
         tokens = data["tokens"].tolist()
     logits = language.model.logits(tokens, attend.exact())
     assert generate.mean_nll(logits[:-1], tokens[1:]) == pytest.approx(3.283, abs=2e-3)
 
 
-def test_the_kept_layers_are_what_the_model_computes(monkeypatch) -> None:
-    spec = importlib.util.spec_from_file_location("capture_smollm2", TOOL)
+@pytest.mark.parametrize("package", PACKAGES.values(), ids=PACKAGES.keys())
+def test_the_kept_layers_are_what_the_model_computes(package) -> None:
+    path = TOOLS / f"capture_{package.model}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    assert tool.main(["--package", str(SMOLLM2.path().parents[1]), "--check"]) == 0
+    folder = package.path().parents[len(Path(package.file).parts)]
+    assert tool.main(["--package", str(folder), "--check"]) == 0
 
 
 @pytest.mark.parametrize(
