@@ -3,14 +3,6 @@
 #pragma once
 #include "ptx/convert.cuh"
 
-// Bytes in memory; only conversions interpret them.
-struct e4m3_t {
-    u8_t bits;
-};
-struct s8_t {
-    u8_t bits;
-};
-
 template <class T>
 __device__ __forceinline__ T from_float(float value) {
     return {static_cast<u16_t>(pack2<T>(value, 0.0f))};

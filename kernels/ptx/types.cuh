@@ -15,7 +15,7 @@ struct bf16_t {
     u16_t bits;
 };
 
-// 8-bit elements of K and V.
+// 8-bit elements of a K/V cache: bytes in memory, which only conversions interpret.
 struct e4m3_t {
     u8_t bits;
 };
