@@ -81,7 +81,7 @@ class AttentionCase:
 def attention_cases(
     *,
     supports: Collection[str] | None = None,
-    full: bool = False,
+    size: str = "quick",
     cases: Collection[str] = (),
     fills: Collection[str] = (),
     dtype: str = "",
@@ -95,7 +95,7 @@ def attention_cases(
         ``window_size``, ``softcap``, ``causal_alignment``, ``q_offset``, ``alibi_slopes``,
         ``bias``, ``mask``, ``sinks``, ``gqa``, ``v_head_dim``. Cases that ask for more are
         skipped, and the skip says for what. None is all of them.
-    full : every case with every fill that it names, else the quick ones.
+    size : "quick", "full" or "large", as ``attnprobe regress`` has them.
     cases, fills, dtype : as ``--case``, ``--fill`` and ``--dtype`` of ``attnprobe regress``.
     argument : name of the test's argument.
 
@@ -108,7 +108,7 @@ def attention_cases(
 
     chosen = [
         job
-        for job in suite.select(full=full, cases=tuple(cases), fills=tuple(fills), dtype=dtype)
+        for job in suite.select(size, cases=tuple(cases), fills=tuple(fills), dtype=dtype)
         if job.case.entry == "attention"
     ]
     if not chosen:

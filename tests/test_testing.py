@@ -6,7 +6,6 @@ import pytest
 
 from attnprobe.errors import ToleranceError, UsageError
 from attnprobe.numerics import real
-from attnprobe.numerics.cases import CASES
 from attnprobe.testing import AttentionCase, assert_attention_close, attention_cases
 from tests.rig import faulty
 
@@ -53,7 +52,7 @@ def test_a_failure_names_the_case_and_the_place():
 
 
 def test_what_is_not_supported_is_skipped_by_name():
-    parameters = attention_cases(supports={"causal"}, full=True).args[1]
+    parameters = attention_cases(supports={"causal"}, size="full").args[1]
     by_id = {each.id: each for each in parameters}
     assert len(by_id) == len(parameters)
     skipped = {id_: each.marks[0].kwargs["reason"] for id_, each in by_id.items() if each.marks}
@@ -63,11 +62,11 @@ def test_what_is_not_supported_is_skipped_by_name():
 
 
 def test_no_case_is_made_before_it_is_asked_for():
-    parameters = attention_cases(full=True).args[1]
+    parameters = attention_cases(size="full").args[1]
     (case,) = parameters[0].values
     assert isinstance(case, AttentionCase)
     assert "call" not in vars(case)
-    assert {each.values[0].job.case.name for each in parameters} <= {row.name for row in CASES}
+    assert {each.values[0].job.case.entry for each in parameters} == {"attention"}
 
 
 def test_a_mistake_is_answered():

@@ -52,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="under a minute (the default)")
     size.add_argument("--full", action="store_true", help="all cases with all their fills")
+    size.add_argument("--large", action="store_true", help="and real models in their own sizes")
     add("--case", action="append", metavar="TEXT", help="only this case, or those with TEXT in it")
     add("--fill", action="append", metavar="NAME", help="only this fill")
     add("--dtype", choices=("f16", "bf16"), help="every case in this format")
@@ -104,16 +105,18 @@ def _report(args: argparse.Namespace) -> Report:
     from attnprobe.rig import record, session
     from attnprobe.rig.crew import Order
 
+    order = Order(args.target, args.signature, args.arrays, args.checked)
+    arrays = session.arrays_of(order)
+    if args.record or args.record_to:
+        record.check_possible(arrays)
     plan = session.Plan(
-        Order(args.target, args.signature, args.arrays, args.checked),
-        _jobs(args),
+        order,
+        _jobs(args, arrays),
         _command(args),
         args.workers,
         args.timeout,
         args.resume,
     )
-    if args.record or args.record_to:
-        record.check_possible(session.arrays_of(plan.order))
     try:
         with progress.shown("regress", sys.stderr) as show:
             return session.run(plan, show)
@@ -122,20 +125,23 @@ def _report(args: argparse.Namespace) -> Report:
         raise
 
 
-def _jobs(args: argparse.Namespace) -> tuple[Job, ...]:
+def _size(args: argparse.Namespace) -> str:
+    return "large" if args.large else "full" if args.full else "quick"
+
+
+def _jobs(args: argparse.Namespace, arrays: str) -> tuple[Job, ...]:
     from attnprobe.errors import UsageError
     from attnprobe.numerics.fills import fill
-    from attnprobe.rig import suite
+    from attnprobe.rig import record, suite
 
     for name in args.fill or ():
         fill(name)
-    chosen = tuple(
-        suite.select(
-            full=args.full,
-            cases=tuple(args.case or ()),
-            fills=tuple(args.fill or ()),
-            dtype=args.dtype or "",
-        )
+    chosen = suite.select(
+        _size(args),
+        on_gpu=arrays in record.ON_A_GPU,
+        cases=tuple(args.case or ()),
+        fills=tuple(args.fill or ()),
+        dtype=args.dtype or "",
     )
     if not chosen:
         raise UsageError("no case is left by --case, --fill and --dtype; --list shows all")
@@ -148,7 +154,7 @@ def _command(args: argparse.Namespace) -> str:
     for name in ("signature", "arrays", "dtype"):
         if getattr(args, name):
             words += [f"--{name}", getattr(args, name)]
-    words += ["--full"] if args.full else ["--quick"]
+    words.append(f"--{_size(args)}")
     words += [word for each in args.case or () for word in ("--case", each)]
     words += [word for each in args.fill or () for word in ("--fill", each)]
     words += ["--checked"] if args.checked else []

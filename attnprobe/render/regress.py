@@ -176,17 +176,18 @@ def _declined(results: Sequence[Result]) -> Table | None:
 
 def listing() -> Document:
     """Return the targets, signatures, cases and fills that there are."""
-    from attnprobe.numerics.cases import CASES
     from attnprobe.numerics.fills import FILLS
     from attnprobe.rig.signatures import SIGNATURES
+    from attnprobe.rig.suite import every_case
     from attnprobe.rig.targets import TARGETS
 
     targets = [(row.name, row.signature, row.says) for row in TARGETS]
     targets.append(("mutant:NAME", "ours", "our kernel with a mutant's edits"))
     targets.append(("package.module:function", "--signature", "any callable"))
+    cases = [(row.name, row.dtype, ", ".join(row.fills)) for row in every_case().values()]
     return (
         table(("target", "signature", "what it is"), targets),
         table(("signature", "how it is called"), [(r.name, r.says) for r in SIGNATURES.values()]),
-        table(("case", "dtype", "fills"), [(r.name, r.dtype, ", ".join(r.fills)) for r in CASES]),
+        table(("case", "dtype", "fills"), cases),
         table(("fill", "what it is"), [(row.name, row.what) for row in FILLS.values()]),
     )

@@ -188,6 +188,8 @@ class Crew:
         for chosen, _ in selector.select(max(0.0, soonest - time.monotonic())):
             worker: _Worker = chosen.data
             for message in worker.messages():
+                if worker not in self._workers:
+                    break
                 if message is None:
                     yield from self._died(worker, selector, waiting)
                 else:
@@ -214,6 +216,10 @@ class Crew:
             self._on_ready = None
         if "result" in message:
             yield Result.of_json(message["result"])
+        if message.get("lost"):
+            self._dismiss(worker, selector)
+            self._replace(selector, waiting)
+            return
         worker.job = self._next(worker, waiting)
         if worker.job is None:
             self._dismiss(worker, selector)

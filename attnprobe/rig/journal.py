@@ -7,12 +7,14 @@ a hash of all that can change a result: the target's sources, attnprobe's own, a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from attnprobe.rig.report import Result
 
@@ -35,28 +37,35 @@ def key(parts: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Journal:
-    """The journal at ``path``, which need not exist yet."""
+    """The journal at ``path``, which need not exist yet: results, and where they were found."""
 
     path: Path
 
     def read(self) -> dict[str, Result]:
         """Return the finished jobs by name; none where there is no journal, or another schema's."""
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return {}
-        found: dict[str, Result] = {}
-        for number, line in enumerate(lines):
-            try:
-                data = json.loads(line)
-                if number == 0 and data != {"schema": SCHEMA}:
-                    return {}
-                if number:
-                    result = Result.of_json(data)
-                    found[result.job] = result
-            except (ValueError, TypeError, KeyError):
-                continue
+        found = {}
+        for data in self._lines():
+            with contextlib.suppress(TypeError, KeyError, ValueError):  # another version's
+                result = Result.of_json(data)
+                found[result.job] = result
         return found
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Return what can be read of the journal, line by line."""
+        try:
+            first, *lines = self.path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError):
+            return []
+        if _object(first) != {"schema": SCHEMA}:
+            return []
+        return [data for line in lines if (data := _object(line))]
+
+    def environment(self) -> dict[str, str]:
+        """Return where the results were found; {} where that is not known."""
+        for data in self._lines():
+            if "environment" in data:
+                return dict(data["environment"])
+        return {}
 
     def begin(self) -> None:
         """Start anew: a journal with no job in it."""
@@ -67,9 +76,25 @@ class Journal:
 
     def add(self, result: Result) -> None:
         """Append one finished job."""
-        line = ("\n" + json.dumps(result.as_json())).encode()
+        self._append(result.as_json())
+
+    def add_environment(self, environment: dict[str, str]) -> None:
+        """Append where the jobs run."""
+        self._append({"environment": environment})
+
+    def _append(self, data: dict[str, Any]) -> None:
+        line = ("\n" + json.dumps(data)).encode()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
+
+
+def _object(line: str) -> dict[str, Any]:
+    """Return the object on a line; {} where none can be read."""
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -11,7 +11,7 @@ from typing import Any
 from attnprobe.errors import DeviceError
 from attnprobe.rig.report import SOUND, Report, Result
 
-_ON_A_GPU = ("cupy", "torch")
+ON_A_GPU = ("cupy", "torch")
 _PLOTS = ("rows", "scores", "map", "fragment")  # of a diagnosis: pictures are made, not kept
 MOST_DIAGNOSED = 3  # failures that are kept with all that is known of them
 
@@ -24,7 +24,7 @@ def check_possible(arrays: str) -> None:
     DeviceError
         If arrays of the library called ``arrays`` are not on a GPU.
     """
-    if arrays not in _ON_A_GPU:
+    if arrays not in ON_A_GPU:
         raise DeviceError(f"only a run on a GPU is recorded, and the arrays here are {arrays}'s")
 
 

@@ -69,8 +69,15 @@ def run(plan: Plan, show: Callable[[Result, int, int], None]) -> Report:
     done = {name: found[name] for name in names if name in found}
     if not found:
         kept.begin()
-    environment: dict[str, str] = {}
-    crew = Crew(order, _workers(plan, arrays), plan.timeout, environment.update)
+    environment = kept.environment() if found else {}
+    known = dict(environment)
+
+    def ready(facts: dict[str, str]) -> None:
+        environment.update(facts)
+        if environment != known:
+            kept.add_environment(environment)
+
+    crew = Crew(order, _workers(plan, arrays), plan.timeout, ready)
     begin, resumed = time.monotonic(), len(done)
     with _terminated_as_interrupted():
         for result in crew.run([job for job in plan.jobs if job.name not in done]):

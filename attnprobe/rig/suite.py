@@ -1,26 +1,49 @@
-"""What a target is asked: cases x fills x formats, each of them one job, and the judging of one."""
+"""What a target is asked: cases x fills x formats, each of them one job, in three sizes of run.
+
+quick   a case for each kind of fault, with the fills that show it: under a minute anywhere
+full    every case with its fills, two cases with every fill, real models made small
+large   real models in their own sizes as well: minutes, and for a GPU
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from attnprobe.errors import ToleranceError, UsageError
-from attnprobe.numerics.calls import Call
+from attnprobe.errors import UsageError
 from attnprobe.numerics.cases import CASES, Case
 from attnprobe.numerics.fills import FILLS
-from attnprobe.numerics.reference import Array
+from attnprobe.numerics.model_cases import FULL as LARGE_MODELS
+from attnprobe.numerics.model_cases import SMALL as SMALL_MODELS
 from attnprobe.numerics.relations import RELATIONS
-from attnprobe.rig.explain import diagnosis, share_of
-from attnprobe.rig.report import DECLINED, ERROR, REFUSED, SOUND, Result
-from attnprobe.rig.target import Declined, Opened
-
-Calling = Callable[[bool], None]
 
 DTYPES = ("f16", "bf16")
+SIZES = ("quick", "full", "large")
+
 ALL_RELATIONS = tuple(relation.name for relation in RELATIONS)
-QUICK_RELATIONS = ("garbage",)
+CHEAP_RELATIONS = ("garbage",)  # with one call more, and that only where there is garbage
+CHEAP_ON_A_GPU = ("garbage", "repeat")
+
+# fmt: off
+QUICK: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("65 x 65", ("normal", "one_hot", "equal_one_hot", "constant_v", "subnormals", "extremes",
+                 "nan_in_v")),
+    ("129 x 257", ("normal", "rising", "peaked", "outliers_100", "scores_minus_100",
+                   "scores_plus_1000")),
+    ("causal 65 x 65", ("normal", "one_hot")),
+    ("causal, many tiles", ("normal", "real", "rising")),
+    ("causal, more queries: rows with no key", ("normal",)),
+    ("four query heads to one, two batches", ("normal", "sink")),
+    ("gaps full of NaN", ("normal",)),
+    ("window (63, 0) causal", ("normal", "one_hot")),
+    ("softcap", ("normal",)),
+    ("head_dim 128, bf16, causal", ("normal", "q4")),
+    ("SmolLM2-135M, decode, edge +1, small", ("normal",)),
+)
+# fmt: on
+# These two meet every fill in a full run: whole and broken tiles, with and without a mask.
+HOMES = ("129 x 257", "causal, many tiles")
+TELLING_EDGE = "edge +1"  # where a full run asks all fills of a model: a tile begun by one key
+DECODE = "decode, edge +1"  # of a model in its own size, what is quickly worked out in float64
 
 
 @dataclass(frozen=True)
@@ -48,7 +71,7 @@ class Job:
         """What jobs have in common that run the same kernel: one worker compiles for all."""
         case = self.case
         sizes, asked = case.sizes, sorted(case.features.arguments())
-        return repr((case.dtype, sizes.head_dim, sizes.v_head_dim, asked))
+        return repr((case.entry, case.dtype, sizes.head_dim, sizes.v_head_dim, asked))
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -61,6 +84,11 @@ class Job:
         return (*self.case.features.arguments(), *(name for name, asked in shape if asked))
 
 
+def every_case() -> dict[str, Case]:
+    """Return all cases by name."""
+    return {case.name: case for case in (*CASES, *SMALL_MODELS, *LARGE_MODELS)}
+
+
 def find(name: str) -> Job:
     """Return the job called ``name``.
 
@@ -70,139 +98,74 @@ def find(name: str) -> Job:
         If there is none.
     """
     case, fill, dtype = [*name.rsplit("/", 2), "", ""][:3]
-    found = next((row for row in CASES if row.name == case), None)
+    found = every_case().get(case)
     if found is None or fill not in FILLS or dtype not in DTYPES:
         raise UsageError(f"no job {name!r}; a job is case/fill/dtype")
     return Job(replace(found, dtype=dtype), fill)
 
 
-def judged(job: Job, opened: Opened, calling: Calling) -> Result:
-    """Return the verdict on ``opened`` for one job; a fault of the target is a verdict too.
-
-    Parameters
-    ----------
-    calling : told True before each call of the target, and False after it.
-    """
-    result = Result(job.case.name, job.fill, job.case.dtype, SOUND)
-    call = _tiled(job.case.call(FILLS[job.fill]), opened)
-    asked = _Asked(opened, calling)
-    try:
-        first = asked.run(call)
-        result = replace(result, call_ms=asked.ms)
-        result = _of_verdict(result, call, first)
-        return result if result.failed else _of_relations(result, job, call, first, asked)
-    except Declined as declined:
-        return replace(result, verdict=DECLINED, reason=str(declined))
-    except ToleranceError as error:  # another shape or dtype than was asked for
-        return replace(result, verdict=REFUSED, reason=str(error), lines=(str(error),))
-    except _Raised as raised:
-        return _of_error(result, raised.error)
-
-
-class _Raised(Exception):
-    """The target has raised; an error of the rig itself is never taken for one of the target."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class _Asked:
-    """A target under a watchdog; ``ms`` is what its last call took."""
-
-    def __init__(self, opened: Opened, calling: Calling) -> None:
-        self._opened, self._calling, self.ms = opened, calling, 0.0
-
-    def run(self, call: Call) -> tuple[Array, Array | None]:
-        self._calling(True)
-        begin = time.perf_counter()
-        try:
-            return self._opened.run(call)
-        except Declined:
-            raise
-        except Exception as error:
-            raise _Raised(error) from error
-        finally:
-            self.ms = round(1000 * (time.perf_counter() - begin), 3)
-            self._calling(False)
-
-
-def _tiled(call: Call, opened: Opened) -> Call:
-    """Return the call with what is known of the kernel's tiles in its questions."""
-    rows = opened.tile_rows(call)
-    parts = (replace(part, question=part.question.with_tiles(rows)) for part in call.parts)
-    return replace(call, parts=tuple(parts))
-
-
-def _of_verdict(result: Result, call: Call, first: tuple[Array, Array | None]) -> Result:
-    verdict = call.judge(*first)
-    result = replace(
-        result,
-        o_share=share_of(verdict.o.share),
-        lse_share=None if verdict.lse is None else share_of(verdict.lse.share),
-        max_abs=verdict.o.max_abs,
-        signal_to_error=share_of(verdict.o.signal_to_error),
-    )
-    if verdict.ok:
-        return result
-    return replace(
-        result,
-        verdict=REFUSED,
-        reason=f"{verdict.refused[0].check}: {verdict.refused[0].text}",
-        lines=tuple(str(verdict).splitlines()),
-        diagnosis=diagnosis(call, verdict, first),
-    )
-
-
-def _of_relations(
-    result: Result, job: Job, call: Call, first: tuple[Array, Array | None], asked: _Asked
-) -> Result:
-    """Ask what holds between this result and those of other calls."""
-    for relation in RELATIONS:
-        if relation.name not in job.relations:
-            continue
-        calls = relation.further(call)
-        try:
-            further = [asked.run(each) for each in calls]
-        except Declined:  # the half of a problem may be what a target does not serve
-            continue
-        finding = relation.judge(call, first, calls, further) if calls else None
-        if finding is not None and not finding.ok:
-            text = f"{finding.check}: {finding.text}"
-            found = {"findings": [{"check": finding.check, "text": finding.text}]}
-            return replace(result, verdict=REFUSED, reason=text, lines=(text,), diagnosis=found)
-    return result
-
-
-def _of_error(result: Result, error: Exception) -> Result:
-    lines = str(error).strip().splitlines() or ["(no message)"]
-    reason = f"{type(error).__name__}: {lines[0]}"
-    return replace(result, verdict=ERROR, reason=reason[:500], lines=tuple(lines[:12]))
-
-
-# --- selections -----------------------------------------------------------------------------------
-
-
 def select(
-    *, full: bool = False, cases: tuple[str, ...] = (), fills: tuple[str, ...] = (), dtype: str = ""
-) -> Iterator[Job]:
-    """Yield the jobs of a run.
+    size: str = "quick",
+    *,
+    on_gpu: bool = False,
+    cases: tuple[str, ...] = (),
+    fills: tuple[str, ...] = (),
+    dtype: str = "",
+) -> tuple[Job, ...]:
+    """Return the jobs of a run.
 
     Parameters
     ----------
-    full : every case with every fill that it names, else the quick ones.
-    cases : names of cases, or parts of them; all cases where there are none.
+    size : of SIZES.
+    on_gpu : the target runs on a GPU, where one call more costs little.
+    cases : names of cases, or parts of them, of any size; those of ``size`` where there are none.
     fills : names of fills, for every chosen case; each case's own where there are none.
     dtype : format of every case; each case's own where it is "".
     """
-    for case in CASES:
-        if cases and not any(_named(case.name, text) for text in cases):
-            continue
-        chosen = replace(case, dtype=dtype or case.dtype)
-        for fill in fills or case.fills:
-            yield Job(chosen, fill, ALL_RELATIONS if full else QUICK_RELATIONS)
+    pairs = _named(cases) if cases else _of_size(size, on_gpu)
+    if fills:
+        pairs = [
+            (case, fill) for case in dict.fromkeys(case for case, _ in pairs) for fill in fills
+        ]
+    jobs = (
+        Job(replace(case, dtype=dtype or case.dtype), fill, _relations(size, fill, on_gpu))
+        for case, fill in pairs
+    )
+    return tuple(job for job in jobs if job.case.dtype in FILLS[job.fill].formats)
 
 
-def _named(name: str, text: str) -> bool:
-    """Return whether ``text`` is the name, or a part of it where it is no other case's name."""
-    return text == name or (text in name and all(text != case.name for case in CASES))
+def _relations(size: str, fill: str, on_gpu: bool) -> tuple[str, ...]:
+    if size != "quick" and fill == "normal":
+        return ALL_RELATIONS
+    return CHEAP_ON_A_GPU if on_gpu else CHEAP_RELATIONS
+
+
+Pair = tuple[Case, str]
+
+
+def _named(texts: tuple[str, ...]) -> list[Pair]:
+    """Return the cases that are called one of ``texts``; those with it in them where none is."""
+    every = every_case()
+    chosen = {
+        name: case
+        for name, case in every.items()
+        if any(text == name or (text not in every and text in name) for text in texts)
+    }
+    return [(case, fill) for case in chosen.values() for fill in case.fills]
+
+
+def _of_size(size: str, on_gpu: bool) -> list[Pair]:
+    every = every_case()
+    if size == "quick":
+        return [(every[name], fill) for name, fills in QUICK for fill in fills]
+    pairs = [(case, fill) for case in CASES for fill in case.fills]
+    pairs += [(every[name], fill) for name in HOMES for fill in FILLS]
+    pairs += [(case, "normal") for case in SMALL_MODELS]
+    if size == "large":
+        pairs += [(case, fill) for case in SMALL_MODELS for fill in case.fills]
+        pairs += [(case, "normal") for case in LARGE_MODELS]
+    else:
+        some = (case for case in SMALL_MODELS if TELLING_EDGE in case.name)
+        pairs += [(case, fill) for case in some for fill in case.fills]
+        pairs += [(case, "normal") for case in LARGE_MODELS if on_gpu and DECODE in case.name]
+    return list({(case.name, fill): (case, fill) for case, fill in pairs}.values())

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from attnprobe.errors import ProblemError, UnsupportedError
 from attnprobe.numerics.calls import Call, dense
 from attnprobe.numerics.memory import LAYOUTS
@@ -19,6 +21,9 @@ from attnprobe.numerics.reference import PLAIN, Array, Features
 from attnprobe.numerics.relations import Result
 from attnprobe.rig.libraries import Library, first_usable, library
 from attnprobe.rig.signatures import Attend, Signature, signature, taken_by
+
+# Of a message: where in the library it was triggered, and the sizes that differ from call to call.
+_NO_REASON = re.compile(r"\(Triggered internally at [^)]*\)|,? (?:Query|Key|Got Query)\.size.*")
 
 
 class Declined(Exception):
@@ -124,6 +129,14 @@ class Opened:
         """Return how many queries a tile of the kernel has; 0 where that is not known."""
         return self.target.tile_rows(call)
 
+    def alive(self) -> bool:
+        """Return whether arrays still come and go: CUDA's errors can outlast the call."""
+        sent = np.arange(4, dtype=np.float32)
+        try:
+            return bool((self.library.get(self.library.put(sent)) == sent).all())
+        except Exception:  # whatever the library makes of it
+            return False
+
     def environment(self) -> dict[str, str]:
         """Return where the target runs: device, versions, and whose arrays it takes."""
         found = self.library.environment()
@@ -150,9 +163,15 @@ class Opened:
                 )
             except RuntimeError as error:
                 if self.target.declines and re.search(self.target.declines, str(error)):
-                    reasons = "; ".join(dict.fromkeys(_first_line(each.message) for each in said))
+                    reasons = _reasons([each.message for each in said])
                     raise Declined(f"the target says: {reasons or _first_line(error)}") from error
                 raise
+
+
+def _reasons(warned: list[object]) -> str:
+    """Return in a line what a library has warned of before it gave up, without places and sizes."""
+    lines = (_NO_REASON.sub("", _first_line(message)).strip(" .;:") for message in warned)
+    return "; ".join(dict.fromkeys(line for line in lines if not line.endswith("because")))[:200]
 
 
 def _first_line(message: object) -> str:

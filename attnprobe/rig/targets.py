@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,15 @@ from attnprobe.errors import UsageError
 from attnprobe.numerics.calls import Call
 from attnprobe.numerics.plain import Plain
 from attnprobe.numerics.reference import Features
+from attnprobe.rig import torch_sdpa
 from attnprobe.rig.signatures import ENTRIES, Attend, entry_of, signature, taken_by
 from attnprobe.rig.target import Target
+from attnprobe.rig.torch_sdpa import Backend
 
 _SOURCES = {".py", ".cu", ".cuh", ".cpp", ".h", ".so", ".pyd", ".ptx", ".cubin"}
 _MUTANT = "mutant:"
+# What torch says where the backend that it is pinned to does not serve a call.
+_NO_KERNEL = r"No available kernel|no kernel found to launch|[Nn]o valid execution plan"
 
 # --- ready-made targets ---------------------------------------------------------------------------
 
@@ -55,32 +58,18 @@ def _yardstick() -> Mapping[str, Attend]:
     return {name: getattr(plain, name) for name in ENTRIES}
 
 
-def _torch_sdpa() -> Mapping[str, Attend]:
-    import torch
-
-    return {"attention": torch.nn.functional.scaled_dot_product_attention}
-
-
-def _pinned(backend: str) -> Callable[[], AbstractContextManager[Any]]:
-    def around() -> AbstractContextManager[Any]:
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-
-        context: AbstractContextManager[Any] = sdpa_kernel(getattr(SDPBackend, backend))
-        return context
-
-    return around
-
-
-def _torch(name: str, backend: str, says: str, libraries: tuple[str, ...] = ("torch",)) -> Target:
+def _torch(
+    name: str, backend: Backend, says: str, libraries: tuple[str, ...] = ("torch",)
+) -> Target:
     return Target(
         f"torch:{name}",
         f"torch's SDPA pinned to {says}",
         "sdpa",
         libraries,
-        _torch_sdpa,
+        backend.load,
         lambda: (_version("torch"),),
-        declines=r"No available kernel|No viable backend|not supported|no valid execution plan",
-        around=_pinned(backend),
+        declines=_NO_KERNEL,
+        around=backend.pinned,
     )
 
 
@@ -118,10 +107,10 @@ TARGETS: tuple[Target, ...] = (
         _yardstick,
         package_files,
     ),
-    _torch("flash", "FLASH_ATTENTION", "FlashAttention-2"),
-    _torch("cudnn", "CUDNN_ATTENTION", "cuDNN"),
-    _torch("efficient", "EFFICIENT_ATTENTION", "the memory-efficient kernel"),
-    _torch("math", "MATH", "its composed math, on the GPU or the CPU", ("torch", "torch-cpu")),
+    _torch("flash", torch_sdpa.FLASH, "FlashAttention-2"),
+    _torch("cudnn", torch_sdpa.CUDNN, "cuDNN"),
+    _torch("efficient", torch_sdpa.EFFICIENT, "the memory-efficient kernel"),
+    _torch("math", torch_sdpa.MATH, "its composed math, on GPU or CPU", ("torch", "torch-cpu")),
     Target(
         "flash_attn",
         "flash_attn.flash_attn_func, of the flash-attn package",

@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import Any
 
 from attnprobe.errors import AttnprobeError, UsageError
-from attnprobe.rig import suite, targets
+from attnprobe.rig import judging, suite, targets
 from attnprobe.rig.crew import Order
+from attnprobe.rig.report import ERROR
 
 _PR_SET_PDEATHSIG = 1  # Source: prctl(2)
 
@@ -43,8 +44,11 @@ def main() -> int:
     for line in sys.stdin:
         asked = json.loads(line)
         job = replace(suite.find(asked["job"]), relations=tuple(asked["relations"]))
-        result = suite.judged(job, opened, lambda calling: say({"calling": calling}))
-        say({"result": result.as_json()})
+        result = judging.judged(job, opened, lambda calling: say({"calling": calling}))
+        lost = result.verdict == ERROR and not opened.alive()
+        say({"result": result.as_json(), "lost": lost})
+        if lost:  # the next job would be blamed for what this one did
+            return 1
     return 0
 
 

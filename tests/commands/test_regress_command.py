@@ -54,6 +54,17 @@ def _words(line):
     return shlex.split(line)
 
 
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [("rows_swapped", "rows_exchanged"), ("scaled_twice", "scale_off"), ("lse_in_base_2", "lse")],
+)
+def test_the_guess_is_right(capsys, target, fault):
+    args = ("--target", FAULTY + target, "--arrays", "numpy", "--json", *SMALL)
+    code, out, _ = regress(capsys, *args)
+    assert code == 1
+    assert json.loads(out)["likely"]["fault"] == fault
+
+
 def test_json_is_one_object_with_all_that_is_known(capsys):
     args = ("--target", FAULTY + "rows_swapped", "--arrays", "numpy", "--json", *SMALL)
     code, out, err = regress(capsys, *args)
@@ -126,3 +137,15 @@ def test_what_a_resumed_run_found_before_is_said(capsys):
     code, out, _ = regress(capsys, *args, "--resume")
     assert code == 0
     assert "2 of them from before" in out
+
+
+@pytest.mark.e2e
+def test_the_kernel_that_shipped_is_refused_with_the_right_guess(capsys):
+    """The story's P repack, on the emulator (and on the GPU where there is one)."""
+    args = ("--target", "mutant:p_repack_order", "--case", "65 x 65", "--case", "causal 64 x 64")
+    code, out, _ = regress(capsys, *args, "--json")
+    assert code == 1
+    found = json.loads(out)
+    assert found["counts"]["refused"] == len(found["results"]) >= 2
+    assert found["likely"]["fault"] == "p_repack"
+    assert found["likely"]["jobs"] == found["likely"]["refused"]

@@ -11,7 +11,7 @@ import pytest
 from attnprobe.numerics import fills
 from attnprobe.numerics.cases import CASES
 from attnprobe.render import heat, regress, regress_html, scatter, text
-from attnprobe.rig import suite
+from attnprobe.rig import judging, suite
 from attnprobe.rig.report import DECLINED, SOUND, Report, Result
 from attnprobe.rig.targets import find
 from tests.render import browser as browsers
@@ -25,7 +25,7 @@ def refused():
     opened = find("tests.rig.faulty:rows_swapped").open("numpy")
     cases = [row for row in CASES if row.name in ("65 x 65", "causal 64 x 64", "softcap")]
     results = [
-        suite.judged(suite.Job(row, "normal"), opened, lambda calling: None) for row in cases
+        judging.judged(suite.Job(row, "normal"), opened, lambda calling: None) for row in cases
     ]
     sound = Result("<b> & sound", "peaked", "bf16", SOUND, o_share=0.25, lse_share=0.01)
     command = "attnprobe regress --target tests.rig.faulty:rows_swapped --quick"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from attnprobe.numerics.reference import Features, attention, yardstick
+from attnprobe.rig.target import Opened
 
 
 def sound(q, k, v, *, softmax_scale=None, causal=False, return_lse=False):
@@ -93,6 +94,15 @@ def dies_at_63(q, k, v):
 def raises(q, k, v):
     """Fails as a kernel does that CUDA ends."""
     raise RuntimeError("CUDA error: an illegal memory access was encountered\nsecond line")
+
+
+def ends_the_context_at_63(q, k, v):
+    """Leaves its process behind as an error of CUDA does: every later call fails too."""
+    if q.shape[1] == 63:
+        Opened.alive = lambda opened: False
+    if not Opened.alive.__doc__:
+        raise RuntimeError("CUDA error: misaligned address")
+    return sound(q, k, v)
 
 
 def serves_none(q, k, v):

@@ -56,6 +56,11 @@ def test_what_a_target_raises_is_a_verdict():
     assert found["64 x 64"].reason.startswith("RuntimeError: CUDA error: an illegal memory access")
 
 
+def test_an_error_that_outlasts_its_call_is_blamed_on_that_call_alone():
+    found, _ = results("ends_the_context_at_63", size=1)
+    assert [found[case].verdict for case in PLAIN] == [ERROR, SOUND, SOUND]
+
+
 def test_what_a_target_does_not_serve_is_named():
     found, _ = results("serves_none")
     assert {each.verdict for each in found.values()} == {DECLINED}

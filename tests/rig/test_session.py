@@ -61,6 +61,8 @@ def test_a_finished_run_is_told_again_without_running():
     after, ran = run(resume=True)
     assert ran == []
     assert after.results == before.results
+    assert after.environment == before.environment
+    assert after.environment["device"] == "CPU"
 
 
 def test_another_target_shares_nothing():
