@@ -17,6 +17,7 @@ F64 = npt.NDArray[np.float64]
 
 EPS32 = 2.0**-23  # tensor cores truncate to float32, so a whole ulp and not half of one
 LSE_RELATIVE = 1e-5
+FLUSHED = 2.0**-126  # kernels may take smaller float32 numbers for 0; bf16 has as small ones
 LEAST_RHO = 2.0
 
 
@@ -42,6 +43,11 @@ def ulp(values: Any, dtype: np.dtype[Any]) -> F64:
 def least(dtype: np.dtype[Any]) -> float:
     """Return the least number above 0."""
     return float(finfo(dtype).smallest_subnormal)
+
+
+def vanishing(dtype: np.dtype[Any]) -> float:
+    """Return the weight of a key up to which a sound kernel may take it for 0."""
+    return max(least(dtype) / 2, FLUSHED)
 
 
 def greatest_error(measured: list[Array], exact: F64) -> F64:
@@ -102,10 +108,12 @@ def o_bound(
     P = np.nan_to_num(rows.probabilities)
     weights = np.nan_to_num(rows.weights)
     total = np.maximum(np.nan_to_num(rows.row_sum), np.finfo(np.float64).tiny)[:, None]
-    moved = np.maximum(unit_roundoff(dtype) * weights, least(dtype) / 2)
+    moved = np.maximum(unit_roundoff(dtype) * weights, vanishing(dtype))
     noise = np.sqrt(np.square(np.minimum(weights, moved) / total) @ np.square(values))
     of_sums = _sum_error(seen)[:, None] * (size + 2 * np.sqrt(np.square(P) @ np.square(values)))
-    fp32 = 2 * of_scores[:, None] * (P @ values) + of_sums
+    # A factor of O that is flushed takes all that it multiplies with it.
+    flushed = FLUSHED * (1 + seen.sum(axis=1)[:, None] * values.max(axis=0, initial=0.0))
+    fp32 = 2 * of_scores[:, None] * (P @ values) + of_sums + flushed
     last = ulp(exact, out_dtype)
     excess = np.maximum(yardstick_errors - fp32 - last / 2, 0.0)
     in_noise = np.divide(excess, noise, out=np.zeros_like(noise), where=noise > 0)

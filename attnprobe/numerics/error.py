@@ -244,7 +244,7 @@ def _expect_head(found: Expected, head: Head, dtypes: tuple[np.dtype[Any], np.dt
         rows, O[b, :, h], head.v, seen, errors, of_scores, dtypes
     )
     found.lse_bound[b, h] = bounds.lse_bound(rows, seen, of_scores)
-    underflows = bounds.any_key(seen & (rows.weights <= bounds.least(dtypes[0]) / 2))
+    underflows = bounds.any_key(seen & (rows.weights <= bounds.vanishing(dtypes[0])))
     found.nan_allowed[b, :, h] = np.isinf(O[b, :, h]) & underflows[:, None]
 
 

@@ -16,7 +16,6 @@ from tests.conftest import make_backend
 EMULATED = (
     "GPT-OSS-20B window, prefill, edge +1, small",
     "SmolLM2-135M, decode, edge -1, small",
-    "Gemma-4-26B window, chunk, edge +1, small",
 )
 BY_NAME = {case.name: case for case in (*FULL, *SMALL)}
 

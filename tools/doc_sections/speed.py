@@ -73,4 +73,12 @@ def host_cost() -> str:
     where = (
         f"{e['device']}, Python {e['python']}, CuPy {e['cupy']}, torch {e['torch']}, {e['date']}"
     )
-    return f"{where}, `{e['command']}`.\n\n{markdown_table(['call', 'µs'], rows)}"
+    parts = [f"{where}, `{e['command']}`.", markdown_table(["call", "µs"], rows)]
+    firsts = [
+        [row["name"], f"{row['cold_median_ms']:.0f}", f"{row['warm_median_ms']:.0f}"]
+        for row in record.get("first_calls", ())
+    ]
+    if firsts:
+        header = ["in a new process", "nothing compiled, ms", "compiled before, ms"]
+        parts.append(markdown_table(header, firsts))
+    return "\n\n".join(parts)
