@@ -31,6 +31,7 @@ COMMANDS = (
     "cache",
     "regress",
     "gate",
+    "mutants",
     "demo",
 )
 

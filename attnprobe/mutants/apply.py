@@ -1,111 +1,157 @@
-"""Runs the attention kernel with a mutant's edits, and sees which fills refuse it."""
+"""Changes the plan of a public call into that of a mutant."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from attnprobe.compile import Source
-from attnprobe.engine import launch
-from attnprobe.engine.arrays import take
-from attnprobe.engine.plan import make_plan
-from attnprobe.engine.problem import make_problem
-from attnprobe.formats import FORMATS
-from attnprobe.mutants.catalogue import MUTANTS, Mutant
-from attnprobe.numerics import error
-from attnprobe.numerics.cases import ALL_FILLS
-from attnprobe.numerics.fills import QKV, Sizes
-from attnprobe.numerics.fills import fill as find_fill
-from attnprobe.numerics.reference import PLAIN, Attention, Features
-
-# How the faulty kernel was tested: one shape of whole tiles, no mask, O alone, and a fixed limit on
-# the greatest |error|. 5e-3 is the error that the kernel was reported with. There are several key
-# blocks, or nothing would be rescaled.
-OLD_SIZES = Sizes(seqlen_q=128, seqlen_k=384, num_heads=2, num_kv_heads=1, head_dim=64)
-OLD_LIMIT = 5e-3
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One mutant on one fill.
-
-    Attributes
-    ----------
-    mutant : its name, or None for the kernel as it is.
-    fill : name of the fill.
-    max_abs : greatest |error| of O.
-    old_rule : whether the fixed limit lets it pass.
-    bound_share : greatest error / bound of O and LSE; above 1 the derived bound refuses it.
-    """
-
-    mutant: str | None
-    fill: str
-    max_abs: float
-    old_rule: bool
-    bound_share: float
-
-    @property
-    def killed(self) -> bool:
-        """Whether the derived bound refuses it."""
-        return self.bound_share > 1
+from attnprobe.engine.decode import DECODE
+from attnprobe.engine.plan import Plan, plans_changed
+from attnprobe.engine.variants import VARIANTS, Variant
+from attnprobe.errors import CompileError, UnsupportedError
+from attnprobe.mutants.mutant import (
+    COMBINE,
+    MAIN_KERNEL,
+    Argument,
+    Blocks,
+    Define,
+    Edit,
+    Grid,
+    Mutant,
+    SharedBytes,
+)
+from attnprobe.mutants.scenes import Tile
 
 
-def mutated(source: Source, mutant: Mutant | None) -> Source:
-    """Return ``source`` with the mutant's edits; None is the text as it is.
+def edited(source: Source, edit: Edit) -> Source:
+    """Return ``source`` with one edit made. Line breaks and indentation of the text do not matter.
 
     Raises
     ------
     CompileError
-        If an edit's text does not stand there exactly once.
+        If the text does not stand there as often as the edit says: the mutant no longer applies.
     """
-    for edit in mutant.edits if mutant else ():
-        source = source.replaced(edit.old, edit.new)
+    pattern = re.compile(r"\s+".join(map(re.escape, edit.old.split())))
+    found = len(pattern.findall(source.text))
+    if found != edit.count:
+        raise CompileError(f"{source.name}: expected {edit.count} of {edit.old!r}, found {found}")
+    return Source(pattern.sub(lambda _: edit.new, source.text), source.name)
+
+
+@dataclass(frozen=True)
+class MutatedPlan(Plan):
+    """A plan with a mutant's changes; what the mutant does not change is the plan's own."""
+
+    mutant: Mutant | None = None
+
+    def _changes(self, kind: type[Any]) -> Iterator[Any]:
+        return (c for c in (self.mutant.changes if self.mutant else ()) if isinstance(c, kind))
+
+    def _sound(self) -> Plan:
+        own = {item.name: getattr(self, item.name) for item in fields(Plan)}
+        return Plan(**own)
+
+    @property
+    def grid(self) -> Grid:
+        """Blocks of the launch."""
+        grid = super().grid
+        for change in self._changes(Blocks):
+            grid = (change.value(self._sound()), *grid[1:])
+        return grid
+
+    @property
+    def shared_bytes(self) -> int:
+        """Dynamic shared memory of one block, bytes."""
+        size = super().shared_bytes
+        for change in self._changes(SharedBytes):
+            size = change.value(self._sound())
+        return size
+
+    @property
+    def defines(self) -> Mapping[str, object]:
+        """Macros that make the kernel text."""
+        macros = dict(super().defines)
+        for change in self._changes(Define):
+            macros[change.macro] = change.value(macros)
+        return macros
+
+    def source(self, file: str | None = None) -> Source:
+        """Return the text of a kernel file, complete; edited where it is the mutant's."""
+        text = super().source(file)
+        if self.mutant is None or (file or self.variant.source) != self.mutant.kernel:
+            return text
+        return _edited(text, tuple(self._changes(Edit)))
+
+    def fields(self) -> dict[str, float]:
+        """Return the fields of ``AttentionParams`` that depend on the problem alone."""
+        plain = super().fields()
+        changed = dict(plain)
+        for change in self._changes(Argument):
+            changed[change.field] = change.value(plain)
+        return changed
+
+
+@lru_cache(maxsize=64)
+def _edited(source: Source, edits: tuple[Edit, ...]) -> Source:
+    for edit in edits:
+        source = edited(source, edit)
     return source
 
 
-def run(
-    q: Any, k: Any, v: Any, features: Features = PLAIN, mutant: Mutant | None = None
-) -> Attention:
-    """Return O and LSE of the mutated kernel: on the emulator for NumPy arrays, else on the GPU."""
-    operands = [take(name, array) for name, array in zip("qkv", (q, k, v), strict=True)]
-    specs = [operand.spec(name) for name, operand in zip("qkv", operands, strict=True)]
-    problem = make_problem(specs[0], specs[1], specs[2], None, **features.arguments())
-    if operands[0].on_gpu:
-        import cupy
+def mutated(
+    plan: Plan, mutant: Mutant | None, tile: Tile | None = None, kernel: str = MAIN_KERNEL
+) -> Plan:
+    """Return ``plan`` with a mutant's changes (None: none) and another tile (None: its own).
 
-        plan = make_plan(problem, launch.gpu_arch(int(q.device.id)))
-        O, LSE = cupy.empty(q.shape, q.dtype), launch.empty_lse(plan, q)
-        launch.run_gpu(plan, q, k, v, O, LSE, source=mutated(plan.source(), mutant))
-        return Attention(cupy.asnumpy(O), cupy.asnumpy(LSE))
-    plan = make_plan(problem, launch.emulated_arch())
-    O, LSE = np.empty(q.shape, q.dtype), launch.empty_lse(plan, q)
-    launch.run_emulator(plan, q, k, v, O, LSE, source=mutated(plan.source(), mutant), checked=False)
-    return Attention(O, LSE)
+    A problem that another kernel than ``kernel`` would serve is given to the first variant of
+    ``kernel`` that fits.
 
-
-def matrix(move: Any = None, dtype: str = "f16") -> tuple[Cell, ...]:
-    """Return every mutant (and first the kernel as it is) on every fill, at the old test's shape.
-
-    ``move`` takes a NumPy array to where the kernel shall run: ``cupy.asarray`` for the GPU.
+    Raises
+    ------
+    UnsupportedError
+        If none does.
     """
-    cells = []
-    for fill in map(find_fill, ALL_FILLS):
-        inputs = fill(OLD_SIZES, FORMATS[dtype].dtype)
-        expected = error.expect(*inputs)
-        for mutant in (None, *MUTANTS):
-            cells.append(_cell(mutant, fill.name, inputs, expected, move))
-    return tuple(cells)
+    variant = plan.variant
+    if variant.source != kernel:
+        variant = _variant_of(kernel, plan)
+    if tile is not None:
+        variant = tile.placed(variant)
+    own = {item.name: getattr(plan, item.name) for item in fields(Plan)}
+    return MutatedPlan(**{**own, "variant": variant}, mutant=mutant)
 
 
-def _cell(
-    mutant: Mutant | None, fill: str, inputs: QKV, expected: error.Expected, move: Any
-) -> Cell:
-    q, k, v = inputs if move is None else (move(array) for array in inputs)
-    given = run(q, k, v, expected.features, mutant)
-    report = error.compare(expected, given.o, given.lse)
-    worst = error.max_abs(given.o, expected.exact.o)
-    shares = [report.o.share, report.lse.share if report.lse else 0.0]
-    name = mutant.name if mutant else None
-    return Cell(name, fill, worst, worst <= OLD_LIMIT, max(shares))
+def _variant_of(kernel: str, plan: Plan) -> Variant:
+    refusals = {}
+    for row in (*DECODE, *VARIANTS):
+        if row.source == kernel:
+            refusals[row] = row.refusal(plan.problem, plan.arch)
+            if refusals[row] is None:
+                return row
+    reasons = "; ".join(dict.fromkeys(str(reason) for reason in refusals.values()))
+    raise UnsupportedError(f"{kernel}, which the mutant breaks, does not serve this: {reasons}")
+
+
+def plan_kernel(mutant: Mutant) -> str:
+    """Return the kernel whose plans run the file that a mutant edits."""
+    return DECODE[0].source if mutant.kernel == COMBINE else mutant.kernel
+
+
+@contextmanager
+def applied(
+    mutant: Mutant | None, tile: Tile | None = None, kernel: str | None = None
+) -> Iterator[None]:
+    """Make the public calls within run a mutant (None: the sound kernel), with a tile of its own.
+
+    ``kernel`` is the file whose variants shall serve the calls; None takes the mutant's own.
+
+    >>> with applied(find("p_repack_order")):
+    ...     O = attnprobe.attention(q, k, v)
+    """
+    wanted = kernel or (plan_kernel(mutant) if mutant else MAIN_KERNEL)
+    with plans_changed(lambda plan: mutated(plan, mutant, tile, wanted)):
+        yield

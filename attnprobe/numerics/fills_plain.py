@@ -60,11 +60,12 @@ def _blocks(values: Array, size: int) -> Array:
     """``values`` in blocks of ``size`` along the last axis, the last block filled with zeros."""
     missing = -values.shape[-1] % size
     padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
-    return padded.reshape(*values.shape[:-1], -1, size)
+    return padded.reshape(*values.shape[:-1], padded.shape[-1] // size, size)
 
 
 def _joined(blocks: Array, width: int) -> Array:
-    return np.asarray(blocks.reshape(*blocks.shape[:-2], -1)[..., :width])
+    count, size = blocks.shape[-2:]
+    return np.asarray(blocks.reshape(*blocks.shape[:-2], count * size)[..., :width])
 
 
 def on_nvfp4(values: Array) -> Array:

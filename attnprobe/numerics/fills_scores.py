@@ -43,6 +43,8 @@ def _winners(rng: np.random.Generator, sizes: Sizes) -> Array:
 
 def _won(sizes: Sizes, seed: int, margins: tuple[float, ...]) -> tuple[Array, Array]:
     """Q and K with one key ahead in each row; the margin goes through ``margins`` row by row."""
+    if 0 in (sizes.seqlen_q, sizes.seqlen_k):
+        return np.zeros(sizes.q_shape), np.zeros(sizes.k_shape)
     rng = np.random.default_rng(seed)
     order = np.stack(
         [

@@ -13,7 +13,6 @@ from attnprobe import _paths
 from attnprobe.errors import UsageError
 from attnprobe.numerics.calls import Call
 from attnprobe.numerics.plain import Plain
-from attnprobe.numerics.reference import Features
 from attnprobe.rig import torch_sdpa
 from attnprobe.rig.signatures import ENTRIES, Attend, entry_of, signature, taken_by
 from attnprobe.rig.target import Target
@@ -156,20 +155,18 @@ def find(name: str, signature_name: str = "") -> Target:
 
 
 def _mutant(name: str) -> Target:
-    from attnprobe.mutants import apply, catalogue
+    from attnprobe.mutants.apply import applied
+    from attnprobe.mutants.catalogue import find as find_mutant
 
-    row = catalogue.find(name)
-
-    def attention(q: Any, k: Any, v: Any, *, return_lse: bool = True, **asked: Any) -> Any:
-        return tuple(apply.run(q, k, v, Features(**asked), row))
-
+    row = find_mutant(name)
     return Target(
         f"{_MUTANT}{name}",
         f"our kernel, broken on purpose: {row.breaks}",
         "ours",
         ("cupy", "numpy"),
-        lambda: {"attention": attention},
-        lambda: (*package_files(), repr(row)),
+        _ours,
+        lambda: (*package_files(), name),
+        around=lambda: applied(row),
         tile_rows=_our_tile,
         emulated=True,
     )

@@ -1,0 +1,1 @@
+"""The rows of the mutants, one module a family."""

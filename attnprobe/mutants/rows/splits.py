@@ -1,0 +1,329 @@
+"""Mutants of decode: packed rows, splits of the keys, merging of warps, combining of splits."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from attnprobe.mutants.mutant import COMBINE, DECODE_KERNEL, Argument, Blocks, Edit, Mutant
+
+_decode = partial(Mutant, family="splits", kernel=DECODE_KERNEL)
+_combine = partial(Mutant, family="splits", kernel=COMBINE)
+
+_BEGIN = "static_cast<int>(static_cast<i64_t>(seen) * split / p.num_splits);"
+_END = "static_cast<int>(static_cast<i64_t>(seen) * (split + 1) / p.num_splits);"
+_HEAD = "kv_head * p.heads_per_kv_head + row - query * p.heads_per_kv_head};"
+_QUERY = "const int query = row / p.heads_per_kv_head;"
+_WARPS = "for (int block = begin + warp_id(); block < end; block += kWarps) {"
+_FACTOR = "factor[w] = ex2_approx((stats[w].x - shift) * p.exponent_scale);"
+_WARP_SUM = "sum = fma_rn(stats[w].y, factor[w], sum);"
+_WAIT = "cp_async_wait_group<kStages - 2>();"
+_SLOT = "slot = key - page_index(key) * page_size;"
+_PAGE = "pages[i] = key < seqlen_k ? table[page_index(key)] : 0;"
+_WEIGHT = "const float weight = ex2_approx((LSE - shift) * kLog2e);"
+_LSE = "p.LSE[element] = sum == 0.0f ? -infinity() : top + logf(sum);"
+_EMPTY = "weights[split] = LSE == -infinity() ? kEmpty : weight;"
+_SINK = "sum += ex2_approx((p.sinks[head] - shift) * kLog2e);"
+_READ = "for (int split = stream; split < p.num_splits; split += kStreams) {"
+_BASE_FIELD = "SGLang #40903: splits merged with LSE of another base"
+
+SPLITS: tuple[Mutant, ...] = (
+    _decode(
+        "split_overlap",
+        "the last tile of a split is the first of the next, too",
+        (Edit(_END, f"min({_END.removesuffix(';')} + 1, seen);"),),
+        ("decode",),
+    ),
+    _decode(
+        "split_gap",
+        "the last tile of every split is left out",
+        (Edit(_END, f"{_END.removesuffix(';')} - 1;"),),
+        ("decode",),
+    ),
+    _decode(
+        "split_rounded_down",
+        "splits have seen / num_splits tiles each: the rest is lost",
+        (
+            Edit(_BEGIN, "seen / p.num_splits * split;"),
+            Edit(_END, "seen / p.num_splits * (split + 1);"),
+        ),
+        ("decode",),
+    ),
+    _decode(
+        "split_number_of_neighbour",
+        "the part of a split is stored in the place of the next",
+        (
+            Edit(
+                "const i64_t part = split * p.split_stride + element;",
+                "const i64_t part = (split + 1) % p.num_splits * p.split_stride + element;",
+            ),
+        ),
+        ("decode",),
+        (),
+        equivalent="all parts are still stored, each with its own LSE, and combining does not "
+        "depend on their order beyond rounding",
+    ),
+    _decode(
+        "split_part_overwritten",
+        "every split stores its part in the place of the first",
+        (
+            Edit(
+                "const i64_t part = split * p.split_stride + element;",
+                "const i64_t part = element;",
+            ),
+        ),
+        ("decode",),
+    ),
+    _decode(
+        "group_rows_by_head",
+        "rows of a tile are counted head by head: those past the last are taken for heads that do "
+        "not exist",
+        (
+            Edit(_QUERY, "const int query = row % p.rows_q;"),
+            Edit(_HEAD, "kv_head * p.heads_per_kv_head + row / p.rows_q};"),
+        ),
+        ("decode",),
+    ),
+    _decode(
+        "group_head_wraps",
+        "the head within a group is counted one too far",
+        (Edit(_HEAD, _HEAD.replace("row - query", "row + 1 - query")),),
+        ("decode",),
+    ),
+    _decode(
+        "group_of_one",
+        "rows of a tile are queries of one head: the other heads of the group are left out",
+        (
+            Edit(_QUERY, "const int query = row;"),
+            Edit(_HEAD, "kv_head * p.heads_per_kv_head};"),
+        ),
+        ("decode",),
+    ),
+    _decode(
+        "warps_step_missing",
+        "every warp takes all tiles of a split after its first",
+        (Edit(_WARPS, _WARPS.replace("block += kWarps", "++block")),),
+        ("decode_whole",),
+    ),
+    _decode(
+        "warp_factor_missing",
+        "the shares of the warps are added as they are, each with a maximum of its own",
+        (Edit(_FACTOR, "factor[w] = 1.0f;"),),
+        ("decode_whole",),
+    ),
+    _decode(
+        "warp_sum_of_first",
+        "O is divided by the sum of the first warp alone",
+        (Edit(_WARP_SUM, "if (w == 0) sum = stats[w].y * factor[w];"),),
+        ("decode_whole",),
+    ),
+    _decode(
+        "warp_max_of_first",
+        "the merged maximum is that of the first warp",
+        (
+            Edit(
+                "row_max = max_f32(row_max, stats[w].x);",
+                "row_max = w == 0 ? stats[0].x : row_max;",
+            ),
+        ),
+        ("decode_whole",),
+        ("one_hot",),
+    ),
+    _decode(
+        "warp_rows_swapped",
+        "warps leave maximum and sum of row g + 8 in the place of row g",
+        (
+            Edit(
+                "share.stats(lane_id() / 4 + r * 8) =",
+                "share.stats(lane_id() / 4 + (1 - r) * 8) =",
+            ),
+        ),
+        ("decode_whole",),
+    ),
+    _decode(
+        "merge_barrier_missing",
+        "warps are merged before all have left their share",
+        (
+            Edit(
+                "write_share(WarpShare<kVDim>{own}, O_acc, softmax);\n    __syncthreads();",
+                "write_share(WarpShare<kVDim>{own}, O_acc, softmax);",
+            ),
+        ),
+        ("decode_whole",),
+    ),
+    _decode(
+        "queries_barrier_missing",
+        "Q is read before all warps have written it",
+        (
+            Edit(
+                "sequence, kv_head, first_row);\n    __syncthreads();",
+                "sequence, kv_head, first_row);",
+            ),
+        ),
+        ("decode",),
+    ),
+    _decode(
+        "ring_wait_late",
+        "the wait of the ring leaves one group more in flight: that of the tile that is needed",
+        (Edit(_WAIT, "cp_async_wait_group<kStages - 1>();"),),
+        ("decode",),
+    ),
+    _decode(
+        "ring_stage_of_next",
+        "the next tile is copied over the one that is read",
+        (
+            Edit(
+                "ring.copy(stages + free, next * kBlockN);",
+                "ring.copy(stages + stage, next * kBlockN);",
+            ),
+        ),
+        ("decode_whole",),
+    ),
+    _decode(
+        "decode_page_slot",
+        "the place within a page is that of the tile",
+        (Edit(_SLOT, "slot = key % kRows % page_size;"),),
+        ("decode_paged",),
+    ),
+    _decode(
+        "decode_page_late",
+        "pages are looked up one key too late",
+        (Edit(_PAGE, _PAGE.replace("page_index(key)", "page_index(key + 1)")),),
+        ("decode_paged",),
+    ),
+    _decode(
+        "decode_page_stale",
+        "the pages of the tile before are used again",
+        (
+            Edit(
+                "next += kWarps;\n            ring.find(next * kBlockN);\n        }\n"
+                "        cp_async_commit_group();\n        const int first_key",
+                "next += kWarps;\n        }\n"
+                "        cp_async_commit_group();\n        const int first_key",
+            ),
+        ),
+        ("decode_paged",),
+        field="vLLM: stale block tables",
+    ),
+    _decode(
+        "split_count_of_grid",
+        "the grid has the blocks of one split less",
+        (
+            Blocks(
+                "blocks * (num_splits - 1) / num_splits",
+                lambda plan: plan.grid[0] * (plan.num_splits - 1) // plan.num_splits,
+            ),
+        ),
+        ("decode",),
+    ),
+    _decode(
+        "split_stride_short",
+        "parts of the splits are one row nearer to each other than they are long",
+        (Argument("split_stride", "split_stride - 1", lambda f: f["split_stride"] - 1),),
+        ("decode",),
+    ),
+    _combine(
+        "combine_equal_weights",
+        "splits are averaged as if each had the same share",
+        (Edit(_WEIGHT, "const float weight = LSE == -infinity() ? 0.0f : 1.0f;"),),
+        ("decode", "decode_causal"),
+    ),
+    _combine(
+        "combine_base_2",
+        "weights are 2^LSE, where LSE is natural",
+        (Edit(_WEIGHT, _WEIGHT.replace(" * kLog2e", "")),),
+        ("decode",),
+        field=_BASE_FIELD,
+    ),
+    _combine(
+        "combine_first_missing",
+        "the first split does not count in O",
+        (Edit(_READ, _READ.replace("split = stream", "split = stream + kStreams")),),
+        ("decode_causal",),
+    ),
+    _combine(
+        "combine_last_missing",
+        "the last split does not count",
+        (Edit(_READ, _READ.replace("p.num_splits", "p.num_splits - 1")),),
+        ("decode",),
+    ),
+    _combine(
+        "combine_streams_not_added",
+        "of the streams that read splits side by side only the first reaches O",
+        (
+            Edit(
+                "for (int other = 1; other < kStreams; ++other) {",
+                "for (int other = 1; other < 1; ++other) {",
+            ),
+        ),
+        ("decode",),
+    ),
+    _combine(
+        "combine_without_max",
+        "weights are exp(LSE) without the greatest LSE taken off",
+        (
+            Edit(
+                "const float shift = top == -infinity() ? 0.0f : top;",
+                "const float shift = 0.0f; top = 0.0f;",
+            ),
+        ),
+        ("decode",),
+        ("scores_plus_1000", "scores_minus_100"),
+    ),
+    _combine(
+        "combine_empty_guard",
+        "where no split saw a key, -inf - -inf is computed",
+        (Edit("const float shift = top == -infinity() ? 0.0f : top;", "const float shift = top;"),),
+        ("decode_no_keys",),
+        field="flashinfer #4051: merging two empty states gave NaN",
+    ),
+    _combine(
+        "combine_empty_divided",
+        "where no split saw a key, 0 is divided by 0",
+        (
+            Edit(
+                "const float factor = sum == 0.0f ? 0.0f : __frcp_rn(sum);",
+                "const float factor = __frcp_rn(sum);",
+            ),
+        ),
+        ("decode_no_keys",),
+        field="flashinfer #4051: merging two empty states gave NaN",
+    ),
+    _combine(
+        "combine_reads_empty",
+        "O of a split in which a row saw no key is read: weight 0 times whatever stands there",
+        (Edit(_EMPTY, "weights[split] = weight;"),),
+        ("decode_causal",),
+        (),
+        equivalent="a split without keys stores O = 0, so that 0 * 0 is added; the guard is for "
+        "memory that a split might leave as it was",
+    ),
+    _combine(
+        "combine_lse_of_greatest",
+        "LSE is the greatest of the splits' own",
+        (Edit(_LSE, _LSE.replace("top + logf(sum)", "top")),),
+        ("decode",),
+    ),
+    _combine(
+        "combine_sink_per_split",
+        "the sink joins the sum once for each split",
+        (Edit(_SINK, _SINK.replace("sum += ", "sum += p.num_splits * ")),),
+        ("decode_sinks",),
+    ),
+    _combine(
+        "combine_sink_missing",
+        "the sink does not join the sum of the splits",
+        (Edit(_SINK, ""),),
+        ("decode_sinks",),
+    ),
+    _combine(
+        "combine_barrier_missing",
+        "weights are read before the warp that works them out has written them",
+        (
+            Edit(
+                "    __syncthreads();\n\n    const int column",
+                "    const int column",
+            ),
+        ),
+        ("decode_causal",),
+    ),
+)

@@ -1,0 +1,199 @@
+"""The scenes on which mutants are seen: a small problem each, with a tile of its own.
+
+A kernel's text is the same whatever its tile; small tiles cut a short problem into several blocks
+of queries and keys, so that every step of the loops is taken and the emulator is quick. The scene
+of the first faults keeps the shape of the test that let them through, and the plan's own tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attnprobe.engine.decode import DecodeVariant
+from attnprobe.engine.variants import Variant
+from attnprobe.mutants.mutant import DECODE_KERNEL, MAIN_KERNEL
+from attnprobe.numerics.calls import Pages
+from attnprobe.numerics.cases import Case
+from attnprobe.numerics.fills import Sizes
+from attnprobe.numerics.reference import Features
+
+# How the faulty kernel was tested: one shape of whole tiles, no mask, O alone, and a fixed limit on
+# the greatest |error|. 5e-3 is the error that the kernel was reported with. There are several key
+# blocks, or nothing would be rescaled.
+OLD_SIZES = Sizes(seqlen_q=128, seqlen_k=384, num_heads=2, num_kv_heads=1, head_dim=64)
+OLD_LIMIT = 5e-3
+
+FAR_APART = "far_apart"  # a layout of its own (places.py): batch entries of Q past 32-bit offsets
+
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile in place of the plan's: queries and keys of a block, warps, parts of V."""
+
+    block_m: int = 64
+    block_n: int = 32
+    warps: int = 2
+    v_parts: int = 1
+    stages: int = 2
+
+    def placed(self, variant: Variant) -> Variant:
+        """Return ``variant`` with this tile."""
+        more: dict[str, Any] = {"stages": self.stages} if isinstance(variant, DecodeVariant) else {}
+        return replace(
+            variant,
+            block_m=self.block_m,
+            block_n=self.block_n,
+            warps=self.warps,
+            v_parts=self.v_parts,
+            blocks_per_sm=1,
+            **more,
+        )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One problem that mutants are run on.
+
+    Attributes
+    ----------
+    what : what it is there for.
+    case : the problem; its name is the scene's.
+    out_layout : row of LAYOUTS for O.
+    tile : in place of the plan's; None keeps it.
+    kernel : the file whose variants serve it.
+    num_splits : parts of the keys of a decode kernel.
+    """
+
+    what: str
+    case: Case
+    out_layout: str = "contiguous"
+    tile: Tile | None = field(default_factory=Tile)
+    kernel: str = MAIN_KERNEL
+    num_splits: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What a mutant's ``seen_on`` names."""
+        return self.case.name
+
+
+def _numbers(*shape: int) -> npt.NDArray[Any]:
+    return np.random.default_rng(_SEED).standard_normal(shape)
+
+
+def _bias(dtype: Any) -> npt.NDArray[Any]:
+    """N(0, 4) for two heads of 40 x 52, with one in eight keys hidden, the last key often."""
+    bias = 2.0 * _numbers(2, 40, 52)
+    hidden = np.random.default_rng(_SEED + 1).random(bias.shape) < 0.125
+    hidden[:, ::2, -1] = True
+    return np.where(hidden, -np.inf, bias).astype(dtype)
+
+
+def _window(left: int, right: int) -> Features:
+    return Features(window_size=(left, right))
+
+
+# head_dim 32 keeps the unrolled code short; "story", "wide" and "odd_width" have other widths.
+_PLAIN = Sizes(70, 100, 2, 1, 32)
+_HEADS = Sizes(40, 70, 4, 2, 32, batch=2)
+_PAIR = Sizes(40, 70, 2, 1, 32, batch=2)
+_SHORT = Sizes(40, 70, 2, 1, 32)
+_LENGTHS_ASIDE = Sizes(0, 0, 2, 1, 32)
+_CAUSAL = Features(causal=True)
+_SLOPES = Features(alibi_slopes=np.array([[0.5, 0.06], [0.02, 0.3]]))
+# Bias and mask are read element by element, which is slow on the emulator: a smaller problem.
+_PLANES, _PLANE_TILE = Sizes(40, 52, 2, 1, 32), Tile(32, 16, 2)
+# Lengths of packed sequences: one without keys, one without queries, one longer than a tile.
+_LENGTHS = ((23, 41), (70, 75), (0, 9), (12, 0), (1, 33))
+_QUERIES = ((20, 41), (20, 75), (20, 33))
+_MANY = tuple((1 + i % 3, 2 + i % 5) for i in range(36))  # more than the lanes of a warp
+
+# Few queries: the decode kernel, a tile of 16 rows, three splits of the keys.
+_FEW = Sizes(3, 150, 4, 2, 32, batch=2)
+_FEW_LENGTHS = ((2, 41), (2, 75), (2, 110))
+_DECODE_TILE = Tile(16, 16, 2, stages=2)
+
+
+def _split(what: str, case: Case, num_splits: int = 3) -> Scene:
+    return Scene(what, case, tile=_DECODE_TILE, kernel=DECODE_KERNEL, num_splits=num_splits)
+
+
+# fmt: off
+_ROWS: tuple[Scene, ...] = (
+    Scene("the shape of the test that let the first faults through",
+          Case("story", OLD_SIZES), tile=None),
+    Scene("four blocks of keys with a tail, two of queries", Case("plain", _PLAIN)),
+    Scene("more keys than queries, masked by the diagonal",
+          Case("causal", _PLAIN, features=_CAUSAL)),
+    Scene("causal, and the first 30 queries see no key",
+          Case("no_keys", Sizes(70, 40, 2, 1, 32), features=_CAUSAL)),
+    Scene("a chunk of 40 queries that stands at 25",
+          Case("offset", _SHORT, features=Features(causal=True, q_offset=25))),
+    Scene("a window of 20 keys back and 9 ahead",
+          Case("window", Sizes(90, 110, 2, 1, 32), features=_window(20, 9))),
+    Scene("a window of 40 keys back, open ahead",
+          Case("window_back", Sizes(70, 140, 2, 1, 32), features=_window(40, -1))),
+    Scene("a boolean mask for each head",
+          Case("mask", _PLANES, features=Features(mask=_numbers(2, 40, 52) > -1.0)),
+          tile=_PLANE_TILE),
+    Scene("two batch entries, four query heads on two", Case("heads", _HEADS)),
+    Scene("V half as wide as K", Case("widths", Sizes(40, 70, 4, 2, 32, batch=2, v_head_dim=16))),
+    Scene("arrays with the heads outside", Case("heads_first", _HEADS, layout="heads_first")),
+    Scene("rows, heads and columns with gaps between them", Case("gaps", _HEADS, layout="gaps")),
+    Scene("O with gaps between rows, heads and columns", Case("out_gaps", _HEADS), "gaps"),
+    Scene("rows that start at odd elements",
+          Case("unaligned", _PAIR, layout="unaligned"), "unaligned"),
+    Scene("two batch entries of Q more than 2^31 elements apart",
+          Case(FAR_APART, Sizes(40, 40, 2, 1, 32, batch=2))),
+    Scene("head_dim 256", Case("wide", Sizes(40, 40, head_dim=256)), tile=Tile(32, 16, 2)),
+    Scene("head_dim 80: copies do not fill whole rows of threads",
+          Case("odd_width", Sizes(40, 70, head_dim=80)), tile=Tile(32, 16, 2)),
+    Scene("rows of K two panels long, rows of V one",
+          Case("panels", Sizes(40, 70, head_dim=80, v_head_dim=32))),
+    Scene("two blocks share the columns of O", Case("parts", _SHORT), tile=Tile(v_parts=2)),
+    Scene("bfloat16", Case("bf16", _SHORT, "bf16")),
+    Scene("softcap on large scores, causal",
+          Case("softcap", _PLAIN, features=Features(0.5, True, softcap=5.0))),
+    Scene("slopes of their own for two batch entries and two heads",
+          Case("alibi", _PAIR, features=_SLOPES)),
+    Scene("a bias for each head, in 16 bits, with -inf",
+          Case("bias", _PLANES, features=Features(bias=_bias(np.float16))), tile=_PLANE_TILE),
+    Scene("a bias for each head, in 32 bits, with -inf",
+          Case("bias_f32", _PLANES, features=Features(bias=_bias(np.float32))), tile=_PLANE_TILE),
+    Scene("a sink for each head", Case("sinks", _PLAIN, features=Features(sinks=(3.0, 6.0)))),
+    Scene("a softmax scale for each head",
+          Case("head_scales", _PLAIN, features=Features((0.1, 0.3)))),
+    Scene("a negative softmax scale with a softcap",
+          Case("negative", _PLAIN, features=Features(-0.2, softcap=9.0))),
+    Scene("packed sequences, two of them empty on one side",
+          Case("varlen", _LENGTHS_ASIDE, lengths=_LENGTHS)),
+    Scene("packed sequences, causal",
+          Case("varlen_causal", _LENGTHS_ASIDE, features=_CAUSAL, lengths=_LENGTHS)),
+    Scene("more packed sequences than a warp has lanes",
+          Case("varlen_many", _LENGTHS_ASIDE, lengths=_MANY)),
+    Scene("a cache in pages of 16 tokens, in disorder",
+          Case("paged", _LENGTHS_ASIDE, features=_CAUSAL, lengths=_QUERIES, pages=Pages(16))),
+    Scene("a cache in pages of 5 tokens, in disorder",
+          Case("paged_odd", _LENGTHS_ASIDE, lengths=_QUERIES, pages=Pages(5))),
+    Scene("a cache in one piece with a length for each sequence",
+          Case("cache", _LENGTHS_ASIDE, lengths=_QUERIES, pages=Pages(0))),
+    _split("three queries, their keys in three parts", Case("decode", _FEW)),
+    _split("three queries, the keys in one part", Case("decode_whole", _FEW), 1),
+    _split("three queries, causal, in more parts than there are tiles of keys",
+           Case("decode_causal", Sizes(3, 70, 4, 2, 32, batch=2), features=_CAUSAL), 9),
+    _split("four queries against three keys: one sees none",
+           Case("decode_no_keys", Sizes(4, 3, 4, 2, 32), features=_CAUSAL), 2),
+    _split("three queries with a sink for each head",
+           Case("decode_sinks", _FEW, features=Features(sinks=(3.0, 6.0, 1.0, 4.0)))),
+    _split("two queries against a cache in pages of 5 tokens",
+           Case("decode_paged", _LENGTHS_ASIDE, features=_CAUSAL, lengths=_FEW_LENGTHS,
+                pages=Pages(5)), 1),
+)
+# fmt: on
+SCENES: dict[str, Scene] = {row.name: row for row in _ROWS}

@@ -1,0 +1,100 @@
+"""One mutant on one scene with one fill: run it, and say what refuses it, if anything does."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from attnprobe.engine.api import attention
+from attnprobe.engine.paged import attention_paged
+from attnprobe.engine.varlen import attention_varlen
+from attnprobe.errors import DeadlockError, EmulatorError, MemoryFault, RaceError
+from attnprobe.formats import FORMATS
+from attnprobe.mutants.apply import applied
+from attnprobe.mutants.mutant import Mutant
+from attnprobe.mutants.outcome import DEADLOCK, MEMORY, NO_RESULT, OUTSIDE, RACE, TRAP, Outcome
+from attnprobe.mutants.places import GUARDED, Output, Place
+from attnprobe.mutants.scenes import FAR_APART, SCENES, Scene
+from attnprobe.numerics import calls
+from attnprobe.numerics.calls import Call
+from attnprobe.numerics.fills import Fill
+from attnprobe.numerics.fills import fill as find_fill
+from attnprobe.numerics.memory import LAYOUTS
+from attnprobe.numerics.reference import Array
+
+ENTRIES = {
+    call.__name__: call for call in (attention, attention_varlen, attention_paged)
+}  # by the name that a Call gives
+
+# What an emulator error is called in the matrix; the first that fits.
+FAULTS: tuple[tuple[type[Exception], str], ...] = (
+    (RaceError, RACE),
+    (DeadlockError, DEADLOCK),
+    (MemoryFault, MEMORY),
+    (EmulatorError, TRAP),
+)
+# The same call is made for many mutants, and its answer is worked out once.
+_CALLS_KEPT = 512
+
+
+def run_one(scene: Scene, fill: Fill, mutant: Mutant | None, place: Place) -> Outcome:
+    """Run a mutant (None: the sound kernel) and judge it.
+
+    On the emulator races, missing waits and uninitialised reads are faults where
+    ``ATTNPROBE_CHECKED`` is set. On a GPU an error of CUDA is raised: the process is then lost.
+
+    Raises
+    ------
+    CompileError
+        If the mutant no longer applies, or NVRTC refuses its text.
+    """
+    call = _call(scene.name, fill.name)
+    try:
+        O, LSE, untouched = _run(scene, call, mutant, place)
+    except EmulatorError as error:
+        name = next(name for kind, name in FAULTS if isinstance(error, kind))
+        return Outcome((name,), NO_RESULT, NO_RESULT)
+    verdict = call.judge(O, LSE, diagnose=False)
+    refused = [finding.check for finding in verdict.refused]
+    if not untouched:
+        refused.append(OUTSIDE)
+    share = max(verdict.o.share, verdict.lse.share if verdict.lse else 0.0)
+    max_abs = verdict.o.max_abs if verdict.o.share < np.inf else NO_RESULT
+    return Outcome(tuple(refused), share, max_abs)
+
+
+@lru_cache(maxsize=_CALLS_KEPT)
+def _call(scene_name: str, fill_name: str) -> Call:
+    """Return the call of a scene. Garbage stands behind the rows of arrays without slack, too."""
+    case, fill = SCENES[scene_name].case, find_fill(fill_name)
+    if case.lengths:
+        return case.call(fill)
+    layout = LAYOUTS.get(case.layout)
+    if case.layout == "contiguous" and fill.garbage is not None:
+        layout = GUARDED
+    assert layout is not None
+    garbage = np.nan if fill.garbage is None else fill.garbage
+    qkv = fill(case.sizes, FORMATS[case.dtype].dtype)
+    return calls.dense(qkv, case.features, fill.checks, layout, garbage)
+
+
+def _run(
+    scene: Scene, call: Call, mutant: Mutant | None, place: Place
+) -> tuple[Array, Array, bool]:
+    arguments: dict[str, Any] = {
+        name: place.brought(value) if isinstance(value, np.ndarray) else value
+        for name, value in call.arguments().items()
+    }
+    if scene.name == FAR_APART:
+        arguments["q"] = place.far_apart(call.arrays["q"])
+    q, v = call.arrays["q"], call.arrays["v" if "v" in call.arrays else "v_cache"]
+    output = Output(place, (*q.shape[:-1], v.shape[-1]), q.dtype, scene.out_layout)
+    place.soil(q.size // q.shape[-1])
+    if scene.num_splits is not None:
+        arguments["num_splits"] = scene.num_splits
+    with applied(mutant, scene.tile, scene.kernel):
+        _, LSE = ENTRIES[call.entry](**arguments, out=output.view, return_lse=True)
+    O, untouched = output.fetched()
+    return O, place.fetched(LSE), untouched
