@@ -31,7 +31,6 @@ CALLS, BATCHES = 200, 41
 SHAPE = (1, 128, 8, 64)  # batch, seqlen, heads, head_dim
 PAGE_SIZE = 16
 FIRST_HEAD_DIMS = (64, 128, 256)
-FIRST_ROUNDS = 3
 
 _FIRST_CALL = """
 import sys, time, cupy, numpy as np
@@ -49,12 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run, print tables, write a record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    parser.add_argument("--first-rounds", type=int, default=3, metavar="N", help="processes")
     arguments = parser.parse_args(argv)
-    where = environment("python -m benchmarks.host_cost")
+    rounds = arguments.first_rounds
+    where = environment(f"python -m benchmarks.host_cost --first-rounds {rounds}")
     calls = _measured(_calls())
     for row in calls:
         print(f"{row['name']:42s} {row['median_us']:7.1f} us", flush=True)
-    firsts = [_first_call(head_dim) for head_dim in FIRST_HEAD_DIMS]
+    firsts = [_first_call(head_dim, rounds) for head_dim in FIRST_HEAD_DIMS]
     for row in firsts:
         cold, warm = row["cold_median_ms"], row["warm_median_ms"]
         print(f"{row['name']:42s} {cold:7.0f} ms cold, {warm:5.0f} ms warm", flush=True)
@@ -124,10 +125,10 @@ def _batch(call: Callable[[], Any]) -> float:
     return spent / CALLS * 1e6
 
 
-def _first_call(head_dim: int) -> dict[str, Any]:
+def _first_call(head_dim: int, rounds: int) -> dict[str, Any]:
     """Return milliseconds of a process's first call, importing attnprobe and waiting included."""
     cold, warm = [], []
-    for _ in range(FIRST_ROUNDS):
+    for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             for times in (cold, warm):
                 done = subprocess.run(

@@ -93,19 +93,21 @@ def attention(
     ------
     Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
-    given = (q, k, v, softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale, out)
+    others = (softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale, out)
     numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    found = known.find("attention", given, (*numbers, out_dtype, kv_format))
-    if found.call is not None:
-        result = found.call(found.addresses, out, return_lse)
+    options = (*numbers, out_dtype, kv_format)
+    key, call, addresses = known.find("attention", q, k, v, others, options)
+    if call is not None:
+        result = call(addresses, out, return_lse)
         if result is not None:
             return result
-    options = score_options(softmax_scale, *numbers)
     extras = {
         **score_arrays(softmax_scale, alibi_slopes, bias, mask, sinks),
         "k_descale": k_descale,
         "v_descale": v_descale,
     }
-    done = perform(Call(q, k, v, options, extras, out, out_dtype, kv_format))
-    known.remember(found, _FIELDS, given, done)
+    done = perform(
+        Call(q, k, v, score_options(softmax_scale, *numbers), extras, out, out_dtype, kv_format)
+    )
+    known.remember(key, _FIELDS, (q, k, v, *others), done)
     return done.results(return_lse)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -26,71 +27,90 @@ MOST_CALLS = 4096  # kept; past that all are forgotten: a caller with ever new s
 _NUMBERS = (int, float, np.number)
 
 
-class Found(NamedTuple):
-    """What ``find`` says of a call.
+# What ``find`` says of a call: the key to remember it by, or None where it cannot be known; what
+# was remembered, or None; the addresses of the arrays among the arguments, in their order.
+Found = tuple[Key | None, "KnownCall | None", list[int]]
 
-    Attributes
-    ----------
-    key : to remember it by, or None where it cannot be known.
-    call : what was remembered, or None.
-    addresses : of the arrays among the arguments, in their order.
-    """
-
-    key: Key | None
-    call: KnownCall | None
-    addresses: list[int]
-
-
-UNKNOWABLE = Found(None, None, [])
+UNKNOWABLE: Found = (None, None, [])
 _calls: dict[Key, KnownCall] = {}
+_ndarray: Any = None  # CuPy's class, once CuPy is imported
 
 
-def find(kind: str, given: Sequence[Any], options: tuple[Any, ...]) -> Found:
-    """Return what is known of a call.
+def find(
+    kind: str, q: Any, k: Any, v: Any, others: tuple[Any, ...], options: tuple[Any, ...]
+) -> Found:
+    """Return what is known of a call. Written out and not in loops: it is part of every call.
 
     Parameters
     ----------
     kind : which of the public calls.
-    given : the arguments that may be arrays, always in the same order; q first, ``out`` last.
-    options : the others.
+    others : the arguments beside q, k and v that may be arrays, always in the same order.
+    options : the other arguments.
     """
-    cupy = sys.modules.get("cupy")
-    if cupy is None or type(given[0]) is not cupy.ndarray or are_changed():
+    if type(q) is not _ndarray or are_changed():
+        return UNKNOWABLE if _ndarray is not None else _find_later(kind, q, k, v, others, options)
+    if not type(k) is type(v) is _ndarray:
         return UNKNOWABLE
-    ndarray, addresses = cupy.ndarray, []
-    parts: list[Any] = [kind, options]
-    for array in given:
-        if type(array) is ndarray:
-            data = array.data
-            address = data.ptr
-            addresses.append(address)
-            # Contiguous strides follow from the shape, and this is the quickest way to learn them.
-            steps = array._c_contiguous or array.strides
-            parts += (array.shape, steps, array.dtype.num, address % ALIGNMENT, data.device_id)
-        else:
-            parts.append(array)
-    key = tuple(parts)
+    q_data, k_data, v_data = q.data, k.data, v.data
+    addresses = [q_data.ptr, k_data.ptr, v_data.ptr]
+    for array in others:
+        if array is not None:
+            others = _signatures(others, addresses)
+            break
+    # Contiguous strides follow from the shape, and asking for them is the quickest.
+    key = (
+        *(kind, options, others),
+        *(q.shape, q._c_contiguous or q.strides, q.dtype.num, q_data.device_id),
+        *(k.shape, k._c_contiguous or k.strides, k.dtype.num, k_data.device_id),
+        *(v.shape, v._c_contiguous or v.strides, v.dtype.num, v_data.device_id),
+        (addresses[0] | addresses[1] | addresses[2]) % ALIGNMENT,
+    )
     try:
-        return Found(key, _calls.get(key), addresses)
+        return key, _calls.get(key), addresses
     except TypeError:  # a list among them
         return UNKNOWABLE
 
 
-def remember(found: Found, fields: Sequence[str], given: Sequence[Any], done: Done) -> None:
+def _find_later(*arguments: Any) -> Found:
+    """Answer as ``find`` does, where CuPy was not imported when it was last asked."""
+    global _ndarray
+    cupy = sys.modules.get("cupy")
+    if cupy is None or are_changed():
+        return UNKNOWABLE
+    _ndarray = cupy.ndarray
+    return find(*arguments)
+
+
+def _signatures(others: tuple[Any, ...], addresses: list[int]) -> tuple[Any, ...]:
+    """Return what a plan depends on of arguments that may be arrays; their addresses are added."""
+    parts = []
+    for array in others:
+        if type(array) is not _ndarray:
+            parts.append(array)
+            continue
+        data = array.data
+        address = data.ptr
+        addresses.append(address)
+        steps = array._c_contiguous or array.strides
+        parts.append((array.shape, steps, array.dtype.num, address % ALIGNMENT, data.device_id))
+    return tuple(parts)
+
+
+def remember(key: Key | None, fields: Sequence[str], given: Sequence[Any], done: Done) -> None:
     """Keep what a checked call launched, where the launch took the caller's arrays as they were.
 
     Parameters
     ----------
-    fields : names of ``given`` among the arrays of the launch.
+    key : of ``find``.
+    given : q, k, v and the others of ``find``; ``out`` the last of them.
+    fields : their names among the arrays of the launch.
     """
     launched = done.launched
-    if found.key is None or launched is None:
+    if key is None or launched is None:
         return
-    import cupy
-
     names = []
     for field, array in zip(fields, given, strict=True):
-        if type(array) is not cupy.ndarray:
+        if type(array) is not _ndarray:
             if array is not None and not isinstance(array, _NUMBERS):
                 return
             continue
@@ -101,7 +121,7 @@ def remember(found: Found, fields: Sequence[str], given: Sequence[Any], done: Do
         names.append(field)
     if len(_calls) >= MOST_CALLS:
         _calls.clear()
-    _calls[found.key] = KnownCall(launched, tuple(names), done)
+    _calls[key] = KnownCall(launched, tuple(names), done)
 
 
 class KnownCall:
@@ -117,13 +137,13 @@ class KnownCall:
         import cupy
 
         o, lse, out = done.o, done.lse, done.out
-        self._ndarray, self._alloc = cupy.ndarray, cupy.cuda.alloc
+        self._alloc = cupy.cuda.alloc
         self._get_device = cupy.cuda.runtime.getDevice
         self._get_stream = cupy.cuda.get_current_stream
         self._in_device = cupy.cuda.Device(launched.device)
         self._device = launched.device
-        self._o = None if out is not None else (o.shape, o.dtype)
-        self._lse = (lse.shape, lse.dtype)
+        self._new_o = partial(cupy.ndarray, o.shape, _quick_dtype(o.dtype))
+        self._new_lse = partial(cupy.ndarray, lse.shape, _quick_dtype(lse.dtype))
         self._scratch = [array.nbytes for array in launched.scratch.values()]
         self._reaches = _reaches(launched, names) if out is not None else ()
         places = (*names, *(() if out is not None else ("O",)), "LSE", *launched.scratch)
@@ -140,22 +160,39 @@ class KnownCall:
             with self._in_device:
                 return self(addresses, out, return_lse)
         O, lse = out, None
-        if self._o is not None:
-            O = self._ndarray(*self._o)
+        if out is None:
+            O = self._new_o()
             addresses.append(O.data.ptr)
-        elif _meet(addresses, self._reaches):
+        elif self._meet(addresses):
             return None
         if return_lse:
-            lse = self._ndarray(*self._lse)
+            lse = self._new_lse()
             addresses.append(lse.data.ptr)
         else:
             addresses.append(0)
         scratch = [self._alloc(size) for size in self._scratch]  # held until all is queued
-        addresses += [memory.ptr for memory in scratch]
+        if scratch:
+            addresses += [memory.ptr for memory in scratch]
         stream = self._get_stream().ptr
         for launch in self._launches:
             launch(addresses, stream)
         return O if lse is None else (O, lse)
+
+    def _meet(self, addresses: list[int]) -> bool:
+        """Return whether O, the last address, shares memory with one of the first three."""
+        (q0, q1), (k0, k1), (v0, v1), (begin, end) = self._reaches
+        q, k, v, O = addresses[0], addresses[1], addresses[2], addresses[-1]
+        begin, end = begin + O, end + O
+        return (
+            (q + q0 < end and begin < q + q1)
+            or (k + k0 < end and begin < k + k1)
+            or (v + v0 < end and begin < v + v1)
+        )
+
+
+def _quick_dtype(dtype: Any) -> Any:
+    """Return what makes CuPy look a dtype up the quickest: its letter, where it is NumPy's own."""
+    return dtype.char if dtype.isbuiltin == 1 else dtype
 
 
 def _reaches(launched: Launched, names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
@@ -172,12 +209,3 @@ def _reaches(launched: Launched, names: tuple[str, ...]) -> tuple[tuple[int, int
     assert names[:3] == ("Q", "K", "V")
     assert names[-1] == "O"
     return tuple(found)
-
-
-def _meet(addresses: list[int], reaches: tuple[tuple[int, int], ...]) -> bool:
-    """Return whether O, the last address, shares memory with one of the first three."""
-    begin, end = (addresses[-1] + reach for reach in reaches[-1])
-    return any(
-        address + before < end and begin < address + behind
-        for address, (before, behind) in zip(addresses[:3], reaches[:3], strict=True)
-    )

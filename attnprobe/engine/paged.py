@@ -97,16 +97,17 @@ def attention_paged(
         raise ProblemError("rotary_cos and rotary_sin rotate new keys and q; k and v are None")
     lengths = (cache_seqlens, cache_leftpad, cu_seqlens_q, block_table)
     features = (softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale)
-    given = (q, k_cache, v_cache, *features, *lengths, out)
+    others = (*features, *lengths, out)
     numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    found = known.UNKNOWABLE
+    key, known_call, addresses = known.UNKNOWABLE
     if k is None:
-        found = known.find("attention_paged", given, (*numbers, out_dtype, kv_format))
-    if found.call is not None:
-        result = found.call(found.addresses, out, return_lse)
+        options = (*numbers, out_dtype, kv_format)
+        found = known.find("attention_paged", q, k_cache, v_cache, others, options)
+        key, known_call, addresses = found
+    if known_call is not None:
+        result = known_call(addresses, out, return_lse)
         if result is not None:
             return result
-    options = score_options(softmax_scale, *numbers)
     extras = {
         **score_arrays(softmax_scale, alibi_slopes, bias, mask, sinks),
         "k_descale": k_descale,
@@ -125,9 +126,10 @@ def attention_paged(
             q_advances=moving,
             kv_format=kv_format,
         )
-    call = Call(q, k_cache, v_cache, options, extras, out, out_dtype, kv_format)
+    scores = score_options(softmax_scale, *numbers)
+    call = Call(q, k_cache, v_cache, scores, extras, out, out_dtype, kv_format)
     done = perform(call)
-    known.remember(found, _FIELDS, given, done)
+    known.remember(key, _FIELDS, (q, k_cache, v_cache, *others), done)
     return done.results(return_lse)
 
 

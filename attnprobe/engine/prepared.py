@@ -12,12 +12,13 @@ import ctypes
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from attnprobe.errors import DeviceError
 
 _POINTER_BYTES = 8
-_ALIGNMENT = 64  # of each argument's bytes: what a tensor map wants
+_ALIGNMENT = 16  # of each argument's bytes in the buffer, for the driver's copy of them
 _INVALID_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT; Source: cuda.h
 
 
@@ -64,11 +65,9 @@ class _Buffer:
             start = -(-end // _ALIGNMENT) * _ALIGNMENT
             self.offsets.append(start)
             end = start + size
-        room = bytearray(end + _ALIGNMENT)
-        self._kept = (ctypes.c_char * len(room)).from_buffer(room)
-        begin = ctypes.addressof(self._kept)
-        self.address = -(-begin // _ALIGNMENT) * _ALIGNMENT
-        self.data = memoryview(room)[self.address - begin :]
+        self.data = bytearray(end)
+        self._kept = (ctypes.c_char * end).from_buffer(self.data)  # holds the bytes in their place
+        self.address = ctypes.addressof(self._kept)
         for number, offset in enumerate(self.offsets):
             struct.pack_into("Q", self.data, _POINTER_BYTES * number, self.address + offset)
 
@@ -96,13 +95,15 @@ class Prepared:
         import cupy
 
         self._made_of = (function, grid, block, shared_bytes, tuple(arguments))
-        self._numbers = (function.ptr, *grid, *block, shared_bytes)
         self._arguments = tuple(arguments)
-        self._launch = cupy.cuda.driver.launchKernel
+        launch = cupy.cuda.driver.launchKernel
+        self._launch = partial(launch, function.ptr, *grid, *block, shared_bytes)
         self._refused = cupy.cuda.driver.CUDADriverError
         self._establish_context = cupy.cuda.runtime.memGetInfo
         first = self._new_buffer()
         self._runs, self._encoded = _fillings(self._arguments, first.offsets, names)
+        whole = len(self._runs) == 1 and self._runs[0][2:] == (0, len(names))
+        self._only_run = self._runs[0][:2] if whole and not self._encoded else None
         self._free = [first]  # taken and given back whole, so that no two threads share one
 
     def ordered(self, names: Sequence[str]) -> Prepared:
@@ -121,15 +122,22 @@ class Prepared:
             buffer = self._free.pop()
         except IndexError:  # all are in the hands of other threads
             buffer = self._new_buffer()
-        for pack, offset, first, last in self._runs:
-            pack(buffer.data, offset, *addresses[first:last])
-        for encode, number, offset, end in self._encoded:
-            buffer.data[offset:end] = encode(addresses[number])
+        if self._only_run is not None:
+            pack, offset = self._only_run
+            pack(buffer.data, offset, *addresses)
+        else:
+            self._fill(buffer.data, addresses)
         try:
-            self._launch(*self._numbers, stream, buffer.address, 0)
+            self._launch(stream, buffer.address, 0)
         except self._refused as error:
             self._launch_in_new_thread(buffer, stream, error)
         self._free.append(buffer)  # the driver has copied the arguments
+
+    def _fill(self, data: bytearray, addresses: Sequence[int]) -> None:
+        for pack, offset, first, last in self._runs:
+            pack(data, offset, *addresses[first:last])
+        for encode, number, offset, end in self._encoded:
+            data[offset:end] = encode(addresses[number])
 
     def _launch_in_new_thread(self, buffer: _Buffer, stream: int, error: Any) -> None:
         """Launch again where a thread had no context yet; pass on what else the driver refused."""
@@ -137,7 +145,7 @@ class Prepared:
             if error.status != _INVALID_CONTEXT:
                 raise error
             self._establish_context()  # any call of the runtime API that works on a device does it
-            self._launch(*self._numbers, stream, buffer.address, 0)
+            self._launch(stream, buffer.address, 0)
         except self._refused as last:
             raise DeviceError(f"the driver refused a launch: {last}") from last
 

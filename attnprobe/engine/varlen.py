@@ -65,20 +65,20 @@ def attention_varlen(
         As ``attention``.
     """
     lengths = (cu_seqlens_q, cu_seqlens_k, seqused_k)
-    given = (q, k, v, softmax_scale, alibi_slopes, bias, mask, sinks, *lengths, out)
+    others = (softmax_scale, alibi_slopes, bias, mask, sinks, *lengths, out)
     numbers = (causal, causal_alignment, q_offset, window_size, softcap)
-    found = known.find("attention_varlen", given, (*numbers, out_dtype))
-    if found.call is not None:
-        result = found.call(found.addresses, out, return_lse)
+    options = (*numbers, out_dtype)
+    key, call, addresses = known.find("attention_varlen", q, k, v, others, options)
+    if call is not None:
+        result = call(addresses, out, return_lse)
         if result is not None:
             return result
-    options = score_options(softmax_scale, *numbers)
     extras = {
         **score_arrays(softmax_scale, alibi_slopes, bias, mask, sinks),
         "cu_seqlens_q": cu_seqlens_q,
         "cu_seqlens_k": cu_seqlens_k,
         "seqused_k": seqused_k,
     }
-    done = perform(Call(q, k, v, options, extras, out, out_dtype))
-    known.remember(found, _FIELDS, given, done)
+    done = perform(Call(q, k, v, score_options(softmax_scale, *numbers), extras, out, out_dtype))
+    known.remember(key, _FIELDS, (q, k, v, *others), done)
     return done.results(return_lse)

@@ -7,7 +7,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_arguments_stand_apart_aligned_and_made_from_addresses(driver: Driver) -
     assert driver.launches[0][1] == [bytes([2]) * 128, words(1, 6), struct.pack("i", -2)]
     buffer = launch._free[0]
     table = struct.unpack_from("3Q", buffer.data)
-    assert [address % 64 for address in table] == [0, 0, 0]
+    assert [address % 16 for address in table] == [0, 0, 0]
 
 
 def test_threads_do_not_write_into_each_others_arguments(
@@ -184,11 +184,20 @@ def device(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     known._calls.clear()
 
 
-def find(*given: Any, options: Any = (False,)) -> known.Found:
-    return known.find("made up", (*given, *[None] * (5 - len(given))), options)
+class Found(NamedTuple):
+    """What ``known.find`` returns, by name."""
+
+    key: Any
+    call: Any
+    addresses: list[int]
 
 
-def call(*given: Any, used: dict[str, Any] | None = None) -> known.Found:
+def find(*given: Any, options: Any = (False,), kind: str = "made up") -> Found:
+    q, k, v, *others = (*given, *[None] * (5 - len(given)))
+    return Found(*known.find(kind, q, k, v, tuple(others), options))
+
+
+def call(*given: Any, used: dict[str, Any] | None = None) -> None:
     """Make a call that is not known yet, and remember it."""
     given = (*given, *[None] * (5 - len(given)))
     out = given[-1]
@@ -201,10 +210,9 @@ def call(*given: Any, used: dict[str, Any] | None = None) -> known.Found:
     names = ("Q", "K", "V", "O", "LSE", "partial", "sinks")
     argument = Struct(words(*[0] * 7), {name: 8 * at for at, name in enumerate(names)})
     launch = prepared([argument], tuple(arrays))
-    found = known.find("made up", given, (False,))
+    found = find(*given)
     done = SimpleNamespace(o=o, lse=lse, out=out, launched=Launched((launch,), arrays, scratch, 0))
-    known.remember(found, FIELDS, given, done)  # type: ignore[arg-type]
-    return found
+    known.remember(found.key, FIELDS, given, done)  # type: ignore[arg-type]
 
 
 def launched(driver: Driver) -> list[int]:
@@ -276,7 +284,7 @@ def test_all_that_a_plan_depends_on_tells_calls_apart(device: Driver) -> None:
     plain = (array(2 * Q), array(K), array(V))
     assert find(*plain).call is not None
     assert find(*plain, options=(True,)).call is None
-    assert known.find("other", (*plain, None, None), (False,)).call is None
+    assert find(*plain, kind="other").call is None
     for other in (
         array(Q, (1, 7, 2, 64)),
         array(Q, strides=(4096, 512, 128, 2)),
