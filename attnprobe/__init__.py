@@ -14,19 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnprobe import layouts
-    from attnprobe.engine import attention, attention_paged, attention_varlen, merge_states
+    from attnprobe.engine import attention, attention_paged, attention_varlen
 
 __version__ = "0.1.0"
-__all__ = [
-    "__version__",
-    "attention",
-    "attention_paged",
-    "attention_varlen",
-    "layouts",
-    "merge_states",
-]
+__all__ = ["__version__", "attention", "attention_paged", "attention_varlen", "layouts"]
 
-_ENGINE = ("attention", "attention_paged", "attention_varlen", "merge_states")
+_ENGINE = ("attention", "attention_paged", "attention_varlen")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,9 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--target", default="ours", metavar="NAME", help="ours (the default: the engine with its "
-        "packed and paged calls), or any target of attnprobe regress, called densely")  # fmt: skip
+    add("--target", default="ours", metavar="NAME", help="ours (the default), mutant:NAME: the "
+        "engine, sound or broken, with its packed and paged calls; any other target of attnprobe "
+        "regress: called densely")  # fmt: skip
     add("--signature", choices=("ours", "flash", "sdpa"), default="",
         help="how a function of one's own is called")  # fmt: skip
     add("--model", choices=("smollm2", "minilm", "all"), default="all")
@@ -76,10 +78,11 @@ def run(args: argparse.Namespace) -> int:
     if _recording(args) and args.quick:
         raise UsageError("only the whole gate is recorded, not --quick")
     paths = _weights(args.model)
-    tested, environment = _target(args)
+    tested, environment, around = _target(args)
     if _recording(args):
         record.check_possible(environment["arrays"])
-    report = _judged(args, paths, tested, environment)
+    with around:
+        report = _judged(args, paths, tested, environment)
     told = json.dumps(report.as_json())
     if _recording(args):
         path = record.path_of("gate", report.target, environment, args.record_to)
@@ -110,23 +113,26 @@ def _weights(model: str) -> dict[str, Path]:
     return {row.model: row.path() for row in asked}
 
 
-def _target(args: argparse.Namespace) -> tuple[Attend, dict[str, str]]:
-    """Return the attention under test, and device and versions that it runs with."""
+def _target(
+    args: argparse.Namespace,
+) -> tuple[Attend, dict[str, str], AbstractContextManager[Any]]:
+    """Return the attention under test, device and versions, and what it must run in."""
     from attnprobe import backends
     from attnprobe.models.attend import OneCall
     from attnprobe.models.engine_attend import EngineAttend
     from attnprobe.rig import targets
 
-    if args.target == "ours":
+    target = targets.find(args.target, args.signature)
+    if target.name == "ours" or target.name.startswith("mutant:"):
         backend, said = backends.select(args.backend)
         print(said, file=sys.stderr)
         arrays = "cupy" if backend.name == "gpu" else "numpy"
-        return EngineAttend(backend.name), {"arrays": arrays, **backend.environment()}
-    target = targets.find(args.target, args.signature)
+        environment = {"arrays": arrays, **backend.environment()}
+        return EngineAttend(backend.name), environment, target.around()
     opened = target.open(_arrays(target, args.backend))
     print(f"target: {args.target}, arrays of {opened.library.name}", file=sys.stderr)
     environment = {"arrays": opened.library.name, **opened.library.environment()}
-    return OneCall(_dense(opened)), environment
+    return OneCall(_dense(opened)), environment, nullcontext()
 
 
 def _arrays(target: Target, backend: str) -> str:
