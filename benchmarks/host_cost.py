@@ -30,7 +30,7 @@ SCHEMA = "attnprobe.benchmark.host-cost/2"
 CALLS, BATCHES = 200, 41
 SHAPE = (1, 128, 8, 64)  # batch, seqlen, heads, head_dim
 PAGE_SIZE = 16
-FIRST_HEAD_DIMS = (64, 128, 256)
+FIRST_HEAD_DIMS = (64, 128)
 
 _FIRST_CALL = """
 import sys, time, cupy, numpy as np
