@@ -10,6 +10,7 @@ import numpy as np
 
 from attnprobe.engine.arrays import Operand, library_of
 from attnprobe.engine.extras import Sizes, bring, take_extras
+from attnprobe.engine.launch import Launched
 from attnprobe.engine.one_kernel import OneKernel, strides
 from attnprobe.errors import ProblemError
 from attnprobe.formats import Format
@@ -46,8 +47,32 @@ class Append:
     q_advances: bool = True
 
 
-def append_kv(job: Append) -> tuple[Operand, Any]:
-    """Write the new rows, and return the queries, rotated if so, and the keys now in use.
+@dataclass(frozen=True)
+class Appended:
+    """What ``append_kv`` left.
+
+    Attributes
+    ----------
+    q : the queries, rotated if so.
+    seqused_k : the keys now in use.
+    launched : on a GPU; None where nothing was.
+    """
+
+    q: Operand
+    seqused_k: Any
+    launched: Launched | None
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """What the attention that follows reads under another name than ``launched`` has it."""
+        names = {"seqused_k": "seqused_after"}
+        if self.launched is not None and "Q_rotated" in self.launched.arrays:
+            names["Q"] = "Q_rotated"
+        return names
+
+
+def append_kv(job: Append) -> Appended:
+    """Write the new rows, and rotate the queries where the job says so.
 
     Raises
     ------
@@ -69,27 +94,33 @@ def append_kv(job: Append) -> tuple[Operand, Any]:
     library = library_of(job.q)
     after = library.empty((batch,), np.int32)
     rotated = library.empty(job.q.array.shape, job.q.array.dtype) if tables else None
-    _launch(job, {**arrays, **tables}, after, rotated, capacity, page if paged else 0)
-    return (job.q if rotated is None else replace(job.q, array=rotated)), after
+    made = (
+        {"seqused_after": after}
+        if rotated is None
+        else {"seqused_after": after, "Q_rotated": rotated}
+    )
+    launched = _launch(job, {**arrays, **tables}, made, capacity, page if paged else 0)
+    q = job.q if rotated is None else replace(job.q, array=rotated)
+    return Appended(q, after, launched)
 
 
 def _launch(
-    job: Append, extras: Mapping[str, Any], after: Any, rotated: Any, capacity: int, page: int
-) -> None:
+    job: Append, extras: Mapping[str, Any], made: Mapping[str, Any], capacity: int, page: int
+) -> Launched | None:
+    """Launch; ``made`` are the arrays that it writes beside the cache."""
+    rotated = made.get("Q_rotated")
     q, k, v = job.q.array, job.k.array, job.v.array
     batch, new = q.shape[0], k.shape[1]
     rows = max(new, q.shape[1] if rotated is not None else 0)
     if batch * rows == 0:
-        after[...] = extras["seqused_k"]
-        return
+        made["seqused_after"][...] = extras["seqused_k"]
+        return None
     arrays = {"Q": q, "K_new": k, "V_new": v, "K": job.k_cache.array, "V": job.v_cache.array}
     values: dict[str, Any] = {}
     for field, name in zip(("q", "k_new", "v_new", "k", "v"), arrays, strict=True):
         values.update(strides(field, arrays[name], _AXES))
     arrays.update(extras)
-    arrays["seqused_after"] = after
-    if rotated is not None:
-        arrays["Q_rotated"] = rotated
+    arrays.update(made)
     for name, axes in (("block_table", 1), ("k_descale", 2), ("v_descale", 2)):
         if name in extras:
             values.update(strides(name, extras[name], ("batch", "head")[:axes]))
@@ -117,7 +148,8 @@ def _launch(
     }
     file, entry = "attention/append_kv.cu", "attention_append_kv"
     kernel = OneKernel(file, entry, "AppendParams", defines, batch * rows, THREADS)
-    kernel.run(arrays, values, {"K", "V", "seqused_after", "Q_rotated"})
+    launch = kernel.run(arrays, values, {"K", "V", *made})
+    return None if launch is None else Launched((launch,), arrays, made, int(q.device.id))
 
 
 def _check_rows(job: Append) -> None:

@@ -43,6 +43,21 @@ class Launched:
     scratch: Mapping[str, Any]
     device: int
 
+    def after(self, first: Launched, renamed: Mapping[str, str]) -> Launched:
+        """Return ``first`` and then these launches.
+
+        ``renamed`` says which of their arrays go by another name there, because ``first`` has
+        something else under theirs, old -> new.
+        """
+        arrays = {renamed.get(name, name): array for name, array in self.arrays.items()}
+        launches = tuple(each.renamed(renamed) for each in self.launches)
+        return Launched(
+            (*first.launches, *launches),
+            {**arrays, **first.arrays},
+            {**first.scratch, **self.scratch},
+            self.device,
+        )
+
 
 def emulated_arch() -> Arch:
     """Return the arch that the emulator pretends to be."""

@@ -36,8 +36,10 @@ class OneKernel:
 
     def run(
         self, arrays: Mapping[str, Any], values: Mapping[str, float], written: set[str]
-    ) -> None:
+    ) -> Prepared | None:
         """Launch on ``arrays`` (field -> NumPy or CuPy array); ``written`` names the outputs.
+
+        Returns the launch, to be repeated; None on the emulator.
 
         Raises
         ------
@@ -47,7 +49,7 @@ class OneKernel:
         source = compile_.load_source(self.file, dict(self.defines))
         if isinstance(next(iter(arrays.values())), np.ndarray):
             self._emulate(source, arrays, values, written)
-            return
+            return None
         import cupy
 
         device = int(next(iter(arrays.values())).device.id)
@@ -58,6 +60,7 @@ class OneKernel:
         launch = Prepared(kernel, grid, block, 0, [argument], tuple(arrays))
         addresses = [array.data.ptr for array in arrays.values()]
         launch(addresses, cupy.cuda.get_current_stream().ptr)
+        return launch
 
     def _emulate(
         self,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from attnprobe.engine import known
-from attnprobe.engine.append import Append, append_kv
+from attnprobe.engine.append import Append, Appended, append_kv
 from attnprobe.engine.arrays import take
 from attnprobe.engine.call import Call, check_places, perform, place_of_run, with_kv_format
 from attnprobe.engine.checks import CACHE_FORMAT_NAMES, FORMAT_NAMES
@@ -14,7 +14,8 @@ from attnprobe.engine.score_arguments import SCORE_FIELDS, score_arrays, score_o
 from attnprobe.errors import ProblemError
 
 _LENGTHS = ("seqused_k", "leftpad_k", "cu_seqlens_q", "block_table")
-_FIELDS = ("Q", "K", "V", *SCORE_FIELDS, "k_descale", "v_descale", *_LENGTHS, "O")
+_APPENDED = ("K_new", "V_new", "rotary_cos", "rotary_sin")
+_FIELDS = ("Q", "K", "V", *SCORE_FIELDS, "k_descale", "v_descale", *_LENGTHS, *_APPENDED, "O")
 
 
 def attention_paged(
@@ -97,13 +98,12 @@ def attention_paged(
         raise ProblemError("rotary_cos and rotary_sin rotate new keys and q; k and v are None")
     lengths = (cache_seqlens, cache_leftpad, cu_seqlens_q, block_table)
     features = (softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale)
-    others = (*features, *lengths, out)
+    appending = (k, v, rotary_cos, rotary_sin)
+    others = (*features, *lengths, *appending, out)
     numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    key, known_call, addresses = known.UNKNOWABLE
-    if k is None:
-        options = (*numbers, out_dtype, kv_format)
-        found = known.find("attention_paged", q, k_cache, v_cache, others, options)
-        key, known_call, addresses = found
+    options = (*numbers, out_dtype, kv_format, rotary_interleaved)
+    found = known.find("attention_paged", q, k_cache, v_cache, others, options)
+    key, known_call, addresses = found
     if known_call is not None:
         result = known_call(addresses, out, return_lse)
         if result is not None:
@@ -117,19 +117,25 @@ def attention_paged(
         "leftpad_k": cache_leftpad,
         "block_table": block_table,
     }
+    appended, queries = None, q
     if k is not None:
         moving = causal or tuple(window_size) != (-1, -1)
-        q, extras["seqused_k"] = _appended(
+        appended = _appended(
             (q, k, v, k_cache, v_cache),
             extras,
             rotary=(rotary_cos, rotary_sin, rotary_interleaved),
             q_advances=moving,
             kv_format=kv_format,
         )
+        queries, extras["seqused_k"] = appended.q, appended.seqused_k
     scores = score_options(softmax_scale, *numbers)
-    call = Call(q, k_cache, v_cache, scores, extras, out, out_dtype, kv_format)
+    call = Call(queries, k_cache, v_cache, scores, extras, out, out_dtype, kv_format)
     done = perform(call)
-    known.remember(key, _FIELDS, (q, k_cache, v_cache, *others), done)
+    if appended is not None and done.launched is not None and appended.launched is not None:
+        both = done.launched.after(appended.launched, appended.renamed)
+        done = replace(done, launched=both)
+    if appended is None or appended.launched is not None:
+        known.remember(key, _FIELDS, (q, k_cache, v_cache, *others), done)
     return done.results(return_lse)
 
 
@@ -140,8 +146,8 @@ def _appended(
     rotary: tuple[Any, Any, bool],
     q_advances: bool,
     kv_format: str | None,
-) -> tuple[Any, Any]:
-    """Append k and v to the cache; return q, rotated if so, and the keys then in use."""
+) -> Appended:
+    """Append k and v to the cache."""
     if extras["cu_seqlens_q"] is not None:
         raise ProblemError(
             "k and v are appended for a padded q, (batch, seqlen_q, ...), and cu_seqlens_q is "

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ class Prepared:
         import cupy
 
         self._made_of = (function, grid, block, shared_bytes, tuple(arguments))
-        self._arguments = tuple(arguments)
+        self._arguments, self._names = tuple(arguments), tuple(names)
         launch = cupy.cuda.driver.launchKernel
         self._launch = partial(launch, function.ptr, *grid, *block, shared_bytes)
         self._refused = cupy.cuda.driver.CUDADriverError
@@ -109,6 +109,19 @@ class Prepared:
     def ordered(self, names: Sequence[str]) -> Prepared:
         """Return the same launch, to be given its addresses in another order."""
         return Prepared(*self._made_of, names)
+
+    def renamed(self, names: Mapping[str, str]) -> Prepared:
+        """Return the same launch with arrays under other names, old -> new."""
+        arguments = [
+            replace(each, places={names.get(name, name): at for name, at in each.places.items()})
+            if isinstance(each, Struct)
+            else replace(each, name=names.get(each.name, each.name))
+            if isinstance(each, Encoded)
+            else each
+            for each in self._arguments
+        ]
+        order = tuple(names.get(name, name) for name in self._names)
+        return Prepared(*self._made_of[:-1], arguments, order)
 
     def __call__(self, addresses: Sequence[int], stream: int) -> None:
         """Queue the kernel on ``stream`` (a cudaStream_t), with one address for each name.

@@ -71,6 +71,29 @@ def paged(q: Array, k: Array, v: Array) -> Call:
     return partial(attnprobe.attention_paged, q[:, :4], *caches, table, used)
 
 
+def appending(q: Array, k: Array, v: Array) -> Call:
+    """Two rows are written behind the 100 in use, again and again the same ones."""
+    import cupy
+
+    size = 10
+    pages = k.shape[1] // size
+    caches = [array[0].reshape(pages, size, *array.shape[2:]) for array in (k, v)]
+    table = cupy.arange(pages, dtype=np.int32)[None]
+    used = cupy.asarray([100], dtype=np.int32)
+    angles = cupy.arange(128 * 16, dtype=np.float32).reshape(128, 16)
+    return partial(
+        attnprobe.attention_paged,
+        q[:, :2],
+        *caches,
+        table,
+        used,
+        k=q[:, 2:4],
+        v=q[:, 4:6],
+        rotary_cos=cupy.cos(angles),
+        rotary_sin=cupy.sin(angles),
+    )
+
+
 def with_extras(q: Array, k: Array, v: Array) -> Call:
     import cupy
 
@@ -79,7 +102,7 @@ def with_extras(q: Array, k: Array, v: Array) -> Call:
     return partial(attnprobe.attention, q, k, v, sinks=sinks, bias=bias)
 
 
-KINDS: list[Callable[..., Call]] = [plain, with_extras, varlen, paged]
+KINDS: list[Callable[..., Call]] = [plain, with_extras, varlen, paged, appending]
 
 
 def named(kind: Any) -> str:

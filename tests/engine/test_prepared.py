@@ -147,6 +147,40 @@ def test_what_the_driver_refuses_is_said(
     assert len(driver.launches) == 1
 
 
+def test_a_launch_can_go_by_other_names(driver: Driver) -> None:
+    driver.sizes = (24, 1, 4)
+    arguments = [
+        Struct(words(0, 0, 9), {"Q": 0, "K": 8}),
+        Encoded("Q", lambda address: bytes([address]), 1),
+        struct.pack("i", 3),
+    ]
+    launch = prepared(arguments, ("Q", "K")).renamed({"Q": "Q_rotated"})
+    launch([1, 2], STREAM)
+    launch.ordered(("Q", "K", "Q_rotated"))([7, 2, 5], STREAM)
+    assert [read for _, read in driver.launches] == [
+        [words(1, 2, 9), b"\1", struct.pack("i", 3)],
+        [words(5, 2, 9), b"\5", struct.pack("i", 3)],
+    ]
+
+
+def test_launches_after_others_take_what_those_made(driver: Driver) -> None:
+    driver.sizes = (16,)
+    first = prepared([Struct(words(0, 0), {"Q": 0, "rotated": 8})], ("Q", "rotated"))
+    then = prepared([Struct(words(0, 0), {"Q": 0, "O": 8})], ("Q", "O"))
+    one, two, three = (array(each) for each in (1024, 2048, 4096))
+    before = Launched((first,), {"Q": one, "rotated": two}, {"rotated": two}, 0)
+    both = Launched((then,), {"Q": two, "O": three}, {}, 0).after(before, {"Q": "rotated"})
+    assert {name: id(each) for name, each in both.arrays.items()} == {
+        "Q": id(one),
+        "rotated": id(two),
+        "O": id(three),
+    }
+    assert list(both.scratch) == ["rotated"]
+    for launch in both.launches:
+        launch.ordered(("Q", "O", "rotated"))([1, 2, 3], STREAM)
+    assert [read for _, read in driver.launches] == [[words(1, 3)], [words(3, 2)]]
+
+
 SHAPE = (1, 8, 2, 64)
 FIELDS = ("Q", "K", "V", "sinks", "O")
 ROOM = 1 << 32  # made-up addresses from here
