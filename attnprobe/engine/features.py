@@ -35,12 +35,14 @@ class Feature:
     define : macro that is 1 where the feature is active and 0 elsewhere.
     active : whether a problem needs it.
     fields : values of its fields of ``AttentionParams``, by field name.
+    asked : how a caller asks for it, for the table of features; "" where the engine decides.
     """
 
     name: str
     define: str
     active: Callable[[Problem], bool]
     fields: Callable[[Problem], Fields] = lambda problem: {}
+    asked: str = ""
 
 
 def _scaled(problem: Problem) -> bool:
@@ -74,27 +76,43 @@ def _page_fields(problem: Problem) -> Fields:
     }
 
 
+def _none(problem: Problem) -> Fields:
+    return {}
+
+
+# fmt: off
 FEATURES: tuple[Feature, ...] = (
     Feature("aligned", "ATTN_ALIGNED", lambda p: p.aligned),
-    Feature("varlen_q", "ATTN_VARLEN_Q", lambda p: p.layout.varlen_q),
-    Feature("varlen_k", "ATTN_VARLEN_K", lambda p: p.layout.varlen_k),
-    Feature("seqused_k", "ATTN_SEQUSED_K", lambda p: p.layout.seqused_k),
-    Feature("leftpad_k", "ATTN_LEFTPAD_K", lambda p: p.layout.leftpad_k),
-    Feature("paged", "ATTN_PAGED", lambda p: p.layout.page_size > 0, _page_fields),
+    Feature("varlen_q", "ATTN_VARLEN_Q", lambda p: p.layout.varlen_q, _none,
+            "packed queries: `cu_seqlens_q`"),
+    Feature("varlen_k", "ATTN_VARLEN_K", lambda p: p.layout.varlen_k, _none,
+            "packed keys: `cu_seqlens_k`"),
+    Feature("seqused_k", "ATTN_SEQUSED_K", lambda p: p.layout.seqused_k, _none,
+            "keys in use: `seqused_k`, `cache_seqlens`"),
+    Feature("leftpad_k", "ATTN_LEFTPAD_K", lambda p: p.layout.leftpad_k, _none,
+            "left padding: `cache_leftpad`"),
+    Feature("paged", "ATTN_PAGED", lambda p: p.layout.page_size > 0, _page_fields,
+            "pages: `block_table`"),
     Feature("bottom_right", "ATTN_BOTTOM_RIGHT", lambda p: p.diagonal is None),
-    Feature("window", "ATTN_WINDOW", lambda p: p.windowed, _window_fields),
+    Feature("window", "ATTN_WINDOW", lambda p: p.windowed, _window_fields,
+            "`causal`, `window_size`"),
     Feature("negated", "ATTN_NEGATED", lambda p: p.softmax_scale < 0 and not p.head_scales),
     Feature("scaled", "ATTN_SCALED", _scaled, _scale_fields),
-    Feature("head_scale", "ATTN_HEAD_SCALE", lambda p: p.head_scales),
-    Feature("k_descale", "ATTN_K_DESCALE", lambda p: p.k_descale),
-    Feature("v_descale", "ATTN_V_DESCALE", lambda p: p.v_descale),
-    Feature("softcap", "ATTN_SOFTCAP", lambda p: p.softcap > 0, lambda p: {"softcap": p.softcap}),
-    Feature("alibi", "ATTN_ALIBI", lambda p: p.alibi),
-    Feature("bias", "ATTN_BIAS", lambda p: p.bias is not None),
+    Feature("head_scale", "ATTN_HEAD_SCALE", lambda p: p.head_scales, _none,
+            "`softmax_scale` per head"),
+    Feature("k_descale", "ATTN_K_DESCALE", lambda p: p.k_descale, _none,
+            "8-bit K: `k_descale`"),
+    Feature("v_descale", "ATTN_V_DESCALE", lambda p: p.v_descale, _none,
+            "8-bit V: `v_descale`"),
+    Feature("softcap", "ATTN_SOFTCAP", lambda p: p.softcap > 0, lambda p: {"softcap": p.softcap},
+            "`softcap`"),
+    Feature("alibi", "ATTN_ALIBI", lambda p: p.alibi, _none, "`alibi_slopes`"),
+    Feature("bias", "ATTN_BIAS", lambda p: p.bias is not None, _none, "`bias`"),
     Feature("bias_f32", "ATTN_BIAS_F32", lambda p: p.bias is not None and p.bias.name == "f32"),
-    Feature("mask", "ATTN_MASK", lambda p: p.mask),
-    Feature("sinks", "ATTN_SINKS", lambda p: p.sinks),
+    Feature("mask", "ATTN_MASK", lambda p: p.mask, _none, "`mask`"),
+    Feature("sinks", "ATTN_SINKS", lambda p: p.sinks, _none, "`sinks`"),
 )
+# fmt: on
 
 
 def exponent_scale(problem: Problem) -> float:

@@ -31,6 +31,7 @@ def attention_varlen(
     bias: Any = None,
     mask: Any = None,
     sinks: Any = None,
+    num_splits: int | None = None,
     return_lse: bool = False,
     out: Any = None,
     out_dtype: Any = None,
@@ -51,6 +52,8 @@ def attention_varlen(
     seqused_k : (batch,) int32, keys in use of each sequence; the memory behind them is not seen.
     bias, mask : broadcastable to (batch, num_heads, rows, keys), where rows and keys are those of
         the longest sequence; a query or key beyond has no bias, and is masked.
+    num_splits : as in ``attention``; with a number given, the bits of a sequence's result do not
+        depend on the sequences beside it.
     softmax_scale, causal, causal_alignment, q_offset, window_size, softcap, alibi_slopes, sinks,
     return_lse, out, out_dtype : as in ``attention``.
 

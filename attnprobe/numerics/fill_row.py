@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,10 @@ class Fill:
 
     def __call__(self, sizes: Sizes, dtype: npt.DTypeLike, seed: int = 0) -> QKV:
         """Return q, k, v of ``sizes``, rounded to ``dtype``."""
-        q, k, v = self.values(sizes, seed)
-        return q.astype(dtype), k.astype(dtype), v.astype(dtype)
+        m, n = sizes.seqlen_q, sizes.seqlen_k
+        # Numbers are made for one row at least, so that no fill has to think of none.
+        q, k, v = self.values(replace(sizes, seqlen_q=max(1, m), seqlen_k=max(1, n)), seed)
+        return q[:, :m].astype(dtype), k[:, :n].astype(dtype), v[:, :n].astype(dtype)
 
 
 def elementwise(

@@ -85,22 +85,27 @@ def test_pages_are_what_float64_gives(backend: str, name: str) -> None:
 @pytest.mark.parametrize("page_size", [0, 1, 64, 100])
 def test_every_page_size_gives_the_same_bits(xp_backend: Backend, page_size: int) -> None:
     inputs = sequences(SEVERAL)
-    one = run(xp_backend, calls.paged(inputs, SCORES["causal"], (), Pages(7), np.inf))
-    other = run(xp_backend, calls.paged(inputs, SCORES["causal"], (), Pages(page_size), np.nan))
+    one, other = (
+        run(xp_backend, calls.paged(inputs, SCORES["causal"], (), pages, garbage), num_splits=2)
+        for pages, garbage in ((Pages(7), np.inf), (Pages(page_size), np.nan))
+    )
     for mine, yours in zip(one, other, strict=True):
         np.testing.assert_array_equal(mine, yours)
 
 
-def test_a_packed_sequence_has_the_bits_that_it_has_alone(xp_backend: Backend) -> None:
+@pytest.mark.parametrize("num_splits", [1, 3])
+def test_the_bits_of_a_packed_sequence_do_not_depend_on_its_neighbours(
+    xp_backend: Backend, num_splits: int
+) -> None:
     inputs = sequences(LENGTHS)
     call = calls.varlen(inputs, SCORES["causal"], (), np.nan)
-    O, LSE = run(xp_backend, call)
-    for part, (q, k, v) in zip(call.parts, inputs, strict=True):
+    O, LSE = run(xp_backend, call, num_splits=num_splits)
+    for part, qkv in zip(call.parts, inputs, strict=True):
         mine = call.result_of(part, O, LSE)
-        arrays = [xp_backend.asarray(array) for array in (q, k, v)]
-        alone = attnprobe.attention(*arrays, causal=True, return_lse=True)
-        for packed, single in zip(mine, alone, strict=True):
-            np.testing.assert_array_equal(packed, xp_backend.asnumpy(single))
+        single = calls.varlen([qkv], SCORES["causal"], (), np.nan)
+        alone = run(xp_backend, single, num_splits=num_splits)
+        for packed, other in zip(mine, single.result_of(single.parts[0], *alone), strict=True):
+            np.testing.assert_array_equal(packed, other)
 
 
 def test_bias_and_mask_count_from_the_beginning_of_each_sequence(xp_backend: Backend) -> None:
