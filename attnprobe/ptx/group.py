@@ -87,17 +87,21 @@ def merge(groups: list[Group], live: Iterable[int]) -> Group:
         mask[place] |= group.active()
     first = groups[0]
     regs: Registers = [None] * len(first.regs)
+    memo: inflight.Memo = {}
     for number in live:
-        regs[number] = _merged([group.regs[number] for group in groups], groups, places, len(rows))
+        values = [group.regs[number] for group in groups]
+        regs[number] = _merged(values, groups, places, len(rows), memo)
     merged = Group(rows, mask, first.block, regs)
     merged.stamp = min(group.stamp for group in groups)
     return merged
 
 
-def _merged(values: list[Any], groups: list[Group], places: list[Array], count: int) -> Any:
+def _merged(
+    values: list[Any], groups: list[Group], places: list[Array], count: int, memo: inflight.Memo
+) -> Any:
     first = values[0]
     if any(isinstance(value, InFlight) for value in values):
-        return inflight.merged(values, places, count)
+        return inflight.merged(values, places, count, memo)
     if all(value is first for value in values):
         if first.shape[0] == 1:
             return first

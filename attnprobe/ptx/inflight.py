@@ -2,6 +2,9 @@
 
 Such a register may be moved, split and merged with its group, and accumulated on by the next
 product. Any other use is an error, since hardware would give whatever the register holds by then.
+
+All registers of one D fly together: what is found out about which warps' values come from which
+product is found out once, and kept for the other registers of the same flight.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from attnprobe.ptx.values import LANES, Array, spread
 if TYPE_CHECKING:
     from attnprobe.ptx.warpgroup import Issued
 
+Memo = dict[Any, Any]
+
 
 class InFlightError(Exception):
     """A value was used while it is in flight; the machine says where."""
@@ -25,20 +30,57 @@ class InFlightError(Exception):
         self.value = value
 
 
-@dataclass(frozen=True)
-class Source:
-    """Warps whose values a product makes.
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some warps of a value, and the product that makes theirs.
 
     Attributes
     ----------
-    places : which rows of the value, int64; rows : numbers of these warps within the chunk.
-    number : register of D.
+    places : rows of the value, ascending; rows : numbers of these warps within the chunk.
     """
 
     issued: Issued
-    number: int
     places: Array
     rows: Array
+
+
+class Flight:
+    """Where the values of ``n`` warps come from: the same for all registers of one D."""
+
+    def __init__(self, n: int, pieces: tuple[Piece, ...]) -> None:
+        self.n, self.pieces = n, pieces
+        self._part: tuple[Array, Flight, list[int]] | None = None
+
+    def part(self, index: Array) -> tuple[Flight, list[int]]:
+        """Return the flight of the warps at ``index``, and which pieces are left of it."""
+        if self._part is None or self._part[0] is not index:
+            pieces, kept = [], []
+            for number, piece in enumerate(self.pieces):
+                keep = np.isin(piece.places, index)
+                if keep.any():
+                    places = np.searchsorted(index, piece.places[keep])
+                    pieces.append(Piece(piece.issued, places, piece.rows[keep]))
+                    kept.append(number)
+            self._part = (index, Flight(len(index), tuple(pieces)), kept)
+        return self._part[1], self._part[2]
+
+    def landing(self) -> tuple[list[tuple[Issued, Array | None, Array, int]], Flight, list[int]]:
+        """Return what has landed: (product, its warps, places, piece) each; what is left as a
+        flight; and the pieces that are left in it.
+        """
+        landed: list[tuple[Issued, Array | None, Array, int]] = []
+        left: list[Piece] = []
+        kept: list[int] = []
+        for number, piece in enumerate(self.pieces):
+            for leaf, of_leaf, of_rows in piece.issued.leaves(piece.rows):
+                if leaf.landed:
+                    whole = len(of_leaf) == len(leaf.rows)
+                    places = piece.places[of_rows]
+                    landed.append((leaf, None if whole else of_leaf, places, number))
+                else:
+                    left.append(Piece(leaf, piece.places[of_rows], piece.rows[of_rows]))
+                    kept.append(number)
+        return landed, Flight(self.n, tuple(left)), kept
 
 
 class InFlight:
@@ -46,59 +88,59 @@ class InFlight:
 
     Attributes
     ----------
+    numbers : for each piece of the flight, which register of its D this is.
     base : what is known already, (n, 32); None where nothing is.
     """
 
     __array_ufunc__ = None
+    __slots__ = ("base", "dtype", "flight", "numbers")
 
     def __init__(
-        self, n: int, dtype: np.dtype[Any], sources: list[Source], base: Array | None
+        self, flight: Flight, numbers: tuple[int, ...], dtype: np.dtype[Any], base: Array | None
     ) -> None:
-        self.n, self.dtype, self.sources, self.base = n, dtype, sources, base
+        self.flight, self.numbers, self.dtype, self.base = flight, numbers, dtype, base
 
     @property
     def shape(self) -> tuple[int, int]:
         """As of an array."""
-        return (self.n, LANES)
+        return (self.flight.n, LANES)
 
     def view(self, dtype: Any) -> InFlight:
         """Return the same bits as another type."""
         base = None if self.base is None else self.base.view(dtype)
-        return InFlight(self.n, np.dtype(dtype), self.sources, base)
+        return InFlight(self.flight, self.numbers, np.dtype(dtype), base)
 
-    def __getitem__(self, index: Any) -> InFlight:
+    def __getitem__(self, index: Any) -> Any:
         """Return the value of some warps: ``index`` has their places, ascending."""
         if not isinstance(index, np.ndarray) or index.ndim != 1 or index.dtype == bool:
             raise InFlightError(self)
-        sources = []
-        for source in self.sources:
-            keep = np.isin(source.places, index)
-            if keep.any():
-                places = np.searchsorted(index, source.places[keep])
-                sources.append(Source(source.issued, source.number, places, source.rows[keep]))
+        flight, kept = self.flight.part(index)
         base = None if self.base is None else self.base[index]
-        return InFlight(len(index), self.dtype, sources, base)
-
-    def landed(self) -> Array | InFlight:
-        """Return the value with what has landed filled in: an array if that is all."""
-        left: list[Source] = []
-        base = self.base
-        for source in self.sources:
-            got = source.issued.values(source.number, source.rows)
-            if got is None:
-                left.append(source)
-                continue
-            if len(source.places) == self.n:
-                return got.view(self.dtype)
-            base = np.zeros(self.shape, self.dtype) if base is None else base.copy()
-            base[source.places] = got.view(self.dtype)
-        if not left:
-            assert base is not None
+        if not flight.pieces:
             return base
-        return self if len(left) == len(self.sources) else self._with(left, base)
+        return InFlight(flight, tuple(self.numbers[number] for number in kept), self.dtype, base)
 
-    def _with(self, sources: list[Source], base: Array | None) -> InFlight:
-        return InFlight(self.n, self.dtype, sources, base)
+    def landed(self, memo: Memo) -> Array | InFlight:
+        """Return the value with what has landed filled in: an array if that is all.
+
+        ``memo`` is for all registers that are asked at one time.
+        """
+        found = memo.get(self.flight)
+        if found is None:
+            found = memo[self.flight] = self.flight.landing()
+        done, left, kept = found
+        if not done:
+            return self
+        leaf, of_leaf, places, piece = done[0]
+        if len(places) == self.flight.n and of_leaf is None:
+            return leaf.values(self.numbers[piece]).view(self.dtype)
+        base = np.zeros(self.shape, self.dtype) if self.base is None else self.base.copy()
+        for leaf, of_leaf, places, piece in done:
+            value = leaf.values(self.numbers[piece]).view(self.dtype)
+            base[places] = value if of_leaf is None else value[of_leaf]
+        if not kept:
+            return base
+        return InFlight(left, tuple(self.numbers[number] for number in kept), self.dtype, base)
 
     # What would look at the bits
 
@@ -112,18 +154,44 @@ class InFlight:
     __rand__ = __ror__ = __rxor__ = __lt__ = __le__ = __gt__ = __ge__ = __abs__ = _refuse
 
 
-def merged(values: list[Any], places: list[Array], count: int) -> InFlight:
+def merged(values: list[Any], places: list[Array], count: int, memo: Memo) -> InFlight:
     """Return one value of ``count`` warps from those of groups, some of them in flight."""
     first = next(value for value in values if isinstance(value, InFlight))
-    if all(value is first for value in values) and first.n == count:
+    if all(value is first for value in values) and first.flight.n == count:
         return first
-    sources: list[Source] = []
+    flights = tuple(value.flight if isinstance(value, InFlight) else None for value in values)
+    numbers = [n for value in values if isinstance(value, InFlight) for n in value.numbers]
+    # Pieces of one product are one again, unless this register is another one of D in each.
+    products = [piece.issued for flight in flights if flight for piece in flight.pieces]
+    pairs = list(zip(map(id, products), numbers, strict=True))
+    group_of = tuple(pairs.index(pair) for pair in pairs)
+    key = (flights, group_of)
+    if key not in memo:
+        memo[key] = _joined(flights, group_of, places, count)
     base: Array | None = None
     for value, place in zip(values, places, strict=True):
         known = value.base if isinstance(value, InFlight) else spread(value, len(place))
-        if isinstance(value, InFlight):
-            sources += [Source(s.issued, s.number, place[s.places], s.rows) for s in value.sources]
         if known is not None:
             base = np.zeros((count, LANES), first.dtype) if base is None else base
             base[place] = known.view(first.dtype)
-    return InFlight(count, first.dtype, sources, base)
+    kept = tuple(numbers[number] for number in dict.fromkeys(group_of))
+    return InFlight(memo[key], kept, first.dtype, base)
+
+
+def _joined(
+    flights: tuple[Flight | None, ...], group_of: tuple[int, ...], places: list[Array], count: int
+) -> Flight:
+    """Return the flight of all: pieces with the same number in ``group_of`` become one."""
+    parts: dict[int, list[Piece]] = {}
+    number = 0
+    for flight, place in zip(flights, places, strict=True):
+        for piece in flight.pieces if flight is not None else ():
+            moved = Piece(piece.issued, place[piece.places], piece.rows)
+            parts.setdefault(group_of[number], []).append(moved)
+            number += 1
+    pieces = []
+    for same in parts.values():
+        at, first = np.unique(np.concatenate([one.places for one in same]), return_index=True)
+        rows = np.concatenate([one.rows for one in same])[first]
+        pieces.append(Piece(same[0].issued, at, rows))
+    return Flight(count, tuple(pieces))

@@ -197,7 +197,7 @@ class Machine:
         group.stamp = self.steps
         self.lane_instructions += block.count * group.lanes
         if self.products.pending:
-            self.products.check_writes(group, block.clobbers)
+            self.products.check_writes(group, block)
         try:
             result = block.call(self, group, group.regs)
         except InFlightError as error:
@@ -353,7 +353,7 @@ class Machine:
     # Errors
 
     def _in_flight(self, group: Group, block: CodeBlock, error: InFlightError) -> EmulatorError:
-        first = error.value.sources[0].issued.form.site
+        first = error.value.flight.pieces[0].issued.form.site
         return self.fault(
             EmulatorError, block.origin(error), group, group.active(),
             "this uses a register of a wgmma that nobody has waited for, issued\n  at "

@@ -98,6 +98,11 @@ class CodeBlock:
         function: BlockFunction = names[f"b{self.flow.index}"]
         return function
 
+    @cached_property
+    def clobbered(self) -> int:
+        """The same registers, one bit each."""
+        return sum(1 << register for register in self.clobbers)
+
     @property
     def ending(self) -> Instr | None:
         """The instruction that ends the block."""

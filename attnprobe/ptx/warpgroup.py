@@ -15,13 +15,14 @@ import numpy as np
 from attnprobe.errors import EmulatorError, MemoryFault, UnsupportedError
 from attnprobe.ptx.group import Group
 from attnprobe.ptx.group_plan import CHUNK, WARPS, GroupPlan
-from attnprobe.ptx.inflight import InFlight, Source
+from attnprobe.ptx.inflight import Flight, InFlight, Piece
 from attnprobe.ptx.ir import Instr
 from attnprobe.ptx.proxies import Operation, Proxies
 from attnprobe.ptx.values import LANES, Array, spread
 
 if TYPE_CHECKING:
     from attnprobe.ptx.machine import Machine
+    from attnprobe.ptx.program import CodeBlock
 
 
 @dataclass(frozen=True)
@@ -75,28 +76,24 @@ class Issued:
         """Whether its operands have been taken."""
         return self.left is not None
 
-    def values(self, number: int, rows: Array) -> Array | None:
-        """Return D's register ``number`` of some warps: (n, 32); None if they are in flight."""
-        if self.parts:
-            out = np.zeros((len(rows), LANES), self.form.plan.d.dtype)
-            for part in self.parts:
-                here = np.isin(rows, part.rows)
-                if not here.any():
-                    continue
-                got = part.values(number, rows[here])
-                if got is None:
-                    return None
-                out[here] = got
-            return out
-        if not self.landed:
-            return None
+    def leaves(self, rows: Array) -> list[tuple[Issued, Array, Array]]:
+        """Return the products that make the values of warps ``rows``: each with these warps'
+        places in it, and in ``rows``.
+        """
+        if not self.parts:
+            return [(self, np.searchsorted(self.rows, rows), np.arange(len(rows)))]
+        found = []
+        for part in self.parts:
+            here = np.flatnonzero(np.isin(rows, part.rows))
+            if len(here):
+                found += [(leaf, at, here[i]) for leaf, at, i in part.leaves(rows[here])]
+        return found
+
+    def values(self, number: int) -> Array:
+        """Return D's register ``number``: (n, 32). The product has landed."""
         if self.result is None:
             self.result = self._made()
-        found = self.result[number]
-        if len(rows) == len(self.rows):
-            return found
-        picked: Array = found[np.searchsorted(self.rows, rows)]
-        return picked
+        return self.result[number]
 
     def _made(self) -> list[Array]:
         plan = self.form.plan
@@ -132,8 +129,9 @@ class Issued:
         if not self.keep.any():
             return None
         plan = self.form.plan
+        memo: dict[Any, Any] = {}
         whole: list[Any] = [
-            value.landed() if isinstance(value, InFlight) else value for value in self.start
+            value.landed(memo) if isinstance(value, InFlight) else value for value in self.start
         ]
         n = len(self.rows)
         raw = plan.d.raw([np.ascontiguousarray(spread(value, n)) for value in whole])
@@ -145,18 +143,18 @@ class Issued:
 def _all_of(values: list[Any], rows: Array) -> Issued | None:
     """Return the product all of whose D these registers are, if they are."""
     first = values[0]
-    if not isinstance(first, InFlight) or len(first.sources) != 1:
+    if not isinstance(first, InFlight) or len(first.flight.pieces) != 1:
         return None
-    issued = first.sources[0].issued
+    flight, dtype = first.flight, first.dtype
+    issued = flight.pieces[0].issued
     for number, value in enumerate(values):
-        if not isinstance(value, InFlight) or len(value.sources) != 1:
+        if not isinstance(value, InFlight) or value.flight is not flight:
             return None
-        source = value.sources[0]
-        if source.issued is not issued or source.number != number:
+        if value.numbers != (number,) or value.dtype != dtype:
             return None
-        if len(source.rows) != len(rows) or len(issued.rows) != len(rows):
-            return None
-    return issued if (issued.rows == rows).all() else None
+    if flight.n != len(rows) or not np.array_equal(issued.rows, rows):
+        return None
+    return issued
 
 
 class Products:
@@ -188,11 +186,8 @@ class Products:
         self.pending.append(issued)
         if self.machine.proxies is not None:
             self._reads(self.machine.proxies, issued)
-        everyone = np.arange(group.n)
-        return [
-            InFlight(group.n, plan.d.dtype, [Source(issued, number, everyone, group.rows)], None)
-            for number in range(plan.d.count)
-        ]
+        flight = Flight(group.n, (Piece(issued, np.arange(group.n), group.rows),))
+        return [InFlight(flight, (number,), plan.d.dtype, None) for number in range(plan.d.count)]
 
     def commit(self, group: Group) -> None:
         """Close the group of products that each warp has issued."""
@@ -209,10 +204,10 @@ class Products:
                 groups: Array = np.asarray(due.reshape(-1, WARPS).any(axis=1))
                 left += self._land_part(issued, groups)
             self.pending = left
-        regs = group.regs
+        regs, memo = group.regs, dict[Any, Any]()
         for number, value in enumerate(regs):
             if isinstance(value, InFlight):
-                regs[number] = value.landed()
+                regs[number] = value.landed(memo)
 
     # Landing
 
@@ -251,15 +246,18 @@ class Products:
 
     # Checks
 
-    def check_writes(self, group: Group, clobbers: dict[int, Instr]) -> None:
+    def check_writes(self, group: Group, block: CodeBlock) -> None:
         """Check that a block does not compute registers of products that are in flight."""
         for issued in self.pending:
-            mine = np.isin(group.rows, issued.rows)
-            if not mine.any():
+            both = issued.form.watched & block.clobbered
+            if not both:
                 continue
-            for register, instr in clobbers.items():
-                if issued.form.watched >> register & 1:
-                    self._refuse_write(instr, group, mine, self.machine.site(issued.form.site))
+            place = np.searchsorted(issued.rows, group.rows).clip(max=len(issued.rows) - 1)
+            mine: Array = np.asarray(issued.rows[place] == group.rows)
+            if mine.any():
+                first = next(at for at in block.clobbers if both >> at & 1)
+                where = self.machine.site(issued.form.site)
+                self._refuse_write(block.clobbers[first], group, mine, where)
 
     def touched(self, site: int, group: Group, name: str) -> None:
         """Raise the error of a write to a register of a product issued in the same block."""
