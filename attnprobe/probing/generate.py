@@ -19,7 +19,7 @@ from attnprobe.backends.base import Launch
 from attnprobe.compile import Source, load_source
 from attnprobe.errors import UsageError
 from attnprobe.layouts import Instruction
-from attnprobe.probing import fills, macros, memory, registers, warpgroup, wmma
+from attnprobe.probing import fills, macros, memory, registers, warpgroup, warpgroup_tiles, wmma
 from attnprobe.probing.definition import Fill, Question
 
 Array = npt.NDArray[Any]
@@ -39,11 +39,13 @@ class Recipe:
     applies : whether the kernel can ask about a row.
     macros : what the row defines in front of the kernel.
     arrays : inputs and shapes of outputs for a row and a fill; the first axis is the block.
+    shared_bytes : dynamic shared memory of a block.
     """
 
     applies: Callable[[Instruction], bool]
     macros: Callable[[Instruction], Macros]
     arrays: Callable[[Instruction, Fill], Arrays]
+    shared_bytes: Callable[[Instruction], int] = lambda row: 0
 
 
 def applies(question: Question, row: Instruction) -> bool:
@@ -77,6 +79,7 @@ def launch(row: Instruction, question: Question, fill: Fill) -> Launch:
         inputs=tuple(np.ascontiguousarray(array) for array in inputs),
         outputs=tuple((shape, WORD) for shape in shapes),
         label=(row.ptx, question.name, fill.name),
+        shared_bytes=_recipe(question).shared_bytes(row),
         target=target(row),
     )
 
@@ -275,4 +278,10 @@ RECIPES: dict[str, Recipe] = {
     "wmma_load.cu": Recipe(lambda row: True, wmma.load_macros, wmma.load_arrays),
     "wmma_store.cu": Recipe(lambda row: True, wmma.store_macros, wmma.store_arrays),
     "wgmma.cu": Recipe(warpgroup.applies, warpgroup.macros, warpgroup.arrays),
+    "wgmma_tiles.cu": Recipe(
+        warpgroup_tiles.applies,
+        warpgroup_tiles.macros,
+        warpgroup_tiles.arrays,
+        warpgroup_tiles.shared_bytes,
+    ),
 }

@@ -15,6 +15,7 @@ from attnprobe.probing import (  # noqa: F401  (they register their comparisons)
     planes,
     stores,
     warpgroup_check,
+    warpgroup_tiles_check,
 )
 from attnprobe.probing.compare import COMPARISONS, Asked
 from attnprobe.probing.definition import Question

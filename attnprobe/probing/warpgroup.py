@@ -387,6 +387,17 @@ def _statement(of: Signature, count: int, selector: int) -> str:
     return f'asm volatile("{text}" : {outputs} : {", ".join(inputs)})'
 
 
+def statement(of: Signature, count: int, transpose_a: int = 0, transpose_b: int = 0) -> str:
+    """Return the asm statement of a dense product whose A and B lie in shared memory."""
+    d = ",".join(f"%{i}" for i in range(count))
+    outputs = ", ".join(f'"+r"((d)[{i}])' for i in range(count))
+    immediates = _immediates(of)
+    if of.formats["A"].bits == 16:
+        immediates = f"1, 1, 1, {transpose_a}, {transpose_b}"
+    text = f"{'.'.join(of.words)} {{{d}}}, %{count}, %{count + 1}, {immediates}"
+    return f'asm volatile("{_BEFORE} {text}; {_AFTER}" : {outputs} : "l"(a), "l"(b))'
+
+
 def _immediates(of: Signature) -> str:
     """Return scale-d, and what follows by type: imm-scale-a, -b, imm-trans-a, -b."""
     a = of.formats["A"]
