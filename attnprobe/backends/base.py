@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from attnprobe.compile import Source
 from attnprobe.errors import AttnprobeError
+from attnprobe.layouts.tensor_map import TensorMap
 
 Array = npt.NDArray[Any]
 Dim3 = tuple[int, int, int]
@@ -42,6 +44,8 @@ class Launch:
     shared_bytes : dynamic shared memory per block.
     target : the real target that the text must be compiled for, such as ``sm_90a`` where it uses
         what later GPUs do not have; "" for the device's own.
+    maps : tensor maps that the kernel takes by value, before the pointers: each with the number of
+        the array that it is over, inputs first; ``address`` counts from that array.
     """
 
     source: Source
@@ -53,6 +57,7 @@ class Launch:
     label: tuple[str, str, str] = ("", "", "")
     shared_bytes: int = 0
     target: str = ""
+    maps: tuple[tuple[int, TensorMap], ...] = ()
 
     def digest(self) -> str:
         """Return a hash of all that decides the outputs: program text, geometry, inputs.
@@ -63,10 +68,18 @@ class Launch:
         geometry = (self.entry, self.grid, self.block, self.shared_bytes)
         outputs = [(tuple(shape), dtype.str) for shape, dtype in self.outputs]
         text.update(repr((program_words(self.source), geometry, outputs)).encode())
+        if self.maps:
+            text.update(repr(self.maps).encode())
         for array in self.inputs:
             text.update(repr((array.shape, array.dtype.str)).encode())
             text.update(np.ascontiguousarray(array).tobytes())
         return text.hexdigest()[:32]
+
+    def placed_maps(self, addresses: Sequence[int]) -> list[TensorMap]:
+        """Return the maps of arrays (inputs, then outputs) that lie at ``addresses``."""
+        return [
+            replace(told, address=addresses[number] + told.address) for number, told in self.maps
+        ]
 
     def unwritten(self) -> list[Array]:
         """Return the outputs as they are before the launch: every byte ``UNWRITTEN``."""

@@ -61,12 +61,13 @@ class EmulatorBackend:
             for number, array in enumerate(inputs)
         ]
         args += [memory.map(array, name=f"output {number}") for number, array in enumerate(outputs)]
+        maps = launch.placed_maps([argument.address for argument in args])
         ptx.launch(
             program,
             launch.entry,
             launch.grid,
             launch.block,
-            args,
+            [*maps, *args],
             launch.shared_bytes,
             checked=self._checked,
             mma=self._mma,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attnprobe import compile as compiler
-from attnprobe.backends import ahead
+from attnprobe.backends import ahead, tensor_maps
 from attnprobe.backends.base import Dump, Environment, Launch
 from attnprobe.compile import Source
 from attnprobe.errors import CompileError, DeviceError
@@ -90,7 +90,10 @@ class GpuBackend:
         kernel = self._kernel(launch)  # after the arrays: they make the context that it needs
         if launch.shared_bytes > _STATIC_SHARED_LIMIT:
             kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
-        kernel(launch.grid, launch.block, (*inputs, *outputs), shared_mem=launch.shared_bytes)
+        maps = launch.placed_maps([array.data.ptr for array in (*inputs, *outputs)])
+        words = [tensor_maps.encoded(told)[0] for told in maps]
+        args = (*words, *inputs, *outputs)
+        kernel(launch.grid, launch.block, args, shared_mem=launch.shared_bytes)
         arrays = tuple(cupy.asnumpy(array) for array in outputs)  # waits for the launch
         return Dump(arrays, self.name, self.environment())
 

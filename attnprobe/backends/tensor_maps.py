@@ -1,0 +1,60 @@
+"""Tensor maps in the 128 bytes that a GPU takes: the driver encodes them (libcuda, no toolkit)."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attnprobe.errors import DeviceError
+from attnprobe.layouts.tensor_map import BYTES, ELEMENTS, FILLS, PROMOTIONS, TensorMap
+
+_ALIGNMENT = 64  # bytes, of an encoded map
+WORDS = np.dtype([("words", np.uint64, (BYTES // 8,))])
+
+
+@lru_cache(maxsize=4096)
+def encoded(tensor: TensorMap) -> npt.NDArray[np.void]:
+    """Return the 128 bytes of ``tensor``: one element of 64-bit words, as CuPy passes it by value.
+
+    Raises
+    ------
+    DeviceError
+        If there is no driver, or it refuses the map.
+
+    Source: CUDA driver API, cuTensorMapEncodeTiled.
+    """
+    space = ctypes.create_string_buffer(BYTES + _ALIGNMENT)
+    place = ctypes.addressof(space)
+    place += -place % _ALIGNMENT
+    rank = tensor.rank
+    status = _driver().cuTensorMapEncodeTiled(
+        ctypes.c_void_p(place),
+        ctypes.c_int(ELEMENTS[tensor.element].code),
+        ctypes.c_uint32(rank),
+        ctypes.c_void_p(tensor.address),
+        (ctypes.c_uint64 * rank)(*tensor.shape),
+        (ctypes.c_uint64 * max(rank - 1, 1))(*tensor.strides),
+        (ctypes.c_uint32 * rank)(*tensor.box),
+        (ctypes.c_uint32 * rank)(*tensor.element_strides),
+        ctypes.c_int(0),  # not interleaved
+        ctypes.c_int(tensor.mode.tensor_map_code),
+        ctypes.c_int(PROMOTIONS.index(tensor.promotion)),
+        ctypes.c_int(FILLS.index(tensor.fill)),
+    )
+    if status:
+        raise DeviceError(f"the driver refuses a tensor map (CUresult {status}): {tensor}")
+    return np.frombuffer(ctypes.string_at(place, BYTES), WORDS)
+
+
+@cache
+def _driver() -> Any:
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        return ctypes.CDLL(name)
+    except OSError as error:
+        raise DeviceError(f"no CUDA driver to encode a tensor map: {error}") from error
