@@ -90,12 +90,13 @@ class GpuBackend:
         kernel = self._kernel(launch)  # after the arrays: they make the context that it needs
         if launch.shared_bytes > _STATIC_SHARED_LIMIT:
             kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
-        maps = launch.placed_maps([array.data.ptr for array in (*inputs, *outputs)])
-        words = [tensor_maps.encoded(told)[0] for told in maps]
-        args = (*words, *inputs, *outputs)
+        arrays = (*inputs, *outputs)
+        places = [array.data.ptr for array in arrays] if launch.maps else []
+        maps = [tensor_maps.encoded(told)[0] for told in launch.placed_maps(places)]
+        args = (*maps, *arrays)
         kernel(launch.grid, launch.block, args, shared_mem=launch.shared_bytes)
-        arrays = tuple(cupy.asnumpy(array) for array in outputs)  # waits for the launch
-        return Dump(arrays, self.name, self.environment())
+        held = tuple(cupy.asnumpy(array) for array in outputs)  # waits for the launch
+        return Dump(held, self.name, self.environment())
 
     def compile_ahead(self, wanted: Iterable[tuple[Source, str]]) -> int:
         """Compile texts for their targets ("" is this device's own), in a process for each core.

@@ -167,9 +167,18 @@ class Bulk:
         self.loads.append(load)
 
     def land_one(self) -> bool:
-        """Let the oldest copy into shared memory land; return whether there was one."""
+        """Let the oldest copy into shared memory land; return whether there was one.
+
+        Raises
+        ------
+        EmulatorError
+            If its block has ended: hardware would write to another block's shared memory.
+        """
         if not self.loads:
             return False
+        slot = self.machine.slot[self.loads[0].row]
+        if not self.machine.live[self.machine.slot == slot].any():
+            raise self._unfinished(self.loads[0])
         self._land(self.loads.popleft())
         return True
 
@@ -199,12 +208,12 @@ class Bulk:
 
     def unfinished(self) -> EmulatorError | None:
         """Return the error of copies that nobody waited for before the block ended, if any."""
-        left: list[Load | Store] = [*self.loads, *self.stores]
-        if not left:
-            return None
-        instr = self.machine.site(left[0].site)
+        return self._unfinished(self.stores[0]) if self.stores else None
+
+    def _unfinished(self, left: Load | Store) -> EmulatorError:
+        instr = self.machine.site(left.site)
         lanes = np.zeros(LANES, bool)
-        who = self.machine.launch.who(self.machine, left[0].row, lanes).rsplit(",", 1)[0]
+        who = self.machine.launch.who(self.machine, left.row, lanes).rsplit(",", 1)[0]
         return EmulatorError(
             "a block has ended while a bulk copy still uses its shared memory: nobody waited for "
             f"it\n  issued by {who}\n  at {self.machine.launch.where(instr)}"

@@ -15,6 +15,7 @@ from attnprobe.formats import Format
 from attnprobe.layouts import Instruction, Operand
 from attnprobe.ptx import numeric
 from attnprobe.ptx.exact_plan import ExactProduct
+from attnprobe.ptx.memory import unit_dtype
 from attnprobe.ptx.values import LANES, Array
 
 
@@ -143,6 +144,45 @@ class Loader:
         held = elements.take(self.flat.reshape(-1), axis=1)
         parts = held.view(np.uint32).reshape(warps, LANES, self.registers)
         return [parts[:, :, number] for number in range(self.registers)]
+
+
+class Mover:
+    """The plan of stmatrix and movmatrix: matrices (rows of bytes in memory) from registers."""
+
+    def __init__(self, row: Instruction) -> None:
+        source = row.operands[-1]
+        fragment = source.fragment
+        self.addresses = row.addresses
+        self.row_bytes = fragment.cols * source.format.bits // 8
+        self.registers = source.registers
+        self.storage = source.format.storage
+        self.shape = fragment.rows, fragment.cols
+        self.flat = fragment.flat_index().reshape(-1)  # (lane, element) -> position
+        self.target = Loader(row) if row.family == "movmatrix" else None
+
+    def rows(self, warps: int, *registers: Array) -> Array:
+        """Return the matrices' elements in memory's order: (warps, rows, cols)."""
+        words = np.empty((warps, LANES, self.registers), np.uint32)
+        for number, register in enumerate(registers):
+            words[:, :, number] = register.view(np.uint32)
+        out = np.empty((warps, self.shape[0] * self.shape[1]), self.storage)
+        out[:, self.flat] = words.view(self.storage).reshape(warps, -1)
+        return out.reshape(warps, *self.shape)
+
+    def units(self, warps: int, *registers: Array) -> Array:
+        """Return each row as a unit of its bytes: (warps, rows)."""
+        return self.rows(warps, *registers).view(unit_dtype(self.row_bytes))[..., 0]
+
+    def move(self, warps: int, *registers: Array) -> list[Array]:
+        """Return the registers of movmatrix."""
+        assert self.target is not None
+        return self.target.split(self.units(warps, *registers))
+
+
+@lru_cache(maxsize=256)
+def mover(row: Instruction) -> Mover:
+    """Return the plan of an stmatrix or a movmatrix row."""
+    return Mover(row)
 
 
 @lru_cache(maxsize=256)

@@ -92,7 +92,6 @@ class InFlight:
     base : what is known already, (n, 32); None where nothing is.
     """
 
-    __array_ufunc__ = None
     __slots__ = ("base", "dtype", "flight", "numbers")
 
     def __init__(
@@ -147,7 +146,7 @@ class InFlight:
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise InFlightError(self)
 
-    __array__ = __array_function__ = _refuse
+    __array__ = __array_function__ = __array_ufunc__ = _refuse
     astype = tobytes = take = reshape = copy = any = all = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
     __and__ = __or__ = __xor__ = __invert__ = __lshift__ = __rshift__ = __neg__ = _refuse

@@ -272,7 +272,7 @@ class MBarriers:
                     f"{int(barrier.pending[slot])} of {int(barrier.count[slot])} arrivals and "
                     f"{int(barrier.bytes[slot])} bytes\n    at {machine.launch.where(entry.instr)}"
                 )
-        return lines
+        return sorted(lines)
 
     # Places
 

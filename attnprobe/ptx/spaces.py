@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnprobe.errors import EmulatorError, MemoryFault
-from attnprobe.ptx.fragments import Loader
 from attnprobe.ptx.group import Group
 from attnprobe.ptx.memory import Buffer, as_units
 from attnprobe.ptx.race import Checker
@@ -119,25 +118,6 @@ class Spaces:
         if self.checker is not None:
             self.checker.read(access.site, group, index, mask, size)
         return split(gather(self.units[size], index, mask, group.n), access)
-
-    def load_rows(
-        self, access: Access, group: Group, address: Array, mask: Array | None, loader: Loader
-    ) -> list[Array]:
-        """Return the registers of ldmatrix: each of the first lanes supplies the address of one
-        row.
-        """
-        size = access.bytes
-        used = loader.addresses
-        address = spread(address, group.n)
-        if used < LANES:
-            lanes = np.arange(LANES) < used
-            mask = np.broadcast_to(lanes, (group.n, LANES)) if mask is None else mask & lanes
-        index = self.shared_index(access, group, address, mask, size)
-        if self.checker is not None:
-            self.checker.read(access.site, group, index, mask, size)
-        if mask is not None and used == LANES:
-            return loader.split(gather(self.units[size], index, mask, group.n))
-        return loader.split(self.units[size][index[:, :used]])
 
     def atomic_places(
         self, access: Access, group: Group, space: str, address: Array, mask: Array | None

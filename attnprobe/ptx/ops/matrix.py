@@ -1,4 +1,4 @@
-"""Matrix instructions, from the rows of attnprobe.layouts: mma.sync and ldmatrix.
+"""Matrix instructions of a warp, from the rows of attnprobe.layouts: mma.sync, ldmatrix and kin.
 
 Nothing here knows a layout: which lane holds which element, in which format, comes from the row
 whose name is the instruction's.
@@ -10,18 +10,21 @@ from attnprobe import layouts
 from attnprobe.ptx.chains import Pending
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.exact_plan import ExactProduct, exact_product
-from attnprobe.ptx.fragments import Loader, Product, loader, product
+from attnprobe.ptx.fragments import Loader, Mover, Product, loader, mover, product
 from attnprobe.ptx.fused import fused, fusible
 from attnprobe.ptx.ir import Instr, Operand
 from attnprobe.ptx.ops.data import address_of
 from attnprobe.ptx.ops.registry import op
+from attnprobe.ptx.rows import load_rows, store_rows
 from attnprobe.ptx.units import Access
-from attnprobe.ptx.values import TYPE_CODES
+from attnprobe.ptx.values import TYPE_CODES, spread
+
+_FAMILIES = ("mma", "ldmatrix", "stmatrix", "movmatrix")
 
 
 def _has_row(instr: Instr) -> bool:
     row = layouts.exact(instr.name)
-    return row is not None and row.family in ("mma", "ldmatrix") and not row.memory
+    return row is not None and row.family in _FAMILIES and not row.memory
 
 
 def _row(e: Emitter, instr: Instr) -> layouts.Instruction:
@@ -114,9 +117,42 @@ def ldmatrix(e: Emitter, instr: Instr) -> None:
     base, offset = address_of(e, instr.operands[1], "shared")
     size = plan.row_bytes
     access = Access(int(e.site()), "u8", size // 8, offset)
+    known = e.obj(access, lambda: access)
     name = e.obj(("loader", instr.name), lambda: plan)
-    loaded = e.tmp(
-        f"m.spaces.load_rows({e.obj(access, lambda: access)}, g, {base}, {e.active()}, {name})"
-    )
+    loaded = e.tmp(f"{e.fn(load_rows)}(m.spaces, {known}, g, {base}, {e.active()}, {name})")
     for number, item in enumerate(items):
         e.dst(item, f"{loaded}[{number}]", "u4")
+
+
+@op("stmatrix", converges=True, accepts=_has_row)
+def stmatrix(e: Emitter, instr: Instr) -> None:
+    """Rows of 8x8 matrices in shared memory = registers, as the row's fragment says."""
+    row = _row(e, instr)
+    plan: Mover = mover(row)
+    held = ", ".join(_held(e, instr, row.operands[0], 1))
+    _check_lanes(e)
+    base, offset = address_of(e, instr.operands[0], "shared")
+    access = Access(int(e.site()), "u8", plan.row_bytes // 8, offset)
+    name = e.obj(("mover", instr.name), lambda: plan)
+    units = e.tmp(f"{name}.units(g.n, {held})")
+    known = e.obj(access, lambda: access)
+    e.line(f"{e.fn(store_rows)}(m.spaces, {known}, g, {base}, {e.active()}, {units})")
+
+
+@op("movmatrix", converges=True, accepts=_has_row)
+def movmatrix(e: Emitter, instr: Instr) -> None:
+    """d = a transposed, as the row's fragments say."""
+    row = _row(e, instr)
+    plan = mover(row)
+    held = ", ".join(_held(e, instr, row.operands[1], 1))
+    _check_lanes(e)
+    name = e.obj(("mover", instr.name), lambda: plan)
+    e.dst(e.vector(instr.operands[0])[0], f"{name}.move(g.n, {held})[0]", "u4")
+
+
+def _held(e: Emitter, instr: Instr, operand: layouts.Operand, number: int) -> list[str]:
+    """Return the registers of an operand, spread over whole warps."""
+    items = e.vector(instr.operands[number])
+    if len(items) != operand.registers:
+        raise e.error(f"{instr.name} takes {operand.registers} registers, not {len(items)}")
+    return [f"{e.fn(spread)}({e.src(item, 'u4')}, g.n)" for item in items]
