@@ -14,24 +14,32 @@ if TYPE_CHECKING:
     from attnprobe.ptx.machine import Machine
 
 _AXES = ("x", "y", "z")
-_THIRTY_TWO = {
-    f"{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in _AXES
-} | {
-    "laneid",
-    "warpid",
-    "nwarpid",
-    "smid",
-    "nsmid",
-    "clock",
-    "clock_hi",
-    "dynamic_smem_size",
-    "total_smem_size",
-    "lanemask_eq",
-    "lanemask_le",
-    "lanemask_lt",
-    "lanemask_ge",
-    "lanemask_gt",
-}
+_THIRTY_TWO = (
+    {f"{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in _AXES}
+    | {
+        "laneid",
+        "warpid",
+        "nwarpid",
+        "smid",
+        "nsmid",
+        "clock",
+        "clock_hi",
+        "dynamic_smem_size",
+        "total_smem_size",
+        "lanemask_eq",
+        "lanemask_le",
+        "lanemask_lt",
+        "lanemask_ge",
+        "lanemask_gt",
+        "cluster_ctarank",
+        "cluster_nctarank",
+    }
+    | {
+        f"{name}.{axis}"
+        for name in ("clusterid", "nclusterid", "cluster_ctaid", "cluster_nctaid")
+        for axis in _AXES
+    }
+)
 _SIXTY_FOUR = {"clock64", "globaltimer", "gridid"}
 
 
@@ -94,9 +102,15 @@ def chunk_table(machine: Machine) -> dict[str, Array]:
     for axis, extent in zip(_AXES, block, strict=True):
         table[f"ntid.{axis}"] = _narrow(np.full((1, 1), extent))
     for axis, extent in zip(_AXES, grid, strict=True):
-        table[f"nctaid.{axis}"] = _narrow(np.full((1, 1), extent))
+        table[f"nctaid.{axis}"] = table[f"nclusterid.{axis}"] = _narrow(np.full((1, 1), extent))
+    for axis in _AXES:  # every block is a cluster of its own
+        table[f"clusterid.{axis}"] = table[f"ctaid.{axis}"]
+        table[f"cluster_ctaid.{axis}"] = _narrow(np.zeros((1, 1)))
+        table[f"cluster_nctaid.{axis}"] = _narrow(np.ones((1, 1)))
     single = {
         "nwarpid": warps,
+        "cluster_ctarank": 0,
+        "cluster_nctarank": 1,
         "smid": 0,
         "nsmid": 1,
         "dynamic_smem_size": machine.dynamic_shared_bytes,

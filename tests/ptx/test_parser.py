@@ -169,8 +169,8 @@ def test_printf_is_refused_by_name() -> None:
 
 
 def test_unknown_special_registers_are_refused() -> None:
-    with pytest.raises(UnknownOpcodeError, match=r"reads %clusterid\.x, a special register"):
-        ptx.load(kernel("mov.u32 r, %clusterid.x;", "", _REGISTERS))
+    with pytest.raises(UnknownOpcodeError, match=r"reads %pm0, a special register"):
+        ptx.load(kernel("mov.u32 r, %pm0;", "", _REGISTERS))
 
 
 @pytest.mark.parametrize(

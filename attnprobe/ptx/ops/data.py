@@ -78,6 +78,13 @@ def cvta(e: Emitter, instr: Instr) -> None:
         e.dst(instr.operands[0], f"{a} {sign} {e.const(window, code)}", code)
 
 
+@op("mapa")
+def mapa(e: Emitter, instr: Instr) -> None:
+    """d = the address in the shared memory of a block of the cluster: this one, the only one."""
+    code = TYPE_CODES[e.type()]
+    e.dst(instr.operands[0], e.src(instr.operands[1], code), code)
+
+
 @op("isspacep")
 def isspacep(e: Emitter, instr: Instr) -> None:
     """p = whether a generic address lies in a state space."""
