@@ -361,8 +361,8 @@ def _macros(name: str) -> dict[str, object]:
 
 
 # One statement from fence to wait: the compiler cannot put a use of the registers between.
-_BEFORE = "wgmma.fence.sync.aligned;"
-_AFTER = "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;"
+BEFORE = "wgmma.fence.sync.aligned;"
+AFTER = "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;"
 
 
 def _statement(of: Signature, count: int, selector: int) -> str:
@@ -382,23 +382,12 @@ def _statement(of: Signature, count: int, selector: int) -> str:
     if of.group > 1:
         text += f", %{number + 1}, {selector}"
         inputs.append('"r"(e)')
-    text += f", {_immediates(of)}"
-    text = f"{_BEFORE} {text}; {_AFTER}"
+    text += f", {immediates(of)}"
+    text = f"{BEFORE} {text}; {AFTER}"
     return f'asm volatile("{text}" : {outputs} : {", ".join(inputs)})'
 
 
-def statement(of: Signature, count: int, transpose_a: int = 0, transpose_b: int = 0) -> str:
-    """Return the asm statement of a dense product whose A and B lie in shared memory."""
-    d = ",".join(f"%{i}" for i in range(count))
-    outputs = ", ".join(f'"+r"((d)[{i}])' for i in range(count))
-    immediates = _immediates(of)
-    if of.formats["A"].bits == 16:
-        immediates = f"1, 1, 1, {transpose_a}, {transpose_b}"
-    text = f"{'.'.join(of.words)} {{{d}}}, %{count}, %{count + 1}, {immediates}"
-    return f'asm volatile("{_BEFORE} {text}; {_AFTER}" : {outputs} : "l"(a), "l"(b))'
-
-
-def _immediates(of: Signature) -> str:
+def immediates(of: Signature) -> str:
     """Return scale-d, and what follows by type: imm-scale-a, -b, imm-trans-a, -b."""
     a = of.formats["A"]
     if a.kind == "int":

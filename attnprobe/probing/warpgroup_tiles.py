@@ -205,12 +205,25 @@ def macros(row: Instruction) -> dict[str, object]:
 
 def _product(of: Signature, count: int) -> str:
     if of.formats["A"].bits != 16:
-        return f"do {{ (void)(form); {warpgroup.statement(of, count)}; }} while (0)"
+        return f"do {{ (void)(form); {_statement(of, count)}; }} while (0)"
     each = (
-        f"if ((form) == {number}u) {warpgroup.statement(of, count, number & 1, number >> 1)};"
+        f"if ((form) == {number}u) {_statement(of, count, number & 1, number >> 1)};"
         for number in range(3)
     )
     return f"do {{ {' else '.join(each)} }} while (0)"
+
+
+def _statement(of: Signature, count: int, transpose_a: int = 0, transpose_b: int = 0) -> str:
+    """Return the asm statement of a dense product whose A and B lie in shared memory."""
+    d = ",".join(f"%{i}" for i in range(count))
+    outputs = ", ".join(f'"+r"((d)[{i}])' for i in range(count))
+    constants = warpgroup.immediates(of)
+    if of.formats["A"].bits == 16:
+        constants = f"1, 1, 1, {transpose_a}, {transpose_b}"
+    text = f"{'.'.join(of.words)} {{{d}}}, %{count}, %{count + 1}, {constants}"
+    return (
+        f'asm volatile("{warpgroup.BEFORE} {text}; {warpgroup.AFTER}" : {outputs} : "l"(a), "l"(b))'
+    )
 
 
 def shared_bytes(row: Instruction) -> int:
