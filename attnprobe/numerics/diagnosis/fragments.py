@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from attnprobe.numerics.diagnosis.evidence import F64, Answer, Evidence, divided
 from attnprobe.numerics.diagnosis.models import (
-    KEY_TILES,
-    ORDERS,
     Model,
     Models,
-    exchanged,
+    Walk,
     online,
     quarters,
+    rows_exchanged,
     transposed,
+    walks,
     whole_blocks,
 )
 
@@ -23,7 +25,7 @@ def q_fragment(evidence: Evidence) -> Models:
     changes = {
         "quarters": (quarters(whole), "a[1] and a[2] of Q's fragment are exchanged"),
         "halves": (
-            whole[:, exchanged(whole.shape[1], 8)],
+            rows_exchanged(whole.T, 8).T,
             "the k halves of Q's fragment are exchanged",
         ),
         "transposed": (transposed(whole), "the 8 x 8 blocks of Q are transposed"),
@@ -51,10 +53,10 @@ def k_fragment(evidence: Evidence) -> Models:
     k = evidence.rows.k
     changes = {
         "quarters": (quarters(k), "the quarters of K's fragments are exchanged"),
-        "halves": (k[:, exchanged(k.shape[1], 8)], "the k halves of K's fragments are exchanged"),
+        "halves": (rows_exchanged(k.T, 8).T, "the k halves of K's fragments are exchanged"),
         "transposed": (transposed(k), "K is loaded transposed: 8 x 8 blocks"),
-        "rows": (k[exchanged(len(k), 8)], "keys j and j ^ 8 are exchanged in K but not in V"),
-        "neighbours": (k[exchanged(len(k), 1)], "keys j and j ^ 1 are exchanged in K, not in V"),
+        "rows": (rows_exchanged(k, 8), "keys j and j ^ 8 are exchanged in K but not in V"),
+        "neighbours": (rows_exchanged(k, 1), "keys j and j ^ 1 are exchanged in K, not in V"),
     }
     for key, (changed, text) in changes.items():
         yield Model(key, text, evidence.answer(evidence.scores_of(evidence.rows.q, changed)))
@@ -64,8 +66,8 @@ def v_fragment(evidence: Evidence) -> Models:
     v = evidence.rows.v
     changes = {
         "quarters": (quarters(v), "the quarters of V's fragments are exchanged"),
-        "rows 1": (v[exchanged(len(v), 1)], "rows j and j ^ 1 of V are exchanged"),
-        "rows 8": (v[exchanged(len(v), 8)], "the k halves of V's fragments are exchanged"),
+        "rows 1": (rows_exchanged(v, 1), "rows j and j ^ 1 of V are exchanged"),
+        "rows 8": (rows_exchanged(v, 8), "the k halves of V's fragments are exchanged"),
         "transposed": (transposed(v), "V is loaded without transposing: 8 x 8 blocks"),
     }
     for key, (changed, text) in changes.items():
@@ -91,33 +93,40 @@ def k_shifted(evidence: Evidence) -> Models:
 
 def p_fragment(evidence: Evidence) -> Models:
     """P handed to the second product in the wrong order: weights move, sums do not."""
-    partner, whole = exchanged(len(evidence.queries), 8), whole_blocks(evidence)
-    tiles = [(keys, back) for keys in KEY_TILES if keys < evidence.seqlen_k for back in ORDERS]
-    for keys, backward in (*tiles, (max(evidence.seqlen_k, 1), False)):
-        parts = online(evidence, keys, backward=backward)
-        halves = exchanged(evidence.seqlen_k, 8)
+    whole = whole_blocks(evidence)
+    for walk in (*walks(evidence.seqlen_k), Walk(max(evidence.seqlen_k, 1))):
+        parts = online(evidence, walk)
         changes = {
-            "halves": (parts.weights[:, halves], "P repack: the k halves of P are exchanged"),
+            "halves": (
+                rows_exchanged(parts.weights.T, 8).T,
+                "P repack: the k halves of P are exchanged",
+            ),
         }
         if whole:
             changes |= {
                 "quarters": (
-                    _padded_quarters(parts.weights),
+                    _filled(parts.weights, quarters),
                     "P repack: a[1] and a[2] of P are exchanged, (row, k >= 8) stands where "
                     "(row + 8, k < 8) belongs",
                 ),
-                "rows": (parts.weights[partner], "P repack: rows g and g + 8 of P are exchanged"),
+                "rows": (
+                    _filled(parts.weights, lambda P: rows_exchanged(P, 8)),
+                    "P repack: rows g and g + 8 of P are exchanged",
+                ),
             }
         for key, (weights, text) in changes.items():
             o = divided((weights * parts.later) @ evidence.rows.v, parts.total)
-            yield Model(f"{key} {keys} {backward}", text, Answer(o, parts.lse))
+            yield Model(f"{key} {walk!r}", text, Answer(o, parts.lse))
 
 
-def _padded_quarters(weights: F64) -> F64:
-    """Quarters exchanged, with rows and keys of weight 0 up to whole blocks."""
+def _filled(weights: F64, change: Callable[[F64], F64]) -> F64:
+    """``change`` weights filled up to whole blocks of 16 rows and keys.
+
+    A row past the last query has Q = 0, and so weight 1 at every key.
+    """
     height, width = weights.shape
-    padded = np.pad(weights, ((0, -height % 16), (0, -width % 16)))
-    return quarters(padded)[:height, :width]
+    rows = np.pad(weights, ((0, -height % 16), (0, 0)), constant_values=1.0)
+    return change(np.pad(rows, ((0, 0), (0, -width % 16))))[:height, :width]
 
 
 def channels_missing(evidence: Evidence) -> Models:

@@ -8,13 +8,34 @@ from typing import NamedTuple
 
 import numpy as np
 
+from attnprobe.engine.decode import DECODE
 from attnprobe.engine.variants import VARIANTS
 from attnprobe.numerics.diagnosis.evidence import F64, I64, Answer, Evidence
 
 # Keys to a tile of our kernels, and the steps that other kernels take.
 KEY_TILES = tuple(sorted({16, 32, 64, 128, *(row.block_n for row in VARIANTS)}))
-# Tiles are worked on from the first to the last, or the other way round.
-ORDERS = (False, True)
+
+
+class Walk(NamedTuple):
+    """How tiles of keys are worked on: their size, the order, and by how many warps apart.
+
+    Several warps take every so many-th tile each, with a maximum of their own.
+    """
+
+    keys: int
+    backward: bool = False
+    warps: int = 1
+
+    def __str__(self) -> str:
+        apart = f", {self.warps} warps apart" if self.warps > 1 else ""
+        return f"tiles of {self.keys} keys{apart}"
+
+
+def walks(seqlen_k: int) -> tuple[Walk, ...]:
+    """Return every walk that is not the same as another with so many keys."""
+    plain = [Walk(keys, back) for keys in KEY_TILES if keys < seqlen_k for back in (False, True)]
+    apart = {Walk(row.block_n, False, row.warps) for row in DECODE if row.block_n < seqlen_k}
+    return (*plain, *sorted(apart))
 
 
 class Model(NamedTuple):
@@ -70,23 +91,28 @@ def whole_blocks(evidence: Evidence) -> bool:
 def quarters(rows: F64) -> F64:
     """Return blocks of 16 x 16 with the two 8 x 8 quarters off the diagonal exchanged.
 
-    What does not fill a block stays as it is.
+    What does not fill a block is filled with zeros, as tiles in shared memory are.
     """
-    return _in_blocks(rows, 16, lambda tile: _exchanged_quarters(tile))
+    return _in_blocks(rows, 16, _exchanged_quarters)
 
 
 def transposed(rows: F64) -> F64:
-    """Return blocks of 8 x 8 transposed."""
+    """Return blocks of 8 x 8 transposed; what does not fill a block is filled with zeros."""
     return _in_blocks(rows, 8, lambda tile: tile.swapaxes(1, 3))
+
+
+def rows_exchanged(rows: F64, step: int) -> F64:
+    """Return rows i and i ^ step exchanged; rows past the last one are zeros."""
+    filled = np.pad(rows, ((0, -len(rows) % (2 * step)), (0, 0)))
+    return np.asarray(filled[np.arange(len(rows)) ^ step])
 
 
 def _in_blocks(rows: F64, size: int, change: Callable[[F64], F64]) -> F64:
     """``change`` takes and returns (row blocks, size, column blocks, size)."""
-    height, width = (extent - extent % size for extent in rows.shape)
-    result = rows.copy()
-    tiles = rows[:height, :width].reshape(height // size, size, width // size, size)
-    result[:height, :width] = change(tiles).reshape(height, width)
-    return result
+    height, width = rows.shape
+    filled = np.pad(rows, ((0, -height % size), (0, -width % size)))
+    tiles = filled.reshape(len(filled) // size, size, filled.shape[1] // size, size)
+    return change(tiles).reshape(filled.shape)[:height, :width]
 
 
 def _exchanged_quarters(tiles: F64) -> F64:
@@ -103,6 +129,7 @@ class Online(NamedTuple):
     weights : (rows, keys), exp(S - the running maximum of the key's tile), 0 where masked.
     later : (rows, keys), what the weights of the key's tile are multiplied with by the end.
     factors : (rows, tiles), by which what came before the tile is multiplied there.
+    merge : (rows, warps), by which what a warp has at the end is multiplied.
     tile : (keys,), when each key's tile is worked on: 0, 1, ...
     total : (rows,), the sum that divides.
     lse : (rows,).
@@ -111,27 +138,40 @@ class Online(NamedTuple):
     weights: F64
     later: F64
     factors: F64
+    merge: F64
     tile: I64
     total: F64
     lse: F64
 
 
-def online(evidence: Evidence, keys: int, *, backward: bool = False) -> Online:
-    """Return the online softmax in tiles of ``keys`` keys, the first tile first, or the last."""
+def online(evidence: Evidence, walk: Walk) -> Online:
+    """Return the online softmax of one walk over the keys."""
     count = evidence.seqlen_k
     masked = np.where(evidence.seen, evidence.scores, -np.inf)
-    tile = np.arange(count) // keys
-    if backward:
+    tile = np.arange(count) // walk.keys
+    if walk.backward:
         tile = tile[-1] - tile
-    of_tiles = np.maximum.reduceat(masked, np.arange(0, count, keys), axis=1)
-    running = np.maximum.accumulate(of_tiles[:, ::-1] if backward else of_tiles, axis=1)
+    of_tiles = np.maximum.reduceat(masked, np.arange(0, count, walk.keys), axis=1)
+    of_tiles = of_tiles[:, ::-1] if walk.backward else of_tiles
+    running, before = np.empty_like(of_tiles), np.full_like(of_tiles, -np.inf)
+    for warp in range(walk.warps):
+        own = slice(warp, None, walk.warps)
+        running[:, own] = np.maximum.accumulate(of_tiles[:, own], axis=1)
+        before[:, own][:, 1:] = running[:, own][:, :-1]
     shift = np.where(running == -np.inf, 0.0, running)
-    before = np.concatenate([np.full((len(masked), 1), -np.inf), running[:, :-1]], axis=1)
     weights = np.where(evidence.seen, np.exp(masked - shift[:, tile]), 0.0)
-    last = np.maximum(running[:, -1], evidence.sink)
+    last = np.maximum(running.max(axis=1), evidence.sink)
     last = np.where(last == -np.inf, 0.0, last)
     later = np.exp(np.where(running == -np.inf, 0.0, shift - last[:, None]))[:, tile]
     total = (weights * later).sum(axis=1) + np.exp(evidence.sink - last)
     # By how much what stands before a tile is multiplied there: 1 where nothing does.
     factors = np.where(before == -np.inf, 1.0, np.exp(before - shift))
-    return Online(weights, later, factors, tile, total, last + np.log(total))
+    ends = np.stack(
+        [
+            running[:, w :: walk.warps][:, -1:].max(axis=1, initial=-np.inf)
+            for w in range(walk.warps)
+        ],
+        axis=1,
+    )
+    merge = np.exp(ends - last[:, None])
+    return Online(weights, later, factors, merge, tile, total, last + np.log(total))

@@ -12,13 +12,13 @@ import numpy as np
 
 from attnprobe.numerics.diagnosis.evidence import F64, Answer, Evidence, divided
 from attnprobe.numerics.diagnosis.models import (
-    KEY_TILES,
-    ORDERS,
     Model,
     Models,
     Online,
+    Walk,
     exchanged,
     online,
+    walks,
     whole_blocks,
 )
 
@@ -92,15 +92,13 @@ def feature_ignored(evidence: Evidence) -> Models:
 
 
 def rescale_missing(evidence: Evidence) -> Models:
-    for keys in KEY_TILES:
-        for backward in ORDERS:
-            if keys < evidence.seqlen_k:
-                yield from _rescale(evidence, keys, backward)
+    for walk in walks(evidence.seqlen_k):
+        yield from _rescale(evidence, walk)
 
 
-def _rescale(evidence: Evidence, keys: int, backward: bool) -> Models:
-    parts, v = online(evidence, keys, backward=backward), evidence.rows.v
-    tiles, key = f"(tiles of {keys} keys)", f"{keys} {backward}"
+def _rescale(evidence: Evidence, walk: Walk) -> Models:
+    parts, v = online(evidence, walk), evidence.rows.v
+    tiles, key = f"({walk})", repr(walk)
     text = f"O is not rescaled when the maximum rises {tiles}"
     o = divided(parts.weights @ v, parts.total)
     yield Model(f"O {key}", text, Answer(o, parts.lse))
@@ -128,16 +126,22 @@ def _rescale(evidence: Evidence, keys: int, backward: bool) -> Models:
 def _by_other_factors(
     evidence: Evidence, parts: Online, factors: F64, key: str, text: str
 ) -> Model:
-    # What tile t's weights are multiplied with later: the factors of all tiles after it.
-    after = np.cumprod(factors[:, :0:-1], axis=1)[:, ::-1]
-    later = np.concatenate([after, np.ones((len(factors), 1))], axis=1)[:, parts.tile]
-    o = divided((parts.weights * later) @ evidence.rows.v, parts.total)
+    # What tile t's weights are multiplied with later: the factors of all later tiles of its warp,
+    # and that of the warp.
+    later = np.ones_like(factors)
+    warps = parts.merge.shape[1]
+    for warp in range(warps):
+        own = factors[:, warp::warps]
+        after = np.cumprod(own[:, :0:-1], axis=1)[:, ::-1]
+        last = np.ones((len(own), min(1, own.shape[1])))
+        later[:, warp::warps] = np.concatenate([after, last], axis=1) * parts.merge[:, [warp]]
+    o = divided((parts.weights * later[:, parts.tile]) @ evidence.rows.v, parts.total)
     return Model(key, text, Answer(o, parts.lse))
 
 
 def normaliser(evidence: Evidence) -> Models:
     exact = evidence.exact
-    parts = online(evidence, max(evidence.seqlen_k, 1))
+    parts = online(evidence, Walk(max(evidence.seqlen_k, 1)))
     total = np.where(parts.total > 0, parts.total, 1.0)[:, None]
     known = {
         "O is not divided by the sum": exact.o * total,
