@@ -31,11 +31,12 @@ class Evidence:
     ----------
     q, k, v : the whole inputs, (batch, seqlen, heads, head_dim).
     features : what was asked for.
-    batch, head : which head.
-    queries : positions of the rows: whole blocks of 16 where there are as many, rising.
+    batch, head : which head; of packed rows the first of the group.
+    queries : numbers of the rows: whole blocks of 16 where there are as many, rising.
     given_o : (rows, v_head_dim) float64, what the kernel gave.
     given_lse : (rows,) float64 or None.
     o_bound, lse_bound : greatest sound |error|, same shapes.
+    packed : row r is query r // group of the group's head r % group, as decode kernels pack them.
     """
 
     q: Array
@@ -49,6 +50,26 @@ class Evidence:
     given_lse: F64 | None
     o_bound: F64
     lse_bound: F64
+    packed: bool = False
+
+    @property
+    def positions(self) -> I64:
+        """The query of each row."""
+        return self.queries // self.group if self.packed else self.queries
+
+    @property
+    def count(self) -> int:
+        """Rows that there are in all."""
+        return self.seqlen_q * self.group if self.packed else self.seqlen_q
+
+    @property
+    def all_q(self) -> F64:
+        """Q of all rows, (count, head_dim)."""
+        return self.q_of(np.arange(self.count))
+
+    def q_of(self, rows: I64) -> F64:
+        """Q of some rows, (rows, head_dim)."""
+        return of_rows(self.q[self.batch], self.head, rows, self.group if self.packed else 1)
 
     @property
     def kv_head(self) -> int:
@@ -93,10 +114,10 @@ class Evidence:
         return Head(
             self.batch,
             self.head,
-            self.q[self.batch, self.queries, self.head].astype(np.float64),
+            self.q_of(self.queries),
             self.k[self.batch, :, self.kv_head].astype(np.float64),
             self.v[self.batch, :, self.kv_head].astype(np.float64),
-            self.queries,
+            self.positions,
             self.seqlen_q,
         )
 
@@ -174,26 +195,41 @@ def _apart(given: F64, wanted: F64, bound: F64) -> F64:
     return np.asarray(np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart)))
 
 
+class Where(NamedTuple):
+    """Rows of one result: batch, head (of packed rows the group's first), rows, packed or not."""
+
+    batch: int
+    head: int
+    rows: I64
+    packed: bool = False
+
+
+def of_rows(array: Array, head: int, rows: I64, group: int) -> F64:
+    """Return rows of (seqlen, heads, ...): of ``head``, or of its group's heads packed."""
+    return np.asarray(array[rows // group, head + rows % group].astype(np.float64))
+
+
 def gather(
     inputs: tuple[Array, Array, Array],
     features: Features,
     result: tuple[Array, Array | None],
-    where: tuple[int, int, I64],
+    where: Where,
 ) -> Evidence:
-    """Return the evidence of rows ``where`` = (batch, head, queries) of ``result`` = (O, LSE)."""
+    """Return the evidence of some rows of ``result`` = (O, LSE)."""
     q, k, v = inputs
-    batch, head, queries = where
     o, lse = result
-    given = o[batch, queries, head].astype(np.float64)
-    given_lse = None if lse is None else lse[batch, head, queries].astype(np.float64)
-    empty: Any = np.zeros(0)
-    plain = Evidence(q, k, v, features, batch, head, queries, given, given_lse, empty, empty)
+    batch, head, rows, packed = where
+    group = q.shape[2] // k.shape[2] if packed else 1
+    given = of_rows(o[batch], head, rows, group)
+    given_lse = None if lse is None else of_rows(lse[batch].T, head, rows, group)
+    none: Any = np.zeros(0)
+    plain = Evidence(q, k, v, features, batch, head, rows, given, given_lse, none, none, packed)
     # Wide enough for a sound kernel's rounding in any of the models, narrow beside any fault.
     exact = plain.exact
     size = np.where(np.isfinite(exact.o), np.abs(exact.o), 0.0)
     greatest = np.abs(np.where(np.isfinite(plain.rows.v), plain.rows.v, 0.0)).max(initial=0.0)
     roundoff = bounds.unit_roundoff(q.dtype)
     o_bound = 4 * roundoff * (size + 0.25 * greatest) + bounds.ulp(exact.o, o.dtype)
-    lse = np.where(np.isfinite(exact.lse), np.abs(exact.lse), 0.0)
+    of_lse = np.where(np.isfinite(exact.lse), np.abs(exact.lse), 0.0)
     top = np.where(plain.seen, np.abs(plain.scores), 0.0).max(axis=1, initial=0.0)
-    return replace(plain, o_bound=o_bound, lse_bound=1e-5 * (1 + lse + np.nan_to_num(top)))
+    return replace(plain, o_bound=o_bound, lse_bound=1e-5 * (1 + of_lse + np.nan_to_num(top)))

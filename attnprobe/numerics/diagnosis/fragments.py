@@ -21,7 +21,7 @@ from attnprobe.numerics.diagnosis.models import (
 
 
 def q_fragment(evidence: Evidence) -> Models:
-    whole = evidence.q[evidence.batch, :, evidence.head].astype(np.float64)
+    whole = evidence.all_q
     changes = {
         "quarters": (quarters(whole), "a[1] and a[2] of Q's fragment are exchanged"),
         "halves": (
@@ -94,7 +94,7 @@ def k_shifted(evidence: Evidence) -> Models:
 def p_fragment(evidence: Evidence) -> Models:
     """P handed to the second product in the wrong order: weights move, sums do not."""
     whole = whole_blocks(evidence)
-    for walk in (*walks(evidence.seqlen_k), Walk(max(evidence.seqlen_k, 1))):
+    for walk in (*walks(evidence), Walk(max(evidence.seqlen_k, 1))):
         parts = online(evidence, walk)
         changes = {
             "halves": (

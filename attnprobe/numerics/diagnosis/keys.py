@@ -144,7 +144,7 @@ def _seen_between(evidence: Evidence, left: int, right: int | None) -> Mask:
     features = replace(evidence.features, causal=False, window_size=(-1, -1))
     seen = features.seen(evidence.rows)
     diagonal = evidence.features.diagonal(evidence.seqlen_q, evidence.seqlen_k)
-    distance = np.arange(evidence.seqlen_k) - evidence.queries[:, None] - diagonal
+    distance = np.arange(evidence.seqlen_k) - evidence.positions[:, None] - diagonal
     if right is not None:
         seen = seen & (distance <= right)
     return seen & (distance >= -left) if left >= 0 else seen

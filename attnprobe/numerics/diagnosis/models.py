@@ -14,28 +14,51 @@ from attnprobe.numerics.diagnosis.evidence import F64, I64, Answer, Evidence
 
 # Keys to a tile of our kernels, and the steps that other kernels take.
 KEY_TILES = tuple(sorted({16, 32, 64, 128, *(row.block_n for row in VARIANTS)}))
+MOST_SPLITS = 8
+FEW_ROWS = 128  # up to which kernels split the keys
 
 
 class Walk(NamedTuple):
-    """How tiles of keys are worked on: their size, the order, and by how many warps apart.
+    """How tiles of keys are worked on.
 
-    Several warps take every so many-th tile each, with a maximum of their own.
+    Attributes
+    ----------
+    keys : of a tile.
+    backward : from the last to the first.
+    warps : that take every so many-th tile each, with a maximum of their own.
+    splits : stretches of tiles, each worked on alone.
     """
 
     keys: int
     backward: bool = False
     warps: int = 1
+    splits: int = 1
 
     def __str__(self) -> str:
         apart = f", {self.warps} warps apart" if self.warps > 1 else ""
-        return f"tiles of {self.keys} keys{apart}"
+        split = f", {self.splits} splits" if self.splits > 1 else ""
+        return f"tiles of {self.keys} keys{apart}{split}"
+
+    def streams(self, tiles: int) -> I64:
+        """Return who works on each tile, (tiles,): tiles of one stream share a maximum."""
+        number = np.arange(tiles)
+        begins = np.arange(self.splits + 1) * tiles // self.splits
+        split = np.searchsorted(begins, number, side="right") - 1
+        return np.asarray(split * self.warps + (number - begins[split]) % self.warps)
 
 
-def walks(seqlen_k: int) -> tuple[Walk, ...]:
-    """Return every walk that is not the same as another with so many keys."""
-    plain = [Walk(keys, back) for keys in KEY_TILES if keys < seqlen_k for back in (False, True)]
-    apart = {Walk(row.block_n, False, row.warps) for row in DECODE if row.block_n < seqlen_k}
-    return (*plain, *sorted(apart))
+def walks(evidence: Evidence) -> tuple[Walk, ...]:
+    """Return every walk that differs for so many keys; split ones where there are few rows."""
+    count = evidence.seqlen_k
+    plain = [Walk(keys, back) for keys in KEY_TILES if keys < count for back in (False, True)]
+    splits = range(1, MOST_SPLITS + 1) if evidence.count <= FEW_ROWS else (1,)
+    apart = {
+        Walk(row.block_n, False, row.warps, number)
+        for row in DECODE
+        for number in splits
+        if number * row.block_n < count
+    }
+    return (*plain, *sorted(apart - set(plain)))
 
 
 class Model(NamedTuple):
@@ -129,7 +152,8 @@ class Online(NamedTuple):
     weights : (rows, keys), exp(S - the running maximum of the key's tile), 0 where masked.
     later : (rows, keys), what the weights of the key's tile are multiplied with by the end.
     factors : (rows, tiles), by which what came before the tile is multiplied there.
-    merge : (rows, warps), by which what a warp has at the end is multiplied.
+    merge : (rows, streams), by which what a stream has at the end is multiplied.
+    stream : (tiles,), who works on each tile.
     tile : (keys,), when each key's tile is worked on: 0, 1, ...
     total : (rows,), the sum that divides.
     lse : (rows,).
@@ -139,6 +163,7 @@ class Online(NamedTuple):
     later: F64
     factors: F64
     merge: F64
+    stream: I64
     tile: I64
     total: F64
     lse: F64
@@ -153,11 +178,12 @@ def online(evidence: Evidence, walk: Walk) -> Online:
         tile = tile[-1] - tile
     of_tiles = np.maximum.reduceat(masked, np.arange(0, count, walk.keys), axis=1)
     of_tiles = of_tiles[:, ::-1] if walk.backward else of_tiles
+    stream = walk.streams(of_tiles.shape[1])
     running, before = np.empty_like(of_tiles), np.full_like(of_tiles, -np.inf)
-    for warp in range(walk.warps):
-        own = slice(warp, None, walk.warps)
+    for number in np.unique(stream):
+        own = np.flatnonzero(stream == number)
         running[:, own] = np.maximum.accumulate(of_tiles[:, own], axis=1)
-        before[:, own][:, 1:] = running[:, own][:, :-1]
+        before[:, own[1:]] = running[:, own[:-1]]
     shift = np.where(running == -np.inf, 0.0, running)
     weights = np.where(evidence.seen, np.exp(masked - shift[:, tile]), 0.0)
     last = np.maximum(running.max(axis=1), evidence.sink)
@@ -166,12 +192,6 @@ def online(evidence: Evidence, walk: Walk) -> Online:
     total = (weights * later).sum(axis=1) + np.exp(evidence.sink - last)
     # By how much what stands before a tile is multiplied there: 1 where nothing does.
     factors = np.where(before == -np.inf, 1.0, np.exp(before - shift))
-    ends = np.stack(
-        [
-            running[:, w :: walk.warps][:, -1:].max(axis=1, initial=-np.inf)
-            for w in range(walk.warps)
-        ],
-        axis=1,
-    )
+    ends = np.stack([running[:, stream == number][:, -1] for number in np.unique(stream)], axis=1)
     merge = np.exp(ends - last[:, None])
-    return Online(weights, later, factors, merge, tile, total, last + np.log(total))
+    return Online(weights, later, factors, merge, stream, tile, total, last + np.log(total))

@@ -24,7 +24,7 @@ def zero(evidence: Evidence) -> Models:
 def rows_exchanged(evidence: Evidence) -> Models:
     exact = evidence.exact
     for step in ROW_STEPS:
-        partner = exchanged(evidence.seqlen_q, step)[evidence.queries]
+        partner = exchanged(evidence.count, step)[evidence.queries]
         other = evidence.at(partner).exact
         text = f"rows i and i ^ {step} of O are exchanged"
         if step == 8:
@@ -36,7 +36,7 @@ def rows_exchanged(evidence: Evidence) -> Models:
 
 def rows_shifted(evidence: Evidence) -> Models:
     for shift in (1, -1):
-        moved = np.clip(evidence.queries + shift, 0, evidence.seqlen_q - 1)
+        moved = np.clip(evidence.queries + shift, 0, evidence.count - 1)
         other = evidence.at(moved).exact
         text = f"every row is its {'next' if shift > 0 else 'previous'} neighbour's"
         yield Model(f"{shift}", text, other)
@@ -72,6 +72,8 @@ def columns_missing(evidence: Evidence) -> Models:
 
 def another_kv_head(evidence: Evidence) -> Models:
     """K/V heads that a wrong index would read; named by the rule that reads them."""
+    if evidence.packed:
+        return  # rules of single heads are tried on single heads
     heads = evidence.k.shape[2]
     own, head = evidence.kv_head, evidence.head
     rules = {
@@ -96,6 +98,8 @@ def another_kv_head(evidence: Evidence) -> Models:
 
 
 def another_head(evidence: Evidence) -> Models:
+    if evidence.packed:
+        return
     heads = evidence.q.shape[2]
     rules = {
         "the next head's": (evidence.head + 1) % heads,

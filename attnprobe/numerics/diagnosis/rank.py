@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnprobe.numerics.diagnosis.evidence import F64, I64, Evidence, gather
+from attnprobe.numerics.diagnosis.evidence import F64, I64, Evidence, Where, gather
 from attnprobe.numerics.diagnosis.faults import FAULTS
 from attnprobe.numerics.diagnosis.models import Fault, Model
 from attnprobe.numerics.reference import Array, Features
@@ -22,6 +22,9 @@ MOST_SCORES = 1 << 19  # of one head: fewer blocks where there are many keys
 LEAST = 0.5  # of the error that a guess must explain
 FITTED_LESS = 0.02  # by which a fitted guess must be better than one that is less so
 KEPT = 3
+SURE = 0.999  # what is explained so well is not looked for in packed rows
+PACKED_QUERIES = 128  # decode kernels, which pack the heads of a group, serve few queries
+PACKED = " (of the rows in which a group's heads are packed)"
 FAR = 1e4  # bounds: an error beyond this counts as this, so that one element is not all
 
 
@@ -47,24 +50,61 @@ def guesses(
     share : (batch, seqlen_q, num_heads), greatest error / bound of O and LSE in each row; 0 where
         a row was not judged.
     """
-    seqlen_k = inputs[1].shape[1]
-    places = _places(share, seqlen_k)
-    if not places:
-        return ()
-    batch, head, _ = places[0]
-    few = _rows(share[batch, :, head], SCREENED)
-    with np.errstate(all="ignore"):
-        screen = gather(inputs, features, result, (batch, head, few))
-        best = sorted(_all_scored(screen), key=_merit, reverse=True)[:CANDIDATES]
-        for where in places:
-            best = _in_both(best, gather(inputs, features, result, where))
-        best.sort(key=_merit, reverse=True)
+    best = _ranked(inputs, features, result, share, packed=False)
+    if not best or (best[0].explains < SURE and _packs(inputs, features)):
+        packed = _ranked(inputs, features, result, share, packed=True)
+        best = sorted([*best, *packed], key=_merit, reverse=True)
     found: dict[str, Guess] = {}
     for each in best:
         if each.explains >= LEAST and each.fault.name not in found:
             guess = Guess(each.fault.name, each.model.text, each.explains, each.rest <= 1.0)
             found[each.fault.name] = guess
     return tuple(found.values())[:KEPT]
+
+
+def _ranked(
+    inputs: tuple[Array, Array, Array],
+    features: Features,
+    result: tuple[Array, Array | None],
+    share: F64,
+    *,
+    packed: bool,
+) -> list[_Scored]:
+    """The faults that explain most, the best first."""
+    seqlen_k, group = inputs[1].shape[1], inputs[0].shape[2] // inputs[1].shape[2]
+    if packed:
+        share = share.reshape(*share.shape[:2], -1, group).transpose(0, 1, 3, 2)
+        share = share.reshape(len(share), -1, share.shape[3])
+    places = _places(share, seqlen_k)
+    if not places:
+        return []
+    step = group if packed else 1
+    batch, head, _ = places[0]
+    few = _rows(share[batch, :, head], SCREENED)
+    with np.errstate(all="ignore"):
+        screen = gather(inputs, features, result, Where(batch, head * step, few, packed))
+        best = sorted(_all_scored(screen), key=_merit, reverse=True)[:CANDIDATES]
+        for batch, head, rows in places:
+            where = Where(batch, head * step, rows, packed)
+            best = _in_both(best, gather(inputs, features, result, where))
+    if packed:
+        best = [
+            each._replace(model=each.model._replace(text=each.model.text + PACKED)) for each in best
+        ]
+    return sorted(best, key=_merit, reverse=True)
+
+
+def _packs(inputs: tuple[Array, Array, Array], features: Features) -> bool:
+    """Whether a kernel may have packed the heads of a group, and one model holds for all."""
+    q, k, _ = inputs
+    of_heads = (
+        np.ndim(features.softmax_scale),
+        *(
+            array is not None
+            for array in (features.alibi_slopes, features.sinks, features.bias, features.mask)
+        ),
+    )
+    return q.shape[2] > k.shape[2] and q.shape[1] <= PACKED_QUERIES and not any(of_heads)
 
 
 def _merit(each: _Scored) -> tuple[float, bool, float]:

@@ -92,7 +92,7 @@ def feature_ignored(evidence: Evidence) -> Models:
 
 
 def rescale_missing(evidence: Evidence) -> Models:
-    for walk in walks(evidence.seqlen_k):
+    for walk in walks(evidence):
         yield from _rescale(evidence, walk)
 
 
@@ -126,15 +126,15 @@ def _rescale(evidence: Evidence, walk: Walk) -> Models:
 def _by_other_factors(
     evidence: Evidence, parts: Online, factors: F64, key: str, text: str
 ) -> Model:
-    # What tile t's weights are multiplied with later: the factors of all later tiles of its warp,
-    # and that of the warp.
+    # What tile t's weights are multiplied with later: the factors of all later tiles of its stream,
+    # and that of the stream.
     later = np.ones_like(factors)
-    warps = parts.merge.shape[1]
-    for warp in range(warps):
-        own = factors[:, warp::warps]
+    for column, number in enumerate(np.unique(parts.stream)):
+        mine = np.flatnonzero(parts.stream == number)
+        own = factors[:, mine]
         after = np.cumprod(own[:, :0:-1], axis=1)[:, ::-1]
-        last = np.ones((len(own), min(1, own.shape[1])))
-        later[:, warp::warps] = np.concatenate([after, last], axis=1) * parts.merge[:, [warp]]
+        last = np.ones((len(own), 1))
+        later[:, mine] = np.concatenate([after, last], axis=1) * parts.merge[:, [column]]
     o = divided((parts.weights * later[:, parts.tile]) @ evidence.rows.v, parts.total)
     return Model(key, text, Answer(o, parts.lse))
 
