@@ -15,9 +15,19 @@ from attnprobe.engine.one_kernel import OneKernel, strides
 from attnprobe.errors import ProblemError
 from attnprobe.formats import Format
 
+FILE, ENTRY = "attention/append_kv.cu", "attention_append_kv"
 THREADS = 128
 _AXES = ("batch", "row", "head")
 _CACHE_TYPES = {"f16": "f16_t", "bf16": "bf16_t", "e4m3": "e4m3_t", "s8": "s8_t"}
+
+
+def append_defines(element: str, cache: str) -> dict[str, object]:
+    """Return the macros of the kernel text, for the number formats of new rows and of the cache."""
+    return {
+        "ATTN_ELEMENT": _CACHE_TYPES[element],
+        "ATTN_CACHE": _CACHE_TYPES[cache],
+        "ATTN_THREADS": THREADS,
+    }
 
 
 @dataclass(frozen=True)
@@ -141,13 +151,8 @@ def _launch(
         q_advances=job.q_advances,
     )
     format_ = job.q.spec("q").format
-    defines = {
-        "ATTN_ELEMENT": _CACHE_TYPES[format_.name if format_ else ""],
-        "ATTN_CACHE": _CACHE_TYPES[job.cache_format.name],
-        "ATTN_THREADS": THREADS,
-    }
-    file, entry = "attention/append_kv.cu", "attention_append_kv"
-    kernel = OneKernel(file, entry, "AppendParams", defines, batch * rows, THREADS)
+    defines = append_defines(format_.name if format_ else "", job.cache_format.name)
+    kernel = OneKernel(FILE, ENTRY, "AppendParams", defines, batch * rows, THREADS)
     launch = kernel.run(arrays, values, {"K", "V", *made})
     return None if launch is None else Launched((launch,), arrays, made, int(q.device.id))
 

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from attnprobe import compile as compile_
+from attnprobe.engine import append
 from attnprobe.engine.plan import Plan
 from attnprobe.errors import CompileError
 
@@ -40,7 +41,9 @@ class Outcome:
 
 
 def texts_of(plans: Iterable[Plan]) -> list[Wanted]:
-    """Return the texts that ``plans`` launch, each once, in order.
+    """Return the texts that calls with ``plans`` launch, each once, in order.
+
+    With pages that is also what appends to them.
 
     Raises
     ------
@@ -52,6 +55,10 @@ def texts_of(plans: Iterable[Plan]) -> list[Wanted]:
         target = compile_.device_target(plan.arch.cc, plan.variant.suffix)
         for step in plan.steps:
             found[Wanted(plan.source(step.source), target)] = None
+        if plan.problem.layout.page_size:
+            formats = plan.problem.format.name, plan.problem.kv_format.name
+            source = compile_.load_source(append.FILE, append.append_defines(*formats))
+            found[Wanted(source, compile_.device_target(plan.arch.cc))] = None
     return list(found)
 
 

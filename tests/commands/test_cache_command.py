@@ -138,7 +138,7 @@ def test_a_second_warmup_compiles_nothing(
     told = json.loads(run(capsys, "warmup", *SHAPE, "--json"))
     assert len(compiled) == count == len(told["kernels"])
     assert {kernel["state"] for kernel in told["kernels"]} == {"kept"}
-    assert {kernel["macros"]["ATTN_HEAD_DIM"] for kernel in told["kernels"]} >= {"128"}
+    assert "128" in {kernel["macros"].get("ATTN_HEAD_DIM") for kernel in told["kernels"]}
 
 
 def test_each_kind_of_call_has_its_text(
@@ -148,6 +148,7 @@ def test_each_kind_of_call_has_its_text(
         compiled.clear()
         run(capsys, "warmup", *SHAPE, "--calls", calls)
         assert any(f"#define {macro}\n" in text for text, _ in compiled)
+    assert any("attention_append_kv" in text for text, _ in compiled)  # pages are appended to
 
 
 def test_all_covers_the_common_widths_dtypes_and_causal(
