@@ -143,8 +143,11 @@ def calls(draw: Any, text: Text, most: int) -> Drawn:
 
 def run(backend: str, call: Call) -> tuple[Any, Any]:
     place = make_backend(backend)
-    arrays = {name: place.asarray(array) for name, array in call.arrays.items()}
-    O, LSE = getattr(attnprobe, call.entry)(**arrays, **call.options, return_lse=True)
+    given = {
+        name: place.asarray(value) if isinstance(value, np.ndarray) else value
+        for name, value in {**call.arrays, **call.options}.items()
+    }
+    O, LSE = getattr(attnprobe, call.entry)(**given, return_lse=True)
     return place.asnumpy(O), place.asnumpy(LSE)
 
 
