@@ -27,6 +27,9 @@ def judged(job: Job, opened: Opened, calling: Calling) -> Result:
     calling : told True before each call of the target, and False after it.
     """
     result = Result(job.case.name, job.fill, job.case.dtype, SOUND)
+    unsayable = opened.unsayable(job.case.entry, job.wanted)
+    if unsayable:  # known before any array is made
+        return replace(result, verdict=DECLINED, reason=unsayable)
     call = _tiled(job.case.call(FILLS[job.fill]), opened)
     asked = _Asked(opened, calling)
     try:

@@ -7,7 +7,7 @@ into O and LSE. What a signature cannot say is named, with the reason, before an
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,16 +74,18 @@ class Signature:
 
     def refusal(self, call: Call, taken: frozenset[str]) -> str:
         """Return why it cannot say what is asked, or ""; ``taken`` is that of ``taken_by``."""
-        if call.entry not in self.entries:
-            return f"{call.entry}: the {self.name} signature has no such call"
-        for name in wanted(call):
-            if name not in self.can_say:
-                return f"{name}: the {self.name} signature has no word for it"
-        unsaid = self.unsaid(call)
+        unsaid = self.unsayable(call.entry, wanted(call)) or self.unsaid(call)
         if unsaid or ANY in taken:
             return unsaid
         lacking = [word for word in self.arguments(call, np.asarray) if word not in taken]
         return f"the target takes no argument {lacking[0]!r}" if lacking else ""
+
+    def unsayable(self, entry: str, names: Iterable[str]) -> str:
+        """Return why it has no word for one of ``names``, or for a whole call, or ""."""
+        if entry not in self.entries:
+            return f"{entry}: the {self.name} signature has no such call"
+        lacking = (name for name in names if name not in self.can_say)
+        return next((f"{n}: the {self.name} signature has no word for it" for n in lacking), "")
 
     def call(
         self,

@@ -20,7 +20,7 @@ from attnprobe.numerics.memory import LAYOUTS
 from attnprobe.numerics.reference import PLAIN, Array, Features
 from attnprobe.numerics.relations import Result
 from attnprobe.rig.libraries import Library, first_usable, library
-from attnprobe.rig.signatures import Attend, Signature, signature, taken_by
+from attnprobe.rig.signatures import Attend, Signature, signature, taken_by, wanted
 
 # Of a message: where in the library it was triggered, and the sizes that differ from call to call.
 _NO_REASON = re.compile(r"\(Triggered internally at [^)]*\)|,? (?:Query|Key|Got Query)\.size.*")
@@ -129,6 +129,12 @@ class Opened:
         """Return how many queries a tile of the kernel has; 0 where that is not known."""
         return self.target.tile_rows(call)
 
+    def unsayable(self, entry: str, names: Iterable[str]) -> str:
+        """Return why it cannot be asked for ``names``, as far as that is known without arrays."""
+        if entry not in self.entries:
+            return f"{entry}: the target has no such call"
+        return self.signature.unsayable(entry, names)
+
     def alive(self) -> bool:
         """Return whether arrays still come and go: CUDA's errors can outlast the call."""
         sent = np.arange(4, dtype=np.float32)
@@ -146,9 +152,8 @@ class Opened:
         return {"python": platform.python_version(), **found, "arrays": self.library.name}
 
     def _refusal(self, call: Call) -> str:
-        if call.entry not in self.entries:
-            return f"{call.entry}: the target has no such call"
-        return self.signature.refusal(call, self.taken[call.entry])
+        unsayable = self.unsayable(call.entry, wanted(call))
+        return unsayable or self.signature.refusal(call, self.taken[call.entry])
 
     def _called(self, call: Call) -> Result:
         with warnings.catch_warnings(record=True) as said:
