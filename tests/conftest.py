@@ -18,6 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What one run compiled the next one finds, and nothing is left in the home of who runs the tests.
 _STORE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "kernels"
 os.environ.setdefault("ATTNPROBE_CACHE_DIR", str(_STORE))
+os.environ.setdefault("ATTNPROBE_STATE", str(_STORE.with_name("regress")))
 
 
 @dataclass(frozen=True)

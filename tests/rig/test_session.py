@@ -161,3 +161,37 @@ def test_what_is_no_journal_is_not_read(tmp_path, text):
 def test_a_job_that_does_not_exist_is_answered():
     with pytest.raises(UsageError, match="case/fill/dtype"):
         suite.find("no such case/normal/f16")
+
+
+# --- the suite ------------------------------------------------------------------------------------
+
+
+def test_sizes_of_run_grow_and_name_no_job_twice():
+    names = [[job.name for job in suite.select(size)] for size in suite.SIZES]
+    assert all(len(set(each)) == len(each) for each in names)
+    assert len(names[0]) < len(names[1]) < len(names[2])
+    assert {job.split("/")[0] for job in names[0]} <= set(suite.every_case())
+
+
+def test_every_fill_is_asked_in_a_full_run():
+    from attnprobe.numerics.fills import FILLS
+
+    assert {job.fill for job in suite.select("full")} == set(FILLS)
+
+
+def test_a_whole_name_chooses_one_case_and_a_part_chooses_all():
+    assert {job.case.name for job in suite.select(cases=("65 x 65",))} == {"65 x 65"}
+    assert len({job.case.name for job in suite.select(cases=("65 x",))}) >= 2
+
+
+def test_a_fill_meets_no_format_that_it_is_not_made_for():
+    assert not suite.select(cases=("65 x 65",), fills=("subnormals",), dtype="bf16")
+
+
+def test_further_calls_are_made_where_they_are_cheap():
+    relations = {job.relations for job in suite.select("quick")}
+    assert relations == {("garbage",)}
+    full = {job.fill: job.relations for job in suite.select("full")}
+    assert full["normal"] == suite.ALL_RELATIONS
+    assert full["peaked"] == ("garbage",)
+    assert {job.relations for job in suite.select("quick", on_gpu=True)} == {("garbage", "repeat")}
