@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attnprobe.errors import UnsupportedError
 
@@ -35,6 +35,11 @@ class Arch:
     ptx: str
     multiprocessors: int
     suffix: str = ""
+
+    @property
+    def portable(self) -> Arch:
+        """The same without the instructions of its own target: what later GPUs run as well."""
+        return replace(self, suffix="")
 
     @property
     def sm(self) -> str:

@@ -19,7 +19,9 @@ from attnprobe.engine.extras import extra_strides
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.plan import Plan
 from attnprobe.engine.prepared import Prepared, Struct
+from attnprobe.engine.tensor_maps import mapped, tensor_map
 from attnprobe.errors import DeviceError
+from attnprobe.formats import Format
 
 # Axis order of every array -> the stride fields of AttentionParams.
 _STRIDE_FIELDS = ("batch_stride", "row_stride", "head_stride")
@@ -60,8 +62,8 @@ class Launched:
 
 
 def emulated_arch() -> Arch:
-    """Return the arch that the emulator pretends to be."""
-    return arch(EMULATED_ARCH)
+    """Return the arch that the emulator pretends to be: what every GPU runs is what it shows."""
+    return arch(EMULATED_ARCH).portable
 
 
 @lru_cache(maxsize=64)
@@ -128,16 +130,20 @@ def run_emulator(
     }
     strides = {**_strides(q, k, v, o), **extra_strides(extras or {})}
     struct = pack_params({**plan.fields(), **strides, **addresses})
-    report = None
+    formats, report = _formats(plan), None
     for step in plan.steps:
         first = report is None
         text = (source if first else None) or plan.source(step.source)
+        maps = [
+            tensor_map(arrays[name], addresses[name], formats[name], rows)
+            for name, rows in step.boxes
+        ]
         report = ptx.launch(
             ptx.load(compile_.ptx(text, plan.arch.cc, suffix=plan.variant.suffix)),
             step.entry,
             step.grid,
             step.block,
-            [struct],
+            [*maps, struct],
             step.shared_bytes,
             checked=checked,
             mma=mma,
@@ -175,8 +181,19 @@ def run_gpu(
     arrays = {name: array for name, array in taken.items() if array is not None}
     params = pack_params({**plan.fields(), **_strides(q, k, v, o), **extra_strides(extras or {})})
     argument = Struct(params.tobytes(), {name: params_offset(name) for name in arrays})
+    formats = _formats(plan)
     launches = tuple(
-        Prepared(kernel, step.grid, step.block, step.shared_bytes, [argument], tuple(arrays))
+        Prepared(
+            kernel,
+            step.grid,
+            step.block,
+            step.shared_bytes,
+            [
+                *(mapped(name, arrays[name], formats[name], rows) for name, rows in step.boxes),
+                argument,
+            ],
+            tuple(arrays),
+        )
         for step, kernel in zip(plan.steps, kernels_, strict=True)
     )
     addresses = [array.data.ptr for array in arrays.values()]
@@ -206,6 +223,12 @@ def plan_kernels(plan: Plan, device: int, source: compile_.Source | None = None)
         )
         for number, step in enumerate(plan.steps)
     )
+
+
+def _formats(plan: Plan) -> Mapping[str, Format]:
+    """Return the number formats of what a kernel may read through tensor maps."""
+    problem = plan.problem
+    return {"Q": problem.format, "K": problem.kv_format, "V": problem.kv_format}
 
 
 def _strides(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:

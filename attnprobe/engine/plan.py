@@ -17,6 +17,7 @@ from attnprobe.engine.decode import DECODE
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import VARIANTS, Variant
+from attnprobe.engine.wgmma import WGMMA
 from attnprobe.errors import UnsupportedError
 
 WARP_SIZE = 32
@@ -29,13 +30,18 @@ MAX_BLOCKS = (
 
 @dataclass(frozen=True)
 class Step:
-    """One launch: a kernel file below kernels/, its entry, and the shape of the launch."""
+    """One launch: a kernel file below kernels/, its entry, and the shape of the launch.
+
+    ``boxes`` are the arrays that it reads through tensor maps, in the order of its arguments, and
+    the rows of a box; the ``AttentionParams`` follow them.
+    """
 
     source: str
     entry: str
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     shared_bytes: int
+    boxes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,10 @@ class Plan:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Blocks, all in x, in the order that the kernel's text says."""
-        return (self.variant.blocks(self.problem, self.num_splits), 1, 1)
+        variant, blocks = self.variant, self.variant.blocks(self.problem, self.num_splits)
+        if variant.persistent:
+            blocks = min(blocks, self.arch.multiprocessors * variant.blocks_per_sm)
+        return (blocks, 1, 1)
 
     @property
     def num_splits(self) -> int:
@@ -108,7 +117,8 @@ class Plan:
     def steps(self) -> tuple[Step, ...]:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
-        first = Step(variant.source, variant.entry, self.grid, self.block, self.shared_bytes)
+        shape = (self.grid, self.block, self.shared_bytes)
+        first = Step(variant.source, variant.entry, *shape, variant.boxes)
         if self.num_splits == 1:
             return (first,)
         rows = (math.prod(self.lse_shape), 1, 1)
@@ -145,6 +155,7 @@ class Plan:
             "lse_head_stride": problem.seqlen_q,
             "diagonal": problem.diagonal or 0,
             "exponent_scale": exponent_scale(problem),
+            **self.variant.fields(problem, self.arch),
         }
         for row in FEATURES:
             if row.name in self.features:
@@ -191,7 +202,7 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
 @lru_cache(maxsize=1024)
 def _make_plan(problem: Problem, arch: Arch) -> Plan:
     passed: list[str] = []
-    for variant in (*DECODE, *VARIANTS):
+    for variant in (*DECODE, *WGMMA, *VARIANTS):
         reason = variant.refusal(problem, arch)
         if reason is None:
             features = tuple(row.name for row in FEATURES if row.active(problem))

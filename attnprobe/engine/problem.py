@@ -66,6 +66,7 @@ class Problem:
     head_scales, alibi, mask, sinks, k_descale, v_descale : whether the call has such an array.
     bias : number format of the additive bias, or None.
     aligned : whether all arrays allow 16-byte accesses.
+    mappable : whether tensor maps can describe Q, K and V.
     """
 
     batch: int
@@ -93,6 +94,7 @@ class Problem:
     k_descale: bool = False
     v_descale: bool = False
     bias: Format | None = None
+    mappable: bool = False
 
     @property
     def windowed(self) -> bool:
@@ -169,6 +171,7 @@ def make_problem(
         k_descale="k_descale" in extras,
         v_descale="v_descale" in extras,
         bias=extras["bias"].format if "bias" in extras else None,
+        mappable=all(spec.mappable for spec in (q, k, v)),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from attnprobe.formats import Format
 
 ALIGNMENT = 16  # bytes: what one cp.async copies
+MAX_MAPPED = 2**36  # elements, of at most 16 bytes; Source: CUDA driver API, cuTensorMapEncodeTiled
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,18 @@ class ArraySpec:
         if self.format is None:
             return False
         size = self.format.bits // 8
-        steps = [
-            stride
-            for stride, extent in zip(self.strides[:-1], self.shape[:-1], strict=True)
-            if extent > 1
-        ]
-        return self.address % ALIGNMENT == 0 and all(step * size % ALIGNMENT == 0 for step in steps)
+        return self.address % ALIGNMENT == 0 and all(
+            step * size % ALIGNMENT == 0 for step in self._steps
+        )
+
+    @property
+    def mappable(self) -> bool:
+        """Whether a tensor map can describe it: aligned, not empty, all steps forwards."""
+        steps = self._steps
+        return self.aligned and 0 not in self.shape and all(0 < n < MAX_MAPPED for n in steps)
+
+    @property
+    def _steps(self) -> list[int]:
+        """Strides that mean something."""
+        pairs = zip(self.strides[:-1], self.shape[:-1], strict=True)
+        return [stride for stride, extent in pairs if extent > 1]

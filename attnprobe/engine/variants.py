@@ -30,6 +30,7 @@ class Variant:
     v_parts : blocks that share the columns of O, where O of all columns does not fit in registers.
     why : where the tile comes from.
     suffix : "a" where the kernel needs the instructions of one arch alone: it compiles for sm_90a.
+    persistent : whether no more blocks are launched than run at once.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Variant:
     v_parts: int
     why: str
     suffix: str = ""
+    persistent: bool = False
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -67,6 +69,15 @@ class Variant:
     def macros(self) -> Mapping[str, object]:
         """Return macros of the kernel text beside those that every kernel has."""
         return {}
+
+    def fields(self, problem: Problem, arch: Arch) -> Mapping[str, float]:
+        """Return fields of ``AttentionParams`` beside those that every kernel has."""
+        return {}
+
+    @property
+    def boxes(self) -> tuple[tuple[str, int], ...]:
+        """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
+        return ()
 
     def serves(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths and formats that the kernel can take."""

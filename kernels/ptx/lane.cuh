@@ -15,6 +15,12 @@ __device__ __forceinline__ float shfl_bfly(float value, int mask) {
     return result;
 }
 
+__device__ __forceinline__ u32_t shfl_bfly(u32_t value, int mask) {
+    u32_t result;
+    asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 31, 0xffffffff;" : "=r"(result) : "r"(value), "r"(mask));
+    return result;
+}
+
 // shfl.sync.up: the value that lane (own - distance) holds; lanes without such a lane get their own.
 __device__ __forceinline__ int shfl_up(int value, int distance) {
     int result;

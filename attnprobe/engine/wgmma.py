@@ -1,0 +1,151 @@
+"""Variants of the Hopper kernel, fwd_wgmma.cu: what each serves, and its order of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from attnprobe.arch import Arch
+from attnprobe.engine.checks import MAX_SIZE
+from attnprobe.engine.problem import Problem
+from attnprobe.engine.variants import ELEMENT_BYTES, Variant, padded_bytes
+
+ROWS = 64  # queries of a warpgroup
+WARPS = 4  # of a warpgroup
+BARRIER_BYTES = 8
+# Tiles per block in a group of heads. With fewer the blocks' sums differ, with more the K and V of
+# a group are too much for L2.
+LEAST_ROUNDS = 1.9
+
+# What the kernel does not do: whether a problem wants it, and what the plan says then.
+_LACKS: tuple[tuple[Callable[[Problem], bool], str], ...] = (
+    (lambda p: not p.mappable, "no tensor map describes Q, K and V"),
+    (lambda p: p.layout.varlen_q or p.layout.lengths_vary, "takes no lengths from the device"),
+    (lambda p: p.layout.page_size > 0, "takes no pages"),
+    (lambda p: p.mask or p.bias is not None, "takes no mask and no bias"),
+    (lambda p: p.k_descale or p.v_descale, "takes no descale"),
+    (lambda p: p.num_splits > 1, "does not split the keys"),
+    (lambda p: p.seqlen_q < ROWS, f"is for {ROWS} queries and more"),
+)
+
+
+@dataclass(frozen=True)
+class WgmmaVariant(Variant):
+    """One tile of fwd_wgmma.cu.
+
+    Attributes
+    ----------
+    least_head_dim : the narrowest that it is for.
+    consumers : warpgroups that compute, 64 queries each.
+    stages, q_stages : tiles of K and V, and of Q, in shared memory.
+    windowed : whether it is for problems with a window (causal ones), for those without, or None.
+    most_seqlen : keys up to which it is for.
+    plain_scores : whether it is only for scores that go into the softmax as they are.
+    """
+
+    least_head_dim: int = 0
+    consumers: int = 2
+    stages: int = 2
+    q_stages: int = 1
+    windowed: bool | None = None
+    most_seqlen: int = MAX_SIZE
+    plain_scores: bool = False
+
+    def shared_bytes(self, problem: Problem) -> int:
+        """Return the dynamic shared memory of one block, bytes."""
+        qk = padded_bytes(problem.head_dim * ELEMENT_BYTES)
+        v = padded_bytes(problem.v_head_dim * ELEMENT_BYTES)
+        tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
+        # Full and empty of each ring; per stage a barrier and two words for V that is looked at.
+        barriers = 2 * (self.q_stages + 2 * self.stages) + 2 * self.stages
+        return tiles + barriers * BARRIER_BYTES
+
+    def serves_widths(self, problem: Problem) -> bool:
+        """Return whether Q, K and V are of widths that the kernel can take, on any arch."""
+        least = min(problem.head_dim, problem.v_head_dim)
+        return super().serves_widths(problem) and least >= self.least_head_dim
+
+    def refusal(self, problem: Problem, arch: Arch) -> str | None:
+        """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
+        if arch.cc != self.min_cc or arch.suffix != self.suffix:
+            return f"needs sm_{self.min_cc}{self.suffix}"
+        for wanted, reason in _LACKS:
+            if wanted(problem):
+                return reason
+        if self.plain_scores and (problem.softcap or problem.alibi or problem.head_scales):
+            return "has no registers left to transform scores"
+        if self.windowed is not None and problem.windowed != self.windowed:
+            return f"is for problems {'with' if self.windowed else 'without'} a window"
+        if problem.seqlen_k > self.most_seqlen:
+            return f"is for up to {self.most_seqlen} keys"
+        return super().refusal(problem, arch)
+
+    def macros(self) -> Mapping[str, object]:
+        """Return macros of the kernel text beside those that every kernel has."""
+        return {
+            "ATTN_CONSUMERS": self.consumers,
+            "ATTN_STAGES": self.stages,
+            "ATTN_Q_STAGES": self.q_stages,
+            "ATTN_TURNS": 1,
+        }
+
+    def fields(self, problem: Problem, arch: Arch) -> Mapping[str, float]:
+        """Return the size of a group of heads; see schedule.cuh."""
+        if not problem.windowed:
+            return {"head_group": 1}
+        tiles = -(-problem.seqlen_q // self.block_m)
+        heads = problem.batch * problem.num_heads
+        least = LEAST_ROUNDS * arch.multiprocessors * self.blocks_per_sm / tiles
+        groups = max(1, round(heads / max(1.0, least)))
+        return {"head_group": -(-heads // groups)}
+
+    @property
+    def boxes(self) -> tuple[tuple[str, int], ...]:
+        """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
+        return (("Q", self.block_m), ("K", self.block_n), ("V", self.block_n))
+
+
+def _wgmma(
+    widths: tuple[int, int],
+    tile: tuple[int, int, int, int],
+    why: str,
+    *,
+    windowed: bool | None = None,
+    most_seqlen: int = MAX_SIZE,
+    plain_scores: bool = False,
+) -> WgmmaVariant:
+    """Return the row of one tile: (warpgroups that compute, keys, stages, stages of Q)."""
+    consumers, block_n, stages, q_stages = tile
+    return WgmmaVariant(
+        source="attention/fwd_wgmma.cu",
+        entry="attention_fwd_wgmma",
+        min_cc=90,
+        suffix="a",
+        head_dim=widths[1],
+        v_head_dim=widths[1],
+        least_head_dim=widths[0],
+        block_m=consumers * ROWS,
+        block_n=block_n,
+        warps=(consumers + 1) * WARPS,
+        blocks_per_sm=1,
+        v_parts=1,
+        why=why,
+        persistent=True,
+        consumers=consumers,
+        stages=stages,
+        q_stages=q_stages,
+        windowed=windowed,
+        most_seqlen=most_seqlen,
+        plain_scores=plain_scores,
+    )
+
+
+WGMMA: tuple[WgmmaVariant, ...] = (
+    _wgmma((64, 64), (3, 128, 3, 2), "S, P and O take 128 of 160 registers", plain_scores=True),
+    _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
+    _wgmma((80, 128), (2, 128, 2, 2), "few blocks waste least in the last", most_seqlen=1024),
+    _wgmma((80, 128), (2, 176, 2, 1), "the longest blocks that fit", windowed=False),
+    _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
+    _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),
+    _wgmma((208, 256), (2, 64, 2, 1), "the longest blocks that do not spill"),
+)

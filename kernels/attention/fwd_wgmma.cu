@@ -1,0 +1,270 @@
+// Attention forward on wgmma and TMA, sm_90a: O = softmax(mask(transform(Q K^T))) V, LSE.
+//
+// A block has one warpgroup that loads and kConsumers warpgroups that compute, each on 64 queries of the block's tile.
+// K and V blocks go from the last to the first through rings in shared memory. The products run asynchronously: while
+// the tensor core computes O += P V of one block, the softmax of the next is computed, and the last product of a tile
+// runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
+//
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES,
+// ATTN_BLOCKS_PER_SM, ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0 or 1.
+#include "attention/score.cuh"
+#include "attention/warpgroup_softmax.cuh"
+#include "attention/warpgroup_store.cuh"
+#include "attention/wgmma_load.cuh"
+#include "attention/wgmma_tile.cuh"
+#include "ptx/ldmatrix.cuh"
+#include "ptx/wgmma.cuh"
+
+// Warpgroups issue their products in turn, so that one's softmax runs under the other's products.
+struct Turns {
+    static constexpr bool kTaken = ATTN_TURNS && kConsumers > 1;
+    static constexpr int kFirstBarrier = 1;
+    int warpgroup;
+
+    __device__ __forceinline__ explicit Turns(int warpgroup) : warpgroup(warpgroup) {
+        if (kTaken && warpgroup == kConsumers - 1) pass_on();
+    }
+    __device__ __forceinline__ void wait() const {
+        if (kTaken) bar_sync(kFirstBarrier + warpgroup, 2 * kWarpgroupSize);
+    }
+    __device__ __forceinline__ void pass_on() const {
+        const int next = warpgroup == kConsumers - 1 ? 0 : warpgroup + 1;
+        if (kTaken) bar_arrive(kFirstBarrier + next, 2 * kWarpgroupSize);
+    }
+    // The last turn is passed on to the first warpgroup, which has no use for it.
+    __device__ __forceinline__ void end() const {
+        if (warpgroup == 0) wait();
+    }
+};
+
+// S = Q K^T   [64, kBlockN]
+__device__ __forceinline__ void product_qk(float (&S)[kBlockN / 2], u32_t Q_smem, u32_t K_smem) {
+    constexpr u64_t kLayout = wgmma_descriptor_128b(0);
+    const u64_t Q_rows = wgmma_descriptor(kLayout, Q_smem), K_rows = wgmma_descriptor(kLayout, K_smem);
+#pragma unroll
+    for (int k = 0; k < kHeadDim / 16; ++k) {
+        const int panel = k / 4, bytes = k % 4 * 32;
+        wgmma_ss<Element>(S, Q_rows + (panel * kBlockM * kPanelRowBytes + bytes) / 16,
+                          K_rows + (panel * kBlockN * kPanelRowBytes + bytes) / 16, k > 0);
+    }
+}
+
+// O += P V   [64, kVDim], or O = P V
+__device__ __forceinline__ void product_pv(float (&O)[kVDim / 2], const u32_t (&P)[kBlockN / 4], u32_t V_smem,
+                                           bool accumulate) {
+    const u64_t V_rows = wgmma_descriptor(wgmma_descriptor_128b(kBlockN * kPanelRowBytes), V_smem);
+#pragma unroll
+    for (int k = 0; k < kBlockN / 16; ++k) {
+        wgmma_rs<Element>(O, P + k * 4, V_rows + k * 16 * kPanelRowBytes / 16, k > 0 || accumulate);
+    }
+}
+
+// The A fragments of P: two neighbouring 64x8 accumulator blocks are one fragment.
+__device__ __forceinline__ void pack_p(u32_t (&P)[kBlockN / 4], const float (&S)[kBlockN / 2]) {
+#pragma unroll
+    for (int i = 0; i < kBlockN / 4; ++i) P[i] = pack2<Element>(S[2 * i], S[2 * i + 1]);
+}
+
+// Bits of the lane's elements [0, 32) of a row whose key is less than `end`: element e has key e / 2 * 8 + e % 2.
+__device__ __forceinline__ u32_t elements_before(int end) {
+    const int count = clamped(end / 8 * 2 + min(end % 8, 2), 0, 32);
+    return count == 32 ? ~0u : (1u << count) - 1;
+}
+
+// S = -inf where the query does not see the key. query, key: of this lane's element 0.
+__device__ __forceinline__ void mask_scores(float (&S)[kBlockN / 2], const Mask &mask, int query, int key) {
+#pragma unroll
+    for (int r = 0; r < kRowsPerLane; ++r) {
+        const int begin = max(mask.first_key(query + r * 8) - key, 0), end = max(mask.end_key(query + r * 8) - key, 0);
+#pragma unroll
+        for (int part = 0; part < kBlockN; part += 128) {  // 32 elements
+            const u32_t visible = elements_before(end - part) & ~elements_before(begin - part);
+#pragma unroll
+            for (int e = 0; e < 32 && part + e * 4 < kBlockN; ++e) {
+                const int i = part / 2 + e / 2 * 4 + 2 * r + e % 2;
+                if (!(visible & 1u << e)) S[i] = -infinity();
+            }
+        }
+    }
+}
+
+#if ATTN_TRANSFORMED
+__device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], const ScoreTransform &transform,
+                                                 const Mask &mask, int query, int key) {
+#pragma unroll
+    for (int i = 0; i < kBlockN / 2; ++i) {
+        S[i] = transform(S[i], mask, query + i % 4 / 2 * 8, key + i / 4 * 8 + i % 2);
+    }
+}
+#endif
+
+// A tile under way: what a warpgroup must know of it.
+struct Work {
+    QueryTile tile;
+    KeyBlocks<kBlockN> blocks;
+    int block;  // that S or P is of
+
+    __device__ __forceinline__ Work(const AttentionParams &p, const TileSchedule<kBlockM> &schedule, int place)
+        : tile(schedule.tile(place)),
+          blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM),
+          block(blocks.end - 1) {}
+};
+
+__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem,
+                                        const TileSchedule<kBlockM> &schedule, int warpgroup) {
+    Ring<kQStages> Q_ring(smem.q_ring);
+    Ring<kStages> K_ring(smem.k_ring), V_ring(smem.v_ring);
+    const Turns turns(warpgroup);
+    const int warp_row = warpgroup * 64 + warp_id() % 4 * 16 + lane_id() / 4;  // of this lane's element 0, in the tile
+    const int lane_key = lane_id() % 4 * 2;
+    const bool speaks = lane_id() == 0;  // for its warp
+
+    float S[kBlockN / 2], O[kVDim / 2];
+    u32_t P[kBlockN / 4];
+    RowSoftmax softmax;
+
+    // Issues S = Q K^T of the next block.
+    const auto issue_qk = [&]() {
+        registers_change(S);
+        wgmma_fence();
+        product_qk(S, smem.Q + Q_ring.stage * kQBytes + warpgroup * 64 * kPanelRowBytes,
+                   smem.K + K_ring.stage * kKBytes);
+        wgmma_commit_group();
+    };
+    // Issues O += P V of the block that P is of.
+    const auto issue_pv = [&](bool accumulate) {
+        registers_change(O);
+        wgmma_fence();
+        product_pv(O, P, smem.V + V_ring.stage * kVBytes, accumulate);
+        wgmma_commit_group();
+    };
+    // S is complete: gives back K, and after the last block Q, and makes the scores final.
+    const auto finish_qk = [&](const Work &work) {
+        registers_change(S);
+        if (speaks) mbarrier_arrive(K_ring.empty());
+        K_ring.advance();
+        if (work.block == work.blocks.begin) {
+            if (speaks) mbarrier_arrive(Q_ring.empty());
+            Q_ring.advance();
+        }
+        const Mask mask(p, find_sequence(p, work.tile.batch), work.tile.head);
+        const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
+#if ATTN_TRANSFORMED
+        const ScoreTransform transform(p, work.tile.batch, work.tile.head);
+        transform_scores(S, transform, mask, query, key);
+#endif
+        if (work.blocks.at_edge(work.block)) mask_scores(S, mask, query, key);
+    };
+    // O is complete up to this block: gives back V, and adds what the product left out.
+    const auto finish_pv = [&](const Work &work, int block) {
+        registers_change(O);
+        if constexpr (kLookForNonfinite) {
+            const u32_t found = smem.found + V_ring.stage * 8;
+            if (work.blocks.at_edge(block) && (ld_shared(found) | ld_shared(found + 4))) {
+                const QueryTile &tile = work.tile;
+                const u16_t *V_gmem = static_cast<const u16_t *>(p.V) + tile.batch * p.v_batch_stride +
+                                      tile.head / p.heads_per_kv_head * p.v_head_stride;
+                add_nonfinite_rows<Element>(O, Mask(p, find_sequence(p, tile.batch), tile.head), V_gmem, p.v_row_stride,
+                                            tile.first_query + warp_row, block * kBlockN, (block + 1) * kBlockN);
+            }
+        }
+        if (speaks) mbarrier_arrive(V_ring.empty());
+        V_ring.advance();
+    };
+    const auto finish_tile = [&](const Work &work) {
+        finish_pv(work, work.block);
+        store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, find_sequence(p, work.tile.batch), work.tile.head,
+                        work.tile.first_query + warp_row);
+    };
+
+    int turn = 0, place = schedule.place(turn);
+    Work work(p, schedule, place);  // the grid has no more blocks than there are tiles
+    Q_ring.wait_full();
+    K_ring.wait_full();
+    turns.wait();
+    issue_qk();
+    turns.pass_on();
+    wgmma_wait_group<0>();
+    for (;;) {
+        finish_qk(work);
+        softmax.step<true>(S, p.exponent_scale);
+        pack_p(P, S);
+        bool accumulate = false;
+        while (work.block > work.blocks.begin) {
+            K_ring.wait_full();
+            turns.wait();
+            issue_qk();
+            V_ring.wait_full();
+            issue_pv(accumulate);
+            turns.pass_on();
+            accumulate = true;
+
+            --work.block;
+            wgmma_wait_group<1>();
+            finish_qk(work);
+            softmax.step<false>(S, p.exponent_scale);
+            registers_change(S);
+            // The branch keeps the compiler from waiting before the softmax, which is to run under the product.
+            if (softmax.rescales()) {
+                wgmma_wait_group<0>();
+                registers_change(O);
+                softmax.rescale_output(O);
+            }
+            wgmma_wait_group<0>();
+            finish_pv(work, work.block + 1);
+            registers_change(S);
+            pack_p(P, S);
+        }
+        place = schedule.place(++turn);
+        V_ring.wait_full();
+        turns.wait();
+        if (place >= schedule.tiles) break;
+        // The last product runs while the next tile is found and begun.
+        issue_pv(accumulate);
+        turns.pass_on();
+        const Work next(p, schedule, place);
+        Q_ring.wait_full();
+        K_ring.wait_full();
+        turns.wait();
+        issue_qk();
+        turns.pass_on();
+        wgmma_wait_group<1>();
+        finish_tile(work);
+        wgmma_wait_group<0>();
+        work = next;
+    }
+    issue_pv(work.block != work.blocks.end - 1);
+    turns.pass_on();
+    wgmma_wait_group<0>();
+    finish_tile(work);
+    turns.end();
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
+    attention_fwd_wgmma(const __grid_constant__ TensorMap Q_map, const __grid_constant__ TensorMap K_map,
+                        const __grid_constant__ TensorMap V_map, const __grid_constant__ AttentionParams p) {
+    extern __shared__ __align__(1024) unsigned char dynamic_smem[];
+    const SharedMemory smem(smem_address(dynamic_smem));
+    if (threadIdx.x == 0) {
+        Ring<kQStages>::init(smem.q_ring, kConsumers * 4);
+        Ring<kStages>::init(smem.k_ring, kConsumers * 4);
+        Ring<kStages>::init(smem.v_ring, kConsumers * 4);
+        for (int i = 0; i < kStages; ++i) mbarrier_init(smem.v_landed + i * 8, 1);
+        fence_mbarrier_init();
+    }
+    __syncthreads();
+    const TileSchedule<kBlockM> schedule(p);
+    if (warp_id() < 4) {
+        setmaxnreg_dec<kLoadRegisters>();
+        if (threadIdx.x == 0) {
+            load_queries_and_keys(p, Q_map, K_map, smem, schedule);
+        } else if (threadIdx.x == kWarpSize) {
+            load_values(p, V_map, smem, schedule);
+        } else if (kLookForNonfinite && warp_id() >= 2) {
+            look_for_nonfinite(p, smem, schedule, threadIdx.x - 2 * kWarpSize);
+        }
+    } else {
+        setmaxnreg_inc<kComputeRegisters>();
+        compute(p, smem, schedule, warp_id() / 4 - 1);
+    }
+}

@@ -1,0 +1,52 @@
+// Sizes of the Hopper kernel's tiles, and where they stand in shared memory. Macros from the plan: see fwd_wgmma.cu.
+#pragma once
+#include "attention/ring.cuh"
+#include "ptx/types.cuh"
+#include "ptx/warpgroup.cuh"
+
+using Element = ATTN_ELEMENT;
+using Out = ATTN_OUT;
+constexpr int kHeadDim = ATTN_HEAD_DIM;
+constexpr int kVDim = ATTN_V_DIM;
+constexpr int kConsumers = ATTN_CONSUMERS;
+constexpr int kBlockM = kConsumers * 64;
+constexpr int kBlockN = ATTN_BLOCK_N;
+constexpr int kStages = ATTN_STAGES;
+constexpr int kQStages = ATTN_Q_STAGES;
+constexpr int kThreads = (kConsumers + 1) * kWarpgroupSize;
+
+// Only a window hides keys that exist; the keys past the end are zeros in shared memory.
+constexpr bool kLookForNonfinite = ATTN_WINDOW;
+constexpr int kLookers = 2 * kWarpSize;
+
+// Registers of a thread after setmaxnreg: kLoad + kConsumers * kCompute is at most the 512 of four warps of 128.
+constexpr int kBlocksPerSM = ATTN_BLOCKS_PER_SM;
+constexpr int kLoadRegisters = kBlocksPerSM == 2 ? 32 : kConsumers == 3 ? 32 : 40;
+constexpr int kComputeRegisters = kBlocksPerSM == 2 ? 112 : kConsumers == 3 ? 160 : 232;
+
+// Tiles in shared memory: panels of 64 columns, each row 128 bytes, swizzled by TMA as wgmma reads them.
+constexpr int kPanel = 64;
+constexpr int kPanelRowBytes = 128;
+constexpr int kPanelsQK = (kHeadDim + kPanel - 1) / kPanel;
+constexpr int kPanelsV = (kVDim + kPanel - 1) / kPanel;
+constexpr int kQBytes = kBlockM * kPanelsQK * kPanelRowBytes;
+constexpr int kKBytes = kBlockN * kPanelsQK * kPanelRowBytes;
+constexpr int kVBytes = kBlockN * kPanelsV * kPanelRowBytes;
+
+struct SharedMemory {
+    u32_t Q, K, V;
+    u32_t q_ring, k_ring, v_ring;
+    u32_t v_landed;  // a barrier per stage: V is there, and nobody has looked at it
+    u32_t found;     // two words per stage: whether each of the looking warps found a non-finite element
+
+    __device__ __forceinline__ explicit SharedMemory(u32_t base) {
+        Q = base;
+        K = Q + kQStages * kQBytes;
+        V = K + kStages * kKBytes;
+        q_ring = V + kStages * kVBytes;
+        k_ring = q_ring + Ring<kQStages>::kBytes;
+        v_ring = k_ring + Ring<kStages>::kBytes;
+        v_landed = v_ring + Ring<kStages>::kBytes;
+        found = v_landed + kStages * 8;
+    }
+};

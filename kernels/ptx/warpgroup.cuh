@@ -1,0 +1,25 @@
+// Warpgroups: four warps, their registers, and barriers of some warps of a block.
+#pragma once
+#include "ptx/types.cuh"
+
+constexpr int kWarpgroupSize = 128;
+
+// setmaxnreg: registers of each thread from here on. Takes effect where the launch bounds fix the block size.
+template <int kRegisters>
+__device__ __forceinline__ void setmaxnreg_dec() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+template <int kRegisters>
+__device__ __forceinline__ void setmaxnreg_inc() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// bar.sync: waits until `threads` threads have come to barrier `id`, those of bar_arrive among them. 0 is __syncthreads.
+__device__ __forceinline__ void bar_sync(int id, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void bar_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}

@@ -1,0 +1,183 @@
+"""The Hopper kernel: when the plan takes it, what its compiler says, and what it computes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import attnprobe
+from attnprobe import compile as compile_
+from attnprobe.arch import ARCHES, Arch, arch
+from attnprobe.engine.plan import Plan, make_plan, plans_changed
+from attnprobe.engine.problem import Layout, Problem
+from attnprobe.engine.wgmma import WGMMA, WgmmaVariant
+from attnprobe.formats import FORMATS
+from attnprobe.numerics.error import check_attention
+
+HOPPER = arch(90)
+CAUSAL = (-1, 0)
+Array = Any
+
+
+def make(head_dim: int = 128, **changes: object) -> Problem:
+    f16 = FORMATS["f16"]
+    sizes = (2, 2048, 2048, 8, 2, head_dim, head_dim)
+    plain = Problem(*sizes, f16, 0.125, (-1, -1), 0.0, True, f16, f16, mappable=True)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def chosen(problem: Problem, on: Arch = HOPPER) -> WgmmaVariant | None:
+    variant = make_plan(problem, on).variant
+    return variant if isinstance(variant, WgmmaVariant) else None
+
+
+@pytest.mark.parametrize("head_dim", range(64, 257, 16))
+@pytest.mark.parametrize("window", [(-1, -1), CAUSAL, (100, 0)])
+def test_every_width_from_64_to_256_has_a_tile(head_dim: int, window: tuple[int, int]) -> None:
+    plan = make_plan(make(head_dim, window=window), HOPPER)
+    assert plan.variant in WGMMA
+    assert plan.shared_bytes <= HOPPER.smem_per_block
+    assert plan.grid[0] <= HOPPER.multiprocessors * plan.variant.blocks_per_sm
+    assert plan.block[0] == 128 * (plan.variant.block_m // 64 + 1)
+
+
+def problems() -> list[Problem]:
+    """Return problems that between them take every row."""
+    return [
+        make(head_dim, window=window, softcap=softcap, seqlen_k=seqlen)
+        for head_dim in (64, 128, 192, 256)
+        for window in ((-1, -1), CAUSAL)
+        for softcap in (0.0, 20.0)
+        for seqlen in (512, 2048, 1 << 20)
+    ]
+
+
+def test_every_row_is_reachable() -> None:
+    assert {chosen(problem) for problem in problems()} == set(WGMMA)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"mappable": False}, "no tensor map"),
+        ({"mask": True, "plane": (2048, 2048)}, "no mask"),
+        ({"layout": Layout(varlen_q=True, varlen_k=True)}, "no lengths"),
+        ({"layout": Layout(page_size=16, num_pages=1000)}, "no pages"),
+        ({"num_splits": 2}, "does not split"),
+        ({"seqlen_q": 40}, "64 queries and more"),
+    ],
+)
+def test_the_plan_says_why_not(changes: dict[str, object], reason: str) -> None:
+    plan = make_plan(make(**changes), HOPPER)
+    assert plan.variant not in WGMMA
+    assert any(reason in str(row.refusal(plan.problem, HOPPER)) for row in WGMMA)
+
+
+@pytest.mark.parametrize("on", [row for row in ARCHES if row.cc != 90] + [HOPPER.portable])
+def test_no_other_arch_takes_it(on: Arch) -> None:
+    assert chosen(make(), on) is None
+
+
+@pytest.mark.parametrize("seqlen", [128, 512, 2048, 16384])
+def test_groups_of_heads_are_alike_and_give_every_block_work(seqlen: int) -> None:
+    problem = make(batch=16384 // seqlen, seqlen_q=seqlen, seqlen_k=seqlen, window=CAUSAL)
+    plan = make_plan(problem, HOPPER)
+    heads, group = problem.batch * problem.num_heads, int(plan.fields()["head_group"])
+    assert 1 <= group <= heads
+    assert -heads % group < max(1, heads // group)  # the last group lacks a few heads at most
+
+
+@pytest.mark.parametrize(
+    "row", WGMMA, ids=lambda row: f"{row.head_dim}-{row.block_m}x{row.block_n}"
+)
+def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant) -> None:
+    """ptxas says C75xx where it cannot keep products asynchronous."""
+    for problem in problems():
+        softer = replace(problem, softcap=0.0) if row.plain_scores else problem
+        plan = make_plan(replace(softer, format=FORMATS["bf16"], kv_format=FORMATS["bf16"]), HOPPER)
+        if plan.variant == row and plan.problem.windowed == (row.windowed is not False):
+            break
+    else:
+        raise AssertionError("no problem takes this row")
+    _, log = compile_.cubin(plan.source(), "sm_90a")
+    assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
+    assert not re.findall(r"C75\d\d.*", log), log
+
+
+@contextmanager
+def hopper_plans(blocks: int = 2) -> Iterator[list[Plan]]:
+    """Public calls on the emulator plan for a small Hopper GPU: each block computes many tiles."""
+    seen: list[Plan] = []
+
+    def change(plan: Plan) -> Plan:
+        with plans_changed(lambda same: same):
+            seen.append(make_plan(plan.problem, replace(HOPPER, multiprocessors=blocks)))
+        return seen[-1]
+
+    with plans_changed(change):
+        yield seen
+    assert all(plan.variant in WGMMA for plan in seen)
+
+
+def qkv(rows: tuple[int, int], heads: tuple[int, int], head_dim: int) -> tuple[Array, Array, Array]:
+    rng = np.random.default_rng(sum(rows) + head_dim)
+    shapes = ((1, rows[0], heads[0], head_dim), *[(1, rows[1], heads[1], head_dim)] * 2)
+    q, k, v = (rng.standard_normal(shape).astype(np.float16) for shape in shapes)
+    return q, k, v
+
+
+CASES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any]]] = {
+    "whole and ragged blocks": ((64, 140), (1, 1), 64, {}),
+    "causal, shared K and V": ((200, 230), (2, 1), 64, {"causal": True}),
+    "rows without keys": ((260, 70), (1, 1), 64, {"causal": True}),
+    "window and softcap": ((70, 200), (1, 1), 64, {"window_size": (40, 9), "softcap": 4.0}),
+    "128 columns": ((64, 140), (1, 1), 128, {"causal": True}),
+    "half a panel": ((64, 130), (1, 1), 80, {"softmax_scale": -0.2}),
+    "256 columns": ((64, 130), (1, 1), 256, {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_results(case: str) -> None:
+    rows, heads, head_dim, features = CASES[case]
+    q, k, v = qkv(rows, heads, head_dim)
+    with hopper_plans():
+        O, LSE = attnprobe.attention(q, k, v, return_lse=True, **features)
+    check_attention(O, LSE, q, k, v, **features)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_a_special_value_of_v_reaches_the_rows_that_see_it_and_no_other(special: float) -> None:
+    q, k, v = qkv((70, 140), (1, 1), 64)
+    spoilt = v.copy()
+    spoilt[0, 100, 0, 5] = special  # seen by query 30 and later
+    with hopper_plans():
+        clean = attnprobe.attention(q, k, v, causal=True)
+        O = attnprobe.attention(q, k, spoilt, causal=True)
+    np.testing.assert_array_equal(O[0, 30:, 0, 5], np.float16(special))
+    O[0, 30:, 0, 5] = clean[0, 30:, 0, 5]
+    assert O.tobytes() == clean.tobytes()
+
+
+def test_bits_do_not_depend_on_the_number_of_blocks() -> None:
+    q, k, v = qkv((64, 130), (2, 2), 128)
+    results = []
+    for blocks in (1, 2):
+        with hopper_plans(blocks):
+            results.append(attnprobe.attention(q, k, v, causal=True))
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_out_may_be_float32_and_unaligned() -> None:
+    q, k, v = qkv((64, 90), (1, 1), 64)
+    out = np.full((1, 64, 1, 66), np.nan, np.float32)[..., 1:65]
+    with hopper_plans():
+        half = attnprobe.attention(q, k, v)
+        attnprobe.attention(q, k, v, out=out)
+    np.testing.assert_array_equal(out.astype(np.float16), half)
