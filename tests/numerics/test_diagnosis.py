@@ -13,7 +13,7 @@ from attnprobe.numerics.oracle import Question
 from attnprobe.numerics.reference import Features, yardstick
 from tests.numerics.faulty import Kernel
 
-SIZES = Sizes(48, 136, 4, 2, head_dim=32)
+SIZES = Sizes(80, 144, 4, 2, head_dim=32)
 CAUSAL = Features(causal=True)
 WINDOW = Features(window_size=(30, 5))
 
@@ -154,7 +154,7 @@ def test_each_fault_is_recognised(name):
     told = [each for each in equals if re.fullmatch(fault, each.fault)]
     assert told, str(verdict)
     assert re.search(says, told[0].text), told[0].text
-    assert told[0].explains > 0.9
+    assert told[0].explains > 0.85
 
 
 # Wrong outputs made of the right ones: (o, lse) -> (o, lse).

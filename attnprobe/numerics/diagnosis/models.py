@@ -15,7 +15,7 @@ from attnprobe.numerics.diagnosis.evidence import F64, I64, Answer, Evidence
 # Keys to a tile of our kernels, and the steps that other kernels take.
 KEY_TILES = tuple(sorted({16, 32, 64, 128, *(row.block_n for row in VARIANTS)}))
 MOST_SPLITS = 8
-FEW_ROWS = 128  # up to which kernels split the keys
+FEW_ROWS = 64  # up to which kernels split the keys
 
 
 class Walk(NamedTuple):
@@ -58,7 +58,11 @@ def walks(evidence: Evidence) -> tuple[Walk, ...]:
         for number in splits
         if number * row.block_n < count
     }
-    return (*plain, *sorted(apart - set(plain)))
+    different: dict[tuple[int, ...], Walk] = {}
+    for walk in (*plain, *sorted(apart)):
+        streams = walk.streams(-(-count // walk.keys))
+        different.setdefault((walk.keys, walk.backward, *streams.tolist()), walk)
+    return tuple(different.values())
 
 
 class Model(NamedTuple):

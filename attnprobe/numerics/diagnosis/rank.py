@@ -53,7 +53,8 @@ def guesses(
     best = _ranked(inputs, features, result, share, packed=False)
     if not best or (best[0].explains < SURE and _packs(inputs, features)):
         packed = _ranked(inputs, features, result, share, packed=True)
-        best = sorted([*best, *packed], key=_merit, reverse=True)
+        if packed and (not best or packed[0].explains > best[0].explains + FITTED_LESS):
+            best = packed
     found: dict[str, Guess] = {}
     for each in best:
         if each.explains >= LEAST and each.fault.name not in found:
