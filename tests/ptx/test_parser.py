@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -204,3 +206,16 @@ def test_the_slow_way_of_sine_runs_with_its_tables_and_local_memory(cc: int) -> 
 def test_loading_twice_gives_the_same_program() -> None:
     text = kernel("", "")
     assert ptx.load(text) is ptx.load(text)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_loading_leaves_the_garbage_collector_as_it_was(on: bool) -> None:
+    try:
+        gc.enable() if on else gc.disable()
+        with pytest.raises(PtxSyntaxError):
+            ptx.load("this is no PTX {")
+        assert gc.isenabled() == on
+        ptx.load(".version 8.0\n.target sm_90\n.address_size 64\n")
+        assert gc.isenabled() == on
+    finally:
+        gc.enable()
