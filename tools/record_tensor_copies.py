@@ -55,7 +55,7 @@ def _process(first: int) -> dict[str, Any]:
     """Return the entries of the cases from ``first`` on, up to one that ends the process."""
     command = [sys.executable, __file__, "--from", str(first)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = {name: entry for name, entry in map(json.loads, done.stdout.splitlines())}
+    found = dict(map(json.loads, done.stdout.splitlines()))
     if done.returncode:
         case = tensor_copies.cases()[first + len(found)]
         errors = [line for line in done.stderr.splitlines() if "Error:" in line]
