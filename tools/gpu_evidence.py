@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from attnprobe.errors import DeviceError  # noqa: E402
 SCHEMA = "attnprobe.gpu-evidence/1"
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 TARGET = Path(__file__).with_name("sanitizer_target.py")
+COMPILERS, MOST_CASES = 12, 32  # processes, and cases that TARGET may have
 _CLEAN = re.compile(r"(?:ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards)")
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|deselected|errors?)")
 
@@ -50,7 +52,9 @@ def main() -> int:
     if arguments.only != "sanitizer":
         record["tests"] = run_tests()
     if arguments.only != "tests":
-        record["sanitizer"] = [run_sanitizer(tool) for tool in SANITIZERS]
+        compile_ahead()
+        with ThreadPoolExecutor() as pool:  # each has a process of its own
+            record["sanitizer"] = list(pool.map(run_sanitizer, SANITIZERS))
     arguments.out.mkdir(parents=True, exist_ok=True)
     slug = environment["device"].lower().replace(" ", "-")
     path = arguments.out / f"gpu-{slug}.json"
@@ -73,6 +77,16 @@ def run_tests() -> dict[str, Any]:
         "counts": counts,
         "seconds": round(seconds, 1),
     }
+
+
+def compile_ahead() -> None:
+    """Run the sanitizer's cases side by side without it, so that their kernels are on disk."""
+    with ThreadPoolExecutor(COMPILERS) as pool:
+        for code, output, _ in pool.map(
+            lambda number: _run([sys.executable, str(TARGET), str(number)]), range(MOST_CASES)
+        ):
+            if code:
+                print(output[-1500:])
 
 
 def run_sanitizer(tool: str) -> dict[str, Any]:

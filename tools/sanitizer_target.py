@@ -1,4 +1,8 @@
-"""Attention calls for compute-sanitizer: each head_dim, format and feature once, on small arrays.
+"""Attention calls for compute-sanitizer: a case of every kernel and feature, on small arrays.
+
+    python tools/sanitizer_target.py               # all cases
+    python tools/sanitizer_target.py 3             # one: how kernels are compiled side by side;
+                                                   # past the last there is none
 
 CuPy's memory pool is switched off, so that every array is an allocation with an end of its own.
 """
@@ -6,6 +10,7 @@ CuPy's memory pool is switched off, so that every array is an allocation with an
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +21,154 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need not be installed
 
 import attnprobe  # noqa: E402
-from attnprobe.numerics.error import check_attention  # noqa: E402
+from attnprobe.engine.plan import Plan, plans_changed  # noqa: E402
+from attnprobe.engine.variants import VARIANTS  # noqa: E402
+from attnprobe.numerics.calls import Pages  # noqa: E402
+from attnprobe.numerics.cases import Case, Sizes  # noqa: E402
+from attnprobe.numerics.fills import FILLS  # noqa: E402
+from attnprobe.numerics.reference import Features  # noqa: E402
 
-# (head_dim, dtype, seqlen_q, seqlen_k, num_heads, num_kv_heads, arguments, rows of odd lengths)
-CASES: tuple[tuple[int, Any, int, int, int, int, dict[str, Any], bool], ...] = (
-    (64, np.float16, 200, 333, 2, 1, {}, False),
-    (64, ml_dtypes.bfloat16, 129, 257, 2, 2, {"causal": True}, False),
-    (128, np.float16, 200, 333, 2, 1, {"causal": True}, False),
-    (128, ml_dtypes.bfloat16, 65, 190, 3, 1, {"window_size": (40, 9)}, False),
-    (128, np.float16, 130, 70, 2, 2, {"causal": True, "softcap": 20.0}, True),
-    (256, np.float16, 140, 200, 2, 1, {"causal": True}, False),
-    (256, ml_dtypes.bfloat16, 1, 130, 2, 2, {"softmax_scale": -0.05}, True),
+LENGTHS = ((5, 9), (0, 3), (70, 150), (1, 33))
+ONE_EACH = ((1, 90), (1, 0), (1, 333))
+RNG = np.random.default_rng(3)
+ALL_SCORES = Features(
+    RNG.normal(0, 0.3, 4).astype(np.float32),
+    True,
+    (60, -1),
+    8.0,
+    alibi_slopes=RNG.random(4).astype(np.float32),
+    sinks=RNG.normal(0, 1, 4).astype(np.float32),
 )
+PLANES = Features(
+    bias=RNG.standard_normal((1, 4, 100, 140)).astype(np.float32),
+    mask=RNG.random((1, 1, 100, 140)) < 0.8,
+)
+CAUSAL, CAPPED = Features(causal=True), Features(causal=True, softcap=20.0)
+
+# fmt: off
+CASES: tuple[Case, ...] = (
+    Case("head_dim 64", Sizes(200, 333, 2)),
+    Case("head_dim 64, causal", Sizes(129, 257, 2, 2), "bf16", CAUSAL),
+    Case("head_dim 128, causal", Sizes(200, 333, 2, head_dim=128), features=CAUSAL),
+    Case("head_dim 128, window", Sizes(65, 190, 3, 1, 128), "bf16", Features(window_size=(40, 9))),
+    Case("rows of odd lengths", Sizes(130, 70, 2, 2, 128), features=CAPPED, layout="unaligned"),
+    Case("head_dim 256, causal", Sizes(140, 200, 2, head_dim=256), features=CAUSAL),
+    Case("scores", Sizes(100, 140, 4, 2), features=ALL_SCORES),
+    Case("planes", Sizes(100, 140, 4, 2, 32), features=PLANES),
+    Case("head_dim 576, V of 512", Sizes(70, 90, 2, 1, 576, v_head_dim=512), features=CAUSAL),
+    Case("packed", Sizes(0, 0, 4, 2), features=CAUSAL, lengths=LENGTHS),
+    Case("pages of 3", Sizes(0, 0, 4, 2, 128), features=CAUSAL, lengths=LENGTHS, pages=Pages(3)),
+    Case("decode", Sizes(0, 0, 8, 2, 128), features=CAUSAL, lengths=ONE_EACH, pages=Pages(0)),
+    Case("decode, pages of 16", Sizes(0, 0, 8, 2), "bf16", lengths=ONE_EACH, pages=Pages(16)),
+    Case("decode, head_dim 576", Sizes(0, 0, 16, 1, 576, v_head_dim=512), lengths=ONE_EACH,
+         pages=Pages(0)),
+)
+# fmt: on
 
 
-def main() -> None:
-    """Run every case and hold it against float64."""
-    cupy.cuda.set_allocator(None)
-    for number, case in enumerate(CASES):
-        head_dim, dtype, seqlen_q, seqlen_k, heads, kv_heads, arguments, odd = case
-        rng = np.random.default_rng(number)
-        shapes = ((1, seqlen_q, heads), (1, seqlen_k, kv_heads), (1, seqlen_k, kv_heads))
-        host = [rng.standard_normal((*shape, head_dim)).astype(dtype) for shape in shapes]
-        placed = [_place(array, odd) for array in host]
-        O, LSE = attnprobe.attention(*placed, return_lse=True, **arguments)
-        check_attention(cupy.asnumpy(O), cupy.asnumpy(LSE), *host, **arguments)
-        print(f"case {number}: head_dim {head_dim} {np.dtype(dtype).name} {arguments}", flush=True)
+def of_case(case: Case, **more: Any) -> None:
+    """Run a case and hold it against float64."""
+    call = case.call(FILLS["normal"], 1, np.nan)
+    given = {
+        name: cupy.asarray(value) if isinstance(value, np.ndarray) else value
+        for name, value in {**call.arrays, **call.options, **more}.items()
+    }
+    for name in ("q", "k", "v"):  # strides of a view are kept, and what lies between
+        if name in call.arrays and case.layout == "unaligned":
+            given[name] = _with_gaps(call.arrays[name])
+    O, LSE = getattr(attnprobe, call.entry)(**given, return_lse=True)
+    verdict = call.judge(cupy.asnumpy(O), cupy.asnumpy(LSE), diagnose=False)
+    assert verdict.ok, str(verdict)
 
 
-def _place(array: Any, odd: bool) -> Any:
-    if not odd:
-        return cupy.asarray(array)
+def _with_gaps(array: Any) -> Any:
     room = np.zeros((*array.shape[:-1], array.shape[-1] + 3), array.dtype)
     room[..., 1:-2] = array
     return cupy.asarray(room)[..., 1:-2]
+
+
+def on_mma_sync(case: Case) -> Callable[[], None]:
+    """Return the case on the mma.sync kernel, whichever the plan would take."""
+
+    def change(plan: Plan) -> Plan:
+        from dataclasses import replace
+
+        for variant in VARIANTS:
+            if (
+                variant.entry == "attention_fwd_mma"
+                and variant.refusal(plan.problem, plan.arch) is None
+            ):
+                return replace(plan, variant=variant)
+        return plan
+
+    def run() -> None:
+        with plans_changed(change):
+            of_case(case)
+
+    return run
+
+
+def of_bytes(kv_format: str) -> Callable[[], None]:
+    """Return decode from a cache of bytes that is appended to, rotated and split."""
+
+    def run() -> None:
+        rng = np.random.default_rng(2)
+        pages = [cupy.asarray(rng.integers(0, 100, (9, 16, 2, 64), np.uint8)) for _ in range(2)]
+        table = cupy.asarray(rng.permutation(9).reshape(3, 3), np.int32)
+        q, k, v = (
+            cupy.asarray(rng.standard_normal((3, 1, heads, 64)).astype(ml_dtypes.bfloat16))
+            for heads in (8, 2, 2)
+        )
+        tables = {name: cupy.asarray(rng.random((48, 32)), np.float32) for name in ("cos", "sin")}
+        O = attnprobe.attention_paged(
+            q,
+            *pages,
+            table,
+            cupy.asarray([40, 0, 17], np.int32),
+            k=k,
+            v=v,
+            rotary_cos=tables["cos"],
+            rotary_sin=tables["sin"],
+            causal=True,
+            num_splits=3,
+            kv_format=kv_format,
+            k_descale=cupy.asarray([0.02, 0.03], np.float32),
+            v_descale=cupy.asarray([0.02, 0.03], np.float32),
+        )
+        assert np.isfinite(cupy.asnumpy(O).astype(np.float32)).all()
+
+    return run
+
+
+def merged() -> None:
+    """Merge two states."""
+    rng = np.random.default_rng(5)
+    o = [cupy.asarray(rng.standard_normal((1, 33, 4, 64)), np.float16) for _ in range(2)]
+    lse = [cupy.asarray(rng.standard_normal((1, 4, 33)), np.float32) for _ in range(2)]
+    O, _ = attnprobe.merge_states(o[0], lse[0], o[1], lse[1])
+    assert np.isfinite(cupy.asnumpy(O)).all()
+
+
+RUNS: dict[str, Callable[[], None]] = {
+    **{case.name: (lambda case=case: of_case(case)) for case in CASES},  # type: ignore[misc]
+    **{f"{case.name}, mma.sync": on_mma_sync(case) for case in CASES[:7]},
+    "decode in 3 splits": lambda: of_case(CASES[11], num_splits=3),
+    "e4m3 cache, appended": of_bytes("e4m3"),
+    "int8 cache, appended": of_bytes("int8"),
+    "merge of two states": merged,
+}
+
+
+def main() -> None:
+    """Run the cases that are named by number, or all."""
+    cupy.cuda.set_allocator(None)
+    names = list(RUNS)
+    wanted = [int(number) for number in sys.argv[1:]] or range(len(names))
+    for number in wanted:
+        if number >= len(names):
+            continue
+        RUNS[names[number]]()
+        print(f"case {number}: {names[number]}", flush=True)
 
 
 if __name__ == "__main__":
