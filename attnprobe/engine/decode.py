@@ -28,9 +28,12 @@ DECODE_CLOCKS = 0.04
 PREFILL_CLOCKS = 0.072
 PREFILL_ROWS = 128
 
-# What a block costs before and after its key tiles, in bytes of K and V that it could have read;
-# combining the splits costs as much once more.
-BLOCK_BYTES = 48 * KIB
+# Latencies, in bytes of K and V that one multiprocessor's share of the memory rate would have moved
+# meanwhile (about 32 KiB a microsecond on an H200): of a wave of blocks until its first keys are
+# there, of the second launch that combines the splits, and of each split in it. Source: fitted to
+# measurements on an H200, docs/design/decode.md.
+WAVE_BYTES = 48 * KIB
+COMBINE_BYTES, COMBINE_SPLIT_BYTES = 96 * KIB, 6 * KIB
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ class DecodeVariant(Variant):
         size = self.kv_bits // 8
         row = (problem.head_dim + problem.v_head_dim // self.v_parts) * size
         blocks = base_blocks(problem) * self.v_parts
-        slots = arch.multiprocessors * self.blocks_per_sm
         tiles = -(-visible_keys(problem) // self.block_n)
-        return best_splits(tiles, blocks, slots, self.block_n * row)
+        device = (arch.multiprocessors, self.blocks_per_sm)
+        return best_splits(tiles, self.block_n * row, blocks, device)
 
 
 def group(problem: Problem) -> int:
@@ -138,21 +141,29 @@ def many_rows(problem: Problem, arch: Arch) -> str | None:
     return f"{rows(problem)} rows share a K/V head: wide tiles read K and V fewer times"
 
 
-def best_splits(tiles: int, blocks: int, slots: int, tile_bytes: int) -> int:
-    """Return the number of splits whose waves of blocks take least time.
+def best_splits(tiles: int, tile_bytes: int, blocks: int, device: tuple[int, int]) -> int:
+    """Return the number of splits that takes least time.
+
+    One block on every multiprocessor is enough to use the whole memory rate, and blocks that are on
+    the device together share it evenly. So a wave that fills the device takes as long as its bytes
+    do, and one that leaves multiprocessors empty as long as each of its blocks alone.
 
     Parameters
     ----------
     tiles : key tiles of the longest sequence.
-    blocks : blocks of an unsplit launch.
-    slots : blocks that the device runs at once.
     tile_bytes : bytes of K and V in a key tile.
+    blocks : blocks of an unsplit launch.
+    device : multiprocessors, and blocks that one of them holds.
     """
+    multiprocessors, held = device
 
     def cost(splits: int) -> float:
-        waves = -(-blocks * splits // slots)
-        combine = BLOCK_BYTES if splits > 1 else 0
-        return waves * (-(-tiles // splits) * tile_bytes + BLOCK_BYTES) + combine
+        work = -(-tiles // splits) * tile_bytes
+        full, rest = divmod(blocks * splits, multiprocessors * held)
+        time = full * (held * work + WAVE_BYTES)
+        if rest:
+            time += max(rest / multiprocessors, 1.0) * work + WAVE_BYTES
+        return time + (COMBINE_BYTES + COMBINE_SPLIT_BYTES * splits if splits > 1 else 0)
 
     return min(range(1, max(1, min(tiles, MAX_SPLITS)) + 1), key=cost)
 
@@ -186,9 +197,10 @@ def _decode(
 
 
 DECODE: tuple[DecodeVariant, ...] = (
-    _decode((64, 64), (16, 4, 4), 3, "three blocks: 144 KiB of K and V under way"),
+    _decode((64, 64), (32, 4, 3), 2, "two blocks: 128 KiB of K and V under way"),
     _decode((64, 64), (16, 4, 3), 1, "fits into 99 KiB"),
-    _decode((128, 128), (16, 4, 3), 2, "two blocks: 128 KiB of K and V under way"),
+    _decode((128, 128), (16, 8, 3), 1, "128 KiB of K and V under way in eight warps"),
+    _decode((128, 128), (16, 4, 3), 1, "fits into 163 KiB"),
     _decode((128, 128), (16, 4, 2), 1, "fits into 99 KiB"),
     _decode((256, 256), (16, 4, 3), 1, "128 KiB of K and V under way"),
     _decode((256, 256), (16, 4, 2), 1, "fits into 163 KiB"),
@@ -196,7 +208,8 @@ DECODE: tuple[DecodeVariant, ...] = (
     _decode((576, 512), (16, 2, 3), 1, "two blocks share the columns of O", parts=2),
     _decode((576, 512), (16, 2, 2), 1, "fits into 163 KiB", parts=2),
     _decode((576, 512), (16, 1, 3), 1, "fits into 99 KiB", parts=2),
-    _decode((128, 128), (32, 4, 3), 2, "two blocks: 128 KiB of K and V under way", kv_bits=8),
+    _decode((128, 128), (32, 8, 3), 1, "128 KiB of K and V under way in eight warps", kv_bits=8),
+    _decode((128, 128), (32, 4, 3), 1, "fits into 163 KiB", kv_bits=8),
     _decode((128, 128), (32, 4, 2), 1, "fits into 99 KiB", kv_bits=8),
     _decode((256, 256), (16, 4, 4), 1, "96 KiB of K and V under way", kv_bits=8),
     _decode((256, 256), (16, 4, 2), 1, "fits into 99 KiB", kv_bits=8),

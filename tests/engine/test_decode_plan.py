@@ -1,0 +1,149 @@
+"""Which problems the decode kernel serves, with how many splits, and what its compiler says."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from attnprobe import compile as compile_
+from attnprobe.arch import ARCHES, Arch, arch
+from attnprobe.engine.decode import DECODE, MOST_ROWS, DecodeVariant, best_splits
+from attnprobe.engine.plan import Plan, make_plan
+from attnprobe.engine.problem import Layout, Problem
+from attnprobe.formats import FORMATS
+
+SM_90 = arch(90)
+
+
+def make(
+    widths: tuple[int, int] = (128, 128),
+    *,
+    formats: tuple[str, str] = ("f16", "f16"),
+    sizes: tuple[int, int, int] = (1, 1, 8192),
+    heads: tuple[int, int] = (32, 8),
+    **changes: object,
+) -> Problem:
+    """Return a problem of (batch, seqlen_q, seqlen_k)."""
+    query, cache = (FORMATS[name] for name in formats)
+    plain = Problem(
+        *sizes, *heads, *widths, query, 0.125, (-1, -1), 0.0, True, cache, query,
+        plane=sizes[1:],
+    )  # fmt: skip
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def decodes(plan: Plan) -> bool:
+    return plan.variant.entry == "attention_decode_split"
+
+
+WIDTHS = [(w, w) for w in (16, 32, 64, 80, 96, 112, 128, 160, 192, 256, 512)]
+WIDTHS += [(192, 128), (576, 512)]
+
+
+@pytest.mark.parametrize("row", ARCHES, ids=lambda row: row.sm)
+@pytest.mark.parametrize("cache", ["f16", "e4m3", "s8"])
+def test_every_arch_has_a_kernel_for_every_width(row: Arch, cache: str) -> None:
+    for widths in WIDTHS:
+        plan = make_plan(make(widths, formats=("f16", cache)), row)
+        assert decodes(plan)
+        assert plan.shared_bytes <= row.smem_per_block
+        assert plan.variant.serves(plan.problem)
+
+
+def test_every_variant_is_reachable() -> None:
+    chosen = {
+        make_plan(make(widths, formats=("f16", cache)), row).variant
+        for widths in WIDTHS
+        for row in ARCHES
+        for cache in ("f16", "s8")
+    }
+    assert chosen == set(DECODE)
+
+
+def test_many_queries_take_wide_tiles_and_the_plan_says_why() -> None:
+    few = make_plan(make(sizes=(1, 16, 8192)), SM_90)
+    many = make_plan(make(sizes=(1, 17, 8192)), SM_90)
+    assert decodes(few)
+    assert not decodes(many)
+    assert f"68 rows share a K/V head, it is for up to {MOST_ROWS}" in many.passed_over[0]
+
+
+def test_no_other_kernel_takes_eight_bits() -> None:
+    for seqlen_q in (1, 17, 3000):
+        assert decodes(make_plan(make(formats=("bf16", "s8"), sizes=(2, seqlen_q, 3000)), SM_90))
+
+
+def test_splits_fill_the_device_and_no_more() -> None:
+    """Eight K/V heads on 132 multiprocessors: 16 splits of a sequence leave four without work."""
+    assert make_plan(make(sizes=(1, 1, 65536)), SM_90).num_splits == 16
+    assert make_plan(make(sizes=(16, 1, 8192)), SM_90).num_splits == 1
+    assert make_plan(make(sizes=(64, 1, 4096)), SM_90).num_splits == 1
+    assert make_plan(make(sizes=(1, 1, 16)), SM_90).num_splits == 1
+    half = dataclasses.replace(SM_90, multiprocessors=66)
+    assert make_plan(make(sizes=(1, 1, 65536)), half).num_splits == 8
+
+
+def test_a_window_is_split_by_what_it_shows() -> None:
+    plan = make_plan(make(sizes=(1, 1, 1 << 20), window=(63, 0), diagonal=(1 << 20) - 1), SM_90)
+    assert plan.num_splits <= 6
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 7, 500])
+def test_best_splits_leave_no_part_without_a_tile(tiles: int) -> None:
+    for blocks in (1, 8, 300, 5000):
+        assert 1 <= best_splits(tiles, 8192, blocks, (132, 2)) <= tiles
+
+
+def test_with_fixed_splits_the_kernel_does_not_depend_on_the_batch() -> None:
+    for num_splits in (1, 3):
+        for seqlen_q in (1, 12, 16, 17):
+            chosen = {
+                make_plan(make(sizes=(batch, seqlen_q, 900), num_splits=num_splits), SM_90).variant
+                for batch in (1, 7, 500)
+            }
+            assert len(chosen) == 1
+            assert make_plan(make(num_splits=num_splits), SM_90).num_splits == num_splits
+
+
+def test_scratch_and_launches_follow_the_splits() -> None:
+    one = make_plan(make(num_splits=1), SM_90)
+    assert (len(one.steps), dict(one.scratch)) == (1, {})
+    three = make_plan(make(num_splits=3), SM_90)
+    assert [step.entry for step in three.steps] == ["attention_decode_split", "attention_combine"]
+    assert three.scratch["O_split"][0] == (3, 32, 128)
+    assert three.steps[1].grid == (32, 1, 1)
+    assert three.grid == (8 * 3, 1, 1)
+
+
+def test_packed_queries_have_slots_for_any_lengths() -> None:
+    layout = Layout(varlen_q=True, seqused_k=True)
+    problem = make(sizes=(5, 40, 900), layout=layout, num_splits=2, diagonal=None)
+    assert make_plan(problem, SM_90).grid == ((40 * 4 // 16 + 5) * 8 * 2, 1, 1)
+
+
+CASES = [
+    (row, widths, cc) for row in DECODE for widths, cc in [((row.head_dim, row.v_head_dim), 90)]
+]
+
+
+@pytest.mark.parametrize("query", ["f16", "bf16"])
+@pytest.mark.parametrize(("row", "widths", "cc"), CASES, ids=lambda x: str(getattr(x, "why", x)))
+def test_machine_code_has_no_spills(
+    row: DecodeVariant, widths: tuple[int, int], cc: int, query: str
+) -> None:
+    cache = "e4m3" if row.kv_bits == 8 else query
+    problem = make(widths, formats=(query, cache), window=(-1, 0))
+    plan = dataclasses.replace(make_plan(problem, arch(cc)), variant=row)
+    _, log = compile_.cubin(plan.source(), arch(cc).sm)
+    spills = [int(n) for n in re.findall(r"(\d+) bytes spill", log)]
+    assert spills, log
+    assert max(spills) == 0, log
+
+
+@pytest.mark.parametrize("row", ARCHES, ids=lambda row: row.sm)
+def test_ptx_for_every_arch(row: Arch) -> None:
+    for step in make_plan(make(formats=("bf16", "e4m3"), num_splits=2), row).steps:
+        plan = make_plan(make(formats=("bf16", "e4m3"), num_splits=2), row)
+        assert f".target {row.sm}" in compile_.ptx(plan.source(step.source), row.cc)
