@@ -160,7 +160,7 @@ def best_splits(tiles: int, tile_bytes: int, blocks: int, device: tuple[int, int
     def cost(splits: int) -> float:
         work = -(-tiles // splits) * tile_bytes
         full, rest = divmod(blocks * splits, multiprocessors * held)
-        time = full * (held * work + WAVE_BYTES)
+        time: float = full * (held * work + WAVE_BYTES)
         if rest:
             time += max(rest / multiprocessors, 1.0) * work + WAVE_BYTES
         return time + (COMBINE_BYTES + COMBINE_SPLIT_BYTES * splits if splits > 1 else 0)
