@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,23 @@ def _longest(call: Call, name: str) -> int | None:
     """Return the greatest length of packed sequences: flash-attn wants to be told."""
     bounds = call.arrays.get(_LONGEST[name])
     return None if bounds is None else int(np.diff(bounds).max(initial=0))
+
+
+def tight(call: Call, taken: frozenset[str]) -> Call:
+    """Return a packed call without room behind each sequence's keys, where it cannot be told of.
+
+    ``seqused_k`` says how much of the room counts; flash-attn's packed call has no such argument.
+    """
+    if "seqused_k" not in call.arrays or "seqused_k" in taken or ANY in taken:
+        return call
+    arrays = dict(call.arrays)
+    used, firsts = arrays.pop("seqused_k"), call.arrays["cu_seqlens_k"][:-1]
+    rows = np.concatenate(
+        [first + np.arange(count) for first, count in zip(firsts, used, strict=True)]
+    )
+    arrays |= {name: np.ascontiguousarray(arrays[name][rows]) for name in ("k", "v")}
+    arrays["cu_seqlens_k"] = np.concatenate([[0], np.cumsum(used)]).astype(np.int32)
+    return replace(call, arrays=arrays, clean=None)
 
 
 def entry_of(taken: frozenset[str]) -> str:

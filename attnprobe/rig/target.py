@@ -20,7 +20,7 @@ from attnprobe.numerics.memory import LAYOUTS
 from attnprobe.numerics.reference import PLAIN, Array, Features
 from attnprobe.numerics.relations import Result
 from attnprobe.rig.libraries import Library, first_usable, library
-from attnprobe.rig.signatures import Attend, Signature, signature, taken_by, wanted
+from attnprobe.rig.signatures import Attend, Signature, signature, taken_by, tight, wanted
 
 # Of a message: where in the library it was triggered, and the sizes that differ from call to call.
 _NO_REASON = re.compile(r"\(Triggered internally at [^)]*\)|,? (?:Query|Key|Got Query)\.size.*")
@@ -114,6 +114,7 @@ class Opened:
         Written
             If the target has changed its arguments.
         """
+        call = tight(call, self.taken.get(call.entry, frozenset()))
         refusal = self._refusal(call)
         if refusal:
             raise Declined(refusal)

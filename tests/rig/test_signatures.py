@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from attnprobe.numerics.calls import dense
 from attnprobe.numerics.cases import CASES, Case
 from attnprobe.numerics.fills import FILLS, Sizes
 from attnprobe.numerics.memory import LAYOUTS
+from attnprobe.numerics.plain import Plain
 from attnprobe.numerics.reference import PLAIN, Features, heads
 from attnprobe.rig.libraries import LIBRARIES
 from attnprobe.rig.signatures import SIGNATURES, Written, entry_of, signature, taken_by
@@ -149,6 +152,23 @@ def test_the_longest_sequence_is_told_to_who_asks_for_it():
     SIGNATURES["flash"].call(varlen, call, numpy.put, numpy.get, taken_by(varlen))
     assert told["q"] == 5
     assert told["k"] >= 6
+
+
+def test_a_packed_call_loses_its_room_where_the_target_cannot_be_told_of_it():
+    """The target sees the keys that count and no other, and the answer is that of the call."""
+    plain, seen = Plain(), []
+
+    def varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, *, causal=False):
+        seen.append(k)
+        return plain.attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=causal)
+
+    case = Case("packed", Sizes(0, 0, 2, 2, 16), features=Features(causal=True),
+                lengths=((3, 4), (5, 6)))  # fmt: skip
+    call = case.call(FILLS["normal"])
+    target = replace(find("yardstick"), load=lambda: {"attention_varlen": varlen})
+    O, LSE = target.open().run(call)
+    assert call.judge(O, LSE).ok
+    assert len(seen[0]) == 10 < len(call.arrays["k"])
 
 
 @pytest.mark.parametrize("word", ["return_lse", "return_softmax_lse", "return_attn_probs"])
