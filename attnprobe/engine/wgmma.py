@@ -13,6 +13,7 @@ from attnprobe.engine.variants import ELEMENT_BYTES, Variant, padded_bytes
 ROWS = 64  # queries of a warpgroup
 WARPS = 4  # of a warpgroup
 BARRIER_BYTES = 8
+MAX_TILES = 2**30  # so that the number of the next tile fits in 32 bits
 # Tiles per block in a group of heads. With fewer the blocks' sums differ, with more the K and V of
 # a group are too much for L2.
 LEAST_ROUNDS = 1.9
@@ -35,7 +36,7 @@ class WgmmaVariant(Variant):
 
     Attributes
     ----------
-    least_head_dim : the narrowest that it is for.
+    least_head_dim : the least width of Q and K, or of V, whichever is wider, that it is for.
     consumers : warpgroups that compute, 64 queries each.
     stages, q_stages : tiles of K and V, and of Q, in shared memory.
     windowed : whether it is for problems with a window (causal ones), for those without, or None.
@@ -62,8 +63,8 @@ class WgmmaVariant(Variant):
 
     def serves_widths(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths that the kernel can take, on any arch."""
-        least = min(problem.head_dim, problem.v_head_dim)
-        return super().serves_widths(problem) and least >= self.least_head_dim
+        wider = max(problem.head_dim, problem.v_head_dim)
+        return super().serves_widths(problem) and wider >= self.least_head_dim
 
     def refusal(self, problem: Problem, arch: Arch) -> str | None:
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
@@ -72,8 +73,10 @@ class WgmmaVariant(Variant):
         for wanted, reason in _LACKS:
             if wanted(problem):
                 return reason
-        if self.plain_scores and (problem.softcap or problem.alibi or problem.head_scales):
+        if self.plain_scores and _transforms(problem):
             return "has no registers left to transform scores"
+        if self.blocks(problem, 1) > MAX_TILES:
+            return "counts its tiles in 32 bits"
         if self.windowed is not None and problem.windowed != self.windowed:
             return f"is for problems {'with' if self.windowed else 'without'} a window"
         if problem.seqlen_k > self.most_seqlen:
@@ -103,6 +106,11 @@ class WgmmaVariant(Variant):
     def boxes(self) -> tuple[tuple[str, int], ...]:
         """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
         return (("Q", self.block_m), ("K", self.block_n), ("V", self.block_n))
+
+
+def _transforms(problem: Problem) -> bool:
+    negated = problem.softmax_scale < 0
+    return negated or problem.softcap > 0 or problem.alibi or problem.head_scales
 
 
 def _wgmma(

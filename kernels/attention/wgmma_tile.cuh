@@ -22,7 +22,7 @@ constexpr int kLookers = 2 * kWarpSize;
 // Registers of a thread after setmaxnreg: kLoad + kConsumers * kCompute is at most the 512 of four warps of 128.
 constexpr int kBlocksPerSM = ATTN_BLOCKS_PER_SM;
 constexpr int kLoadRegisters = kBlocksPerSM == 2 ? 32 : kConsumers == 3 ? 32 : 40;
-constexpr int kComputeRegisters = kBlocksPerSM == 2 ? 112 : kConsumers == 3 ? 160 : 232;
+constexpr int kComputeRegisters = kBlocksPerSM == 2 ? 104 : kConsumers == 3 ? 160 : 232;
 
 // Tiles in shared memory: panels of 64 columns, each row 128 bytes, swizzled by TMA as wgmma reads them.
 constexpr int kPanel = 64;

@@ -71,12 +71,19 @@ def test_every_row_is_reachable() -> None:
         ({"layout": Layout(page_size=16, num_pages=1000)}, "no pages"),
         ({"num_splits": 2}, "does not split"),
         ({"seqlen_q": 40}, "64 queries and more"),
+        ({"batch": 2**24, "num_heads": 64, "num_kv_heads": 64}, "32 bits"),
     ],
 )
 def test_the_plan_says_why_not(changes: dict[str, object], reason: str) -> None:
     plan = make_plan(make(**changes), HOPPER)
     assert plan.variant not in WGMMA
     assert any(reason in str(row.refusal(plan.problem, HOPPER)) for row in WGMMA)
+
+
+def test_few_registers_are_for_plain_scores() -> None:
+    assert chosen(make(64)) == WGMMA[0]
+    for changes in ({"softcap": 5.0}, {"alibi": True}, {"softmax_scale": -1.0}):
+        assert chosen(make(64, **changes)) == WGMMA[1]
 
 
 @pytest.mark.parametrize("on", [row for row in ARCHES if row.cc != 90] + [HOPPER.portable])
@@ -125,9 +132,16 @@ def hopper_plans(blocks: int = 2) -> Iterator[list[Plan]]:
     assert all(plan.variant in WGMMA for plan in seen)
 
 
-def qkv(rows: tuple[int, int], heads: tuple[int, int], head_dim: int) -> tuple[Array, Array, Array]:
+def qkv(
+    rows: tuple[int, int], heads: tuple[int, int], head_dim: int, v_head_dim: int = 0
+) -> tuple[Array, Array, Array]:
     rng = np.random.default_rng(sum(rows) + head_dim)
-    shapes = ((1, rows[0], heads[0], head_dim), *[(1, rows[1], heads[1], head_dim)] * 2)
+    keys = (1, rows[1], heads[1])
+    shapes = (
+        (1, rows[0], heads[0], head_dim),
+        (*keys, head_dim),
+        (*keys, v_head_dim or head_dim),
+    )
     q, k, v = (rng.standard_normal(shape).astype(np.float16) for shape in shapes)
     return q, k, v
 
@@ -150,6 +164,13 @@ def test_results(case: str) -> None:
     with hopper_plans():
         O, LSE = attnprobe.attention(q, k, v, return_lse=True, **features)
     check_attention(O, LSE, q, k, v, **features)
+
+
+def test_v_may_have_a_width_of_its_own() -> None:
+    q, k, v = qkv((64, 100), (1, 1), 192, 80)
+    with hopper_plans():
+        O, LSE = attnprobe.attention(q, k, v, return_lse=True, causal=True)
+    check_attention(O, LSE, q, k, v, causal=True)
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
