@@ -1,5 +1,6 @@
 // The one argument of the attention kernels. engine/params.py reads this struct to build its bytes:
-// field names, order and types are taken from here. Strides count elements; head_dim is contiguous.
+// field names, order and types are taken from here. Strides count elements; head_dim is contiguous. What every call fills
+// anew stands first: one write fills it.
 //
 // Two layouts of sequences. Padded: (batch, seqlen, heads, head_dim). Packed ("varlen"): (total, heads, head_dim), where
 // cu_seqlens says which rows are whose; batch strides are 0. In pages, the batch axis of K and V is the axis of pages.
@@ -7,11 +8,13 @@
 #include "ptx/types.cuh"
 
 struct AttentionParams {
-    const void *Q;  // (batch, seqlen_q, num_heads, head_dim)
-    const void *K;  // (batch, seqlen_k, num_kv_heads, head_dim); pages: (num_pages, page_size, num_kv_heads, head_dim)
-    const void *V;  // likewise
-    void *O;        // (batch, seqlen_q, num_heads, head_dim)
-    float *LSE;     // (batch, num_heads, seqlen_q), packed: (num_heads, total_q); natural logarithm; may be null
+    const void *Q;   // (batch, seqlen_q, num_heads, head_dim)
+    const void *K;   // (batch, seqlen_k, num_kv_heads, head_dim); pages: (num_pages, page_size, num_kv_heads, head_dim)
+    const void *V;   // likewise
+    void *O;         // (batch, seqlen_q, num_heads, head_dim)
+    float *LSE;      // (batch, num_heads, seqlen_q), packed: (num_heads, total_q); natural logarithm; may be null
+    float *O_split;  // (num_splits, elements of LSE, v_head_dim): O of each part of the keys
+    float *LSE_split;  // (num_splits, elements of LSE)
     i64_t q_batch_stride;
     i64_t q_row_stride;
     i64_t q_head_stride;
@@ -52,8 +55,6 @@ struct AttentionParams {
     u32_t page_magic;  // key / page_size = key * page_magic >> page_shift
     int page_shift;
     int num_splits;          // parts of the keys that are computed apart and combined
-    float *O_split;          // (num_splits, elements of LSE, v_head_dim): O of each part
-    float *LSE_split;        // (num_splits, elements of LSE)
     i64_t split_stride;      // elements of LSE
     const float *k_descale;  // (batch, num_kv_heads): factor of an 8-bit K
     i64_t k_descale_batch_stride;
