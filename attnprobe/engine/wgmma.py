@@ -149,9 +149,16 @@ def _wgmma(
 
 
 WGMMA: tuple[WgmmaVariant, ...] = (
+    _wgmma(
+        (64, 64),
+        (2, 128, 4, 2),
+        "short tiles waste least at the diagonal",
+        windowed=True,
+        most_seqlen=1024,
+    ),
     _wgmma((64, 64), (3, 128, 3, 2), "S, P and O take 128 of 160 registers", plain_scores=True),
     _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
-    _wgmma((80, 128), (2, 128, 2, 2), "few blocks waste least in the last", most_seqlen=1024),
+    _wgmma((80, 128), (2, 128, 2, 2), "few blocks waste least in the last", most_seqlen=2048),
     _wgmma((80, 128), (2, 176, 2, 1), "the longest blocks that fit", windowed=False),
     _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
     _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),

@@ -5,8 +5,9 @@
 // the tensor core computes O += P V of one block, the softmax of the next is computed, and the last product of a tile
 // runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
 //
-// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES,
-// ATTN_BLOCKS_PER_SM, ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0 or 1.
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES, ATTN_TURNS
+// (the warpgroups issue their products in turn), ATTN_BLOCKS_PER_SM, ATTN_ELEMENT, ATTN_OUT, and the features of
+// features.py, each 0 or 1.
 #include "attention/score.cuh"
 #include "attention/warpgroup_softmax.cuh"
 #include "attention/warpgroup_store.cuh"

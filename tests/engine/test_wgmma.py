@@ -54,7 +54,7 @@ def problems() -> list[Problem]:
         for head_dim in (64, 128, 192, 256)
         for window in ((-1, -1), CAUSAL)
         for softcap in (0.0, 20.0)
-        for seqlen in (512, 2048, 1 << 20)
+        for seqlen in (512, 4096, 1 << 20)
     ]
 
 
@@ -81,9 +81,9 @@ def test_the_plan_says_why_not(changes: dict[str, object], reason: str) -> None:
 
 
 def test_few_registers_are_for_plain_scores() -> None:
-    assert chosen(make(64)) == WGMMA[0]
+    assert chosen(make(64)) == WGMMA[1]
     for changes in ({"softcap": 5.0}, {"alibi": True}, {"softmax_scale": -1.0}):
-        assert chosen(make(64, **changes)) == WGMMA[1]
+        assert chosen(make(64, **changes)) == WGMMA[2]
 
 
 @pytest.mark.parametrize("on", [row for row in ARCHES if row.cc != 90] + [HOPPER.portable])
