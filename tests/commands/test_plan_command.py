@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from attnprobe.cli import main
 
 
+def facts(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    shape = ["--head-dim", "128", "--seqlen", "300", "--heads", "8", "--causal", "--json"]
+    assert main(["plan", *shape, *argv]) == 0
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
+
+
 def test_json_has_all_facts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["plan", "--head-dim", "128", "--seqlen", "300", "--heads", "8", "--causal", "--json"])
-        == 0
-    )
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["kernel"] == "attention_fwd_mma"
-    assert facts["tile"] == "128 queries x 64 keys"
-    assert facts["blocks"] == 3 * 8
-    assert facts["features"] == ["aligned", "window"]
-    assert facts["passed_over"] == []
+    told = facts(capsys, "--arch", "80")
+    assert told["kernel"] == "attention_fwd_mma"
+    assert told["tile"] == "64 queries x 32 keys"
+    assert told["blocks"] == 5 * 8
+    assert told["features"] == ["aligned", "window"]
+    assert ["128x64" in reason for reason in told["passed_over"]].count(True) == 1
+
+
+def test_the_arch_may_be_said_as_compilers_say_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert facts(capsys, "--arch", "sm_90a") == facts(capsys, "--arch", "90")
+
+
+@pytest.mark.parametrize(
+    ("argv", "feature"), [(["--packed"], "varlen_q"), (["--page-size", "16"], "paged")]
+)
+def test_sequences_may_be_packed_or_in_pages(
+    capsys: pytest.CaptureFixture[str], argv: list[str], feature: str
+) -> None:
+    assert feature in facts(capsys, *argv)["features"]
 
 
 def test_text_says_why_a_faster_tile_was_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
