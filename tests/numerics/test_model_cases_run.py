@@ -42,6 +42,7 @@ def test_small_cases_on_the_emulator(name):
 
 
 @pytest.mark.gpu
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_small_cases_on_a_gpu(case):
     backend = make_backend("gpu")
@@ -53,6 +54,7 @@ def test_small_cases_on_a_gpu(case):
 
 
 @pytest.mark.gpu
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FULL, ids=lambda case: case.name)
 def test_full_cases_on_a_gpu(case):
     call = case.call(FILLS["normal"])
