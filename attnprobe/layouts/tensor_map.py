@@ -7,6 +7,7 @@ a map for a GPU (cuTensorMapEncodeTiled), ``attnprobe.ptx.tensor_maps`` for the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -150,10 +151,35 @@ class TensorMap:
         """Bytes that one copy moves and counts on its barrier, also where it leaves the tensor."""
         return prod(self.counts) * self.size
 
+    @property
+    def pitch(self) -> int:
+        """Bytes of shared memory from one row of a box to the next: with a swizzle, its span."""
+        return self.mode.span if self.mode.bits else self.box[0] * self.size
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of shared memory that a box takes."""
+        return prod(self.counts[1:]) * self.pitch
+
     def chunk_places(self, shared_address: int) -> npt.NDArray[np.int64]:
         """Return the shared address of each 16-byte chunk of a box that lies at an address.
 
-        Chunks come in the order of the box, innermost axis first: int64, (box_bytes / 16,).
+        Chunks come in the order of the box, innermost axis first: int64, (box_bytes / 16,). Rows
+        that are narrower than the swizzle's leave the rest of theirs alone: so an H200 does it
+        (probes/recorded/sm_90/tensor_copies.json).
         """
-        plain = shared_address + CHUNK * np.arange(self.box_bytes // CHUNK, dtype=np.int64)
-        return self.mode.apply(plain)
+        row = np.arange(prod(self.counts[1:]), dtype=np.int64)[:, None] * self.pitch
+        chunk = CHUNK * np.arange(self.box[0] * self.size // CHUNK, dtype=np.int64)
+        return self.mode.apply((shared_address + row + chunk).reshape(-1))
+
+    def refusal(self, corner: Iterable[int], store: bool) -> str:
+        """Return why a GPU does not copy the box at ``corner``: "" if it does.
+
+        An H200 ends the launch with an illegal instruction in these cases, as recorded.
+        """
+        at = tuple(map(int, corner))
+        if at[0] * self.size % CHUNK:
+            return f"the box begins {at[0] * self.size} bytes into the innermost axis, no multiple of 16"
+        if store and min(at) < 0:
+            return f"a box that is written begins before the tensor, at {at}"
+        return ""

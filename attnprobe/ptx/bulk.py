@@ -85,7 +85,7 @@ class Bulk:
             told = self._map(shared, group, place, lane, int(address), len(corner))
             found = self._box(shared, group, place, lane, told, corner, write=False)
             places = told.chunk_places(int(start)) + self._base(group, place)
-            self._check_room(shared, group, place, lane, int(start), told.box_bytes)
+            self._check_room(shared, group, place, lane, int(start), told.shared_bytes)
             row = int(group.rows[place])
             self._issue(Load(shared.site, row, places, found.read(), int(key), told.box_bytes))
 
@@ -101,7 +101,7 @@ class Bulk:
         ):
             told = self._map(shared, group, place, lane, int(address), len(corner))
             found = self._box(shared, group, place, lane, told, corner, write=True)
-            self._check_room(shared, group, place, lane, int(start), told.box_bytes)
+            self._check_room(shared, group, place, lane, int(start), told.shared_bytes)
             places = told.chunk_places(int(start)) + self._base(group, place)
             self._send(shared.site, group, place, lane, places, found)
 
@@ -285,6 +285,9 @@ class Bulk:
 
     def _box(self, access: Access, group: Group, place: int, lane: int,
              told: TensorMap | tuple[int, int], corner: Array, *, write: bool) -> Box:  # fmt: skip
+        refusal = told.refusal(corner, write) if isinstance(told, TensorMap) else ""
+        if refusal:
+            raise self._fault(access, group, place, lane, EmulatorError, refusal)
         found = box(self.machine.launch.memory, told, corner, write=write)
         if isinstance(found, str):
             raise self._fault(access, group, place, lane, MemoryFault, found)

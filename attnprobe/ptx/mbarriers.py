@@ -111,8 +111,9 @@ class MBarriers:
                 self.machine.proxies.arrived(access.site, group, lanes, key)
             if expected is not None:
                 self._add_bytes(access, group, lanes, barrier, expected)
+            each = 1 if count is None else spread(count, group.n)[lanes].astype(np.int64)
             counts = np.zeros(self.machine.block_count, np.int64)
-            np.add.at(counts, slots, 1 if count is None else spread(count, group.n)[lanes])
+            np.add.at(counts, slots, each)
             if drop:
                 barrier.count -= counts
                 if (barrier.count[slots] < 0).any():
