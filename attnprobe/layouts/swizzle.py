@@ -58,8 +58,8 @@ class Swizzle:
 
 
 # Source: PTX ISA 9.1, 9.7.15.5.1.2.2 "Matrix Descriptor Format" and 5.5.6 "Swizzling Modes"; CUDA
-# driver API, cuTensorMapEncodeTiled. Which chunk goes where is asked of hardware by the questions
-# "tma_placement" and "wgmma_tiles" (probes/).
+# driver API, cuTensorMapEncodeTiled. Which chunk goes where is on record from an H200: for wgmma
+# (probes/wgmma_tiles.toml) and for TMA (probes/recorded/sm_90/tensor_copies.json).
 SWIZZLES: dict[str, Swizzle] = {
     row.name: row
     for row in (

@@ -179,7 +179,8 @@ class TensorMap:
         """
         at = tuple(map(int, corner))
         if at[0] * self.size % CHUNK:
-            return f"the box begins {at[0] * self.size} bytes into the innermost axis, no multiple of 16"
+            begin = at[0] * self.size
+            return f"the box begins {begin} bytes into the innermost axis, no multiple of 16"
         if store and min(at) < 0:
             return f"a box that is written begins before the tensor, at {at}"
         return ""

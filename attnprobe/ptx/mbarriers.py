@@ -103,23 +103,41 @@ class MBarriers:
         ``drop``: later phases wait for so many arrivals less.
         """
         states = np.zeros((group.n, 32), np.uint64)
-        for key, lanes in self._keys(access, group, address, mask):
-            barrier = self._known(access, group, lanes, key)
-            slots = self._slots(group, lanes)
-            states[lanes] = barrier.phase[slots].astype(np.uint64)
-            if self.machine.proxies is not None:
-                self.machine.proxies.arrived(access.site, group, lanes, key)
-            if expected is not None:
-                self._add_bytes(access, group, lanes, barrier, expected)
-            each = 1 if count is None else spread(count, group.n)[lanes].astype(np.int64)
-            counts = np.zeros(self.machine.block_count, np.int64)
-            np.add.at(counts, slots, each)
-            if drop:
-                barrier.count -= counts
-                if (barrier.count[slots] < 0).any():
-                    raise self._fault(access, group, lanes, key, "has no arrivals left to drop")
-            self._count_down(access, group, lanes, barrier, counts)
+        for key, named in self._keys(access, group, address, mask):
+            barrier = self._known(access, group, named, key)
+            each = np.ones((group.n, 32), np.int64) if count is None else spread(count, group.n)
+            for lanes in self._turns(group, barrier, named, each):
+                slots = self._slots(group, lanes)
+                states[lanes] = barrier.phase[slots].astype(np.uint64)
+                if self.machine.proxies is not None:
+                    self.machine.proxies.arrived(access.site, group, lanes, key)
+                if expected is not None:
+                    self._add_bytes(access, group, lanes, barrier, expected)
+                counts = np.zeros(self.machine.block_count, np.int64)
+                np.add.at(counts, slots, each[lanes].astype(np.int64))
+                if drop:
+                    barrier.count -= counts
+                    if (barrier.count[slots] < 0).any():
+                        raise self._fault(access, group, lanes, key, "has no arrivals left to drop")
+                self._count_down(access, group, lanes, barrier, counts)
         return states
+
+    def _turns(self, group: Group, barrier: Object, lanes: Array, each: Array) -> list[Array]:
+        """Return the lanes that arrive together: all, or warp by warp where a phase ends between.
+
+        Those who come after its end are no part of what the phase hands on.
+        """
+        counts = np.zeros(self.machine.block_count, np.int64)
+        slots = self._slots(group, lanes)
+        np.add.at(counts, slots, each[lanes].astype(np.int64))
+        if (counts[slots] <= barrier.pending[slots]).all():
+            return [lanes]
+        turns = []
+        for row in np.flatnonzero(lanes.any(axis=1)):
+            one = np.zeros_like(lanes)
+            one[row] = lanes[row]
+            turns.append(one)
+        return turns
 
     def expect(self, access: Access, group: Group, address: Array, count: Array,
                mask: Array | None) -> None:  # fmt: skip

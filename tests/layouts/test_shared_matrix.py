@@ -106,6 +106,31 @@ def test_a_box_lies_dense_in_the_order_of_its_axes() -> None:
     assert (moved == 4096 + row * 128 + (chunk ^ row % 8) * 16).all()
 
 
+def test_narrow_rows_of_a_box_are_as_far_apart_as_the_swizzle_is_wide() -> None:
+    narrow = replace(MAP, box=(16, 1, 32))
+    assert narrow.box_bytes == 32 * 32
+    assert narrow.shared_bytes == 32 * 128
+    row, chunk = np.divmod(np.arange(64), 2)
+    assert (narrow.chunk_places(0) == row * 128 + (chunk ^ row % 8) * 16).all()
+    assert replace(narrow, swizzle="none").shared_bytes == 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("corner", "store", "what"),
+    [
+        ((8, -1, 200), False, ""),
+        ((4, 0, 0), False, "8 bytes into the innermost axis"),
+        ((-8, 0, 0), False, ""),
+        ((8, 0, 200), True, ""),
+        ((-8, 0, 0), True, "before the tensor"),
+        ((0, -1, 0), True, "before the tensor"),
+    ],
+)
+def test_boxes_that_a_gpu_does_not_copy(corner: tuple[int, ...], store: bool, what: str) -> None:
+    assert what in MAP.refusal(corner, store)
+    assert bool(MAP.refusal(corner, store)) == bool(what)
+
+
 def test_element_strides_thin_a_box_out() -> None:
     thin = replace(MAP, element_strides=(1, 1, 3))
     assert thin.counts == (64, 1, 11)
