@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnprobe import layouts
-    from attnprobe.engine import attention, attention_paged, attention_varlen
+    from attnprobe.engine import attention, attention_paged, attention_varlen, merge_states
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "attention", "attention_paged", "attention_varlen", "layouts"]
+__all__ = [
+    "__version__",
+    "attention",
+    "attention_paged",
+    "attention_varlen",
+    "layouts",
+    "merge_states",
+]
 
-_ENGINE = ("attention", "attention_paged", "attention_varlen")
+_ENGINE = ("attention", "attention_paged", "attention_varlen", "merge_states")
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ examples:
   attnprobe plan --head-dim 128 --seqlen 4096 --heads 32 --kv-heads 8 --causal
   attnprobe plan --head-dim 256 --seqlen 1024 --arch 89
   attnprobe plan --head-dim 128 --seqlen 8192 --seqlen-q 1 --batch 16 --page-size 16
+  attnprobe plan --head-dim 128 --seqlen 8192 --seqlen-q 1 --heads 32 --kv-heads 8 --kv-format e4m3
   attnprobe plan --head-dim 576 --v-head-dim 512 --seqlen 8192 --heads 128 --kv-heads 1 --json
 """
 
@@ -76,13 +77,15 @@ def _facts(plan: Any) -> dict[str, Any]:
         "kernel": variant.entry,
         "source": f"kernels/{variant.source}",
         "arch": plan.arch.sm,
-        "tile": f"{variant.block_m} queries x {variant.block_n} keys",
+        "tile": f"{variant.block_m} {variant.row_name} x {variant.block_n} keys",
         "why": variant.why,
         "warps": variant.warps,
         "blocks": plan.grid[0],
         "blocks_per_multiprocessor": variant.blocks_per_sm,
         "shared_bytes": plan.shared_bytes,
         "v_parts": variant.v_parts,
+        "num_splits": plan.num_splits,
+        "launches": [f"{step.entry}, {step.grid[0]} blocks" for step in plan.steps],
         "features": list(plan.features),
         "passed_over": list(plan.passed_over),
         "defines": [f"{name} {value}" for name, value in plan.defines.items()],

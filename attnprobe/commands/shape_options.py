@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DTYPES = {"float16": "f16", "bfloat16": "bf16"}
+KV_FORMATS = {"e4m3": "e4m3", "int8": "s8"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ def add_shape_options(parser: argparse.ArgumentParser, *, head_dim_required: boo
     add("--window", default="-1,-1", metavar="LEFT,RIGHT", help="window_size; -1 is open")
     add("--softcap", type=float, default=0.0, metavar="X")
     add("--softmax-scale", type=float, metavar="X")
+    add("--kv-format", choices=tuple(KV_FORMATS), help="K and V in 8 bits; q's dtype by default")
+    add("--num-splits", type=int, metavar="N", help="parts of the keys; chosen by default")
     add("--unaligned", action="store_true", help="rows that start at no multiple of 16 bytes")
 
 
@@ -68,12 +71,13 @@ def problem_of(args: argparse.Namespace, rows: Sequences) -> Any:
     except ValueError:
         raise UsageError(f"--window is {args.window!r}; LEFT,RIGHT is wanted: 128,0") from None
     format_ = FORMATS[DTYPES[args.dtype]]
+    kv_format = FORMATS[KV_FORMATS.get(args.kv_format, format_.name)]
 
     def spec(name: str, shape: tuple[int, int, int, int]) -> ArraySpec:
         _, seqlen, heads, width = shape
         row = width + 1 if args.unaligned else width
         strides = (seqlen * heads * row, heads * row, row, 1)
-        return ArraySpec(name, shape, strides, format_, args.dtype, 0)
+        return ArraySpec(name, shape, strides, format_ if name == "q" else kv_format, args.dtype, 0)
 
     kv_heads = args.heads if args.kv_heads is None else args.kv_heads
     v_width = args.head_dim if args.v_head_dim is None else args.v_head_dim
@@ -91,6 +95,7 @@ def problem_of(args: argparse.Namespace, rows: Sequences) -> Any:
         causal=args.causal,
         window_size=(left, right),
         softcap=args.softcap,
+        num_splits=args.num_splits,
         extras=_lengths(args.batch, rows),
     )
 

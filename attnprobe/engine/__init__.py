@@ -1,6 +1,7 @@
 """The attention engine: Problem -> Plan -> launch, on CuPy arrays or on the emulator."""
 
 from attnprobe.engine.api import attention
+from attnprobe.engine.merge import merge_states
 from attnprobe.engine.paged import attention_paged
 from attnprobe.engine.plan import Plan, make_plan
 from attnprobe.engine.problem import Problem
@@ -13,4 +14,5 @@ __all__ = [
     "attention_paged",
     "attention_varlen",
     "make_plan",
+    "merge_states",
 ]

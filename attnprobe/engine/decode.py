@@ -49,6 +49,11 @@ class DecodeVariant(Variant):
     kv_bits: int = 16
     stages: int = 2
 
+    @property
+    def row_name(self) -> str:
+        """What a row of a tile is."""
+        return "rows (query, head)"
+
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
         size, v_width = self.kv_bits // 8, problem.v_head_dim // self.v_parts

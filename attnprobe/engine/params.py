@@ -18,7 +18,11 @@ _FIELD = re.compile(r"^\s*(?:const\s+)?(\w+)\s+(\*?)(\w+);")
 
 
 # Struct -> the header below kernels/attention that declares it.
-_HEADERS = {"AttentionParams": "params.cuh", "AppendParams": "append.cuh"}
+_HEADERS = {
+    "AttentionParams": "params.cuh",
+    "AppendParams": "append.cuh",
+    "MergeParams": "merge.cuh",
+}
 
 
 @cache

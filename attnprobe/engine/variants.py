@@ -47,6 +47,11 @@ class Variant:
     suffix: str = ""
     persistent: bool = False
 
+    @property
+    def row_name(self) -> str:
+        """What a row of a tile is."""
+        return "queries"
+
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
         qk = padded_bytes(problem.head_dim * ELEMENT_BYTES)

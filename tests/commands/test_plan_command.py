@@ -39,6 +39,22 @@ def test_sequences_may_be_packed_or_in_pages(
     assert feature in facts(capsys, *argv)["features"]
 
 
+def test_few_queries_are_split_over_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    shape = ["--head-dim", "128", "--seqlen", "8192", "--seqlen-q", "1", "--heads", "32"]
+    assert main(["plan", *shape, "--kv-heads", "8", "--kv-format", "e4m3", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kernel"] == "attention_decode_split"
+    assert told["tile"].startswith("16 rows (query, head) x ")
+    splits = told["num_splits"]
+    assert splits > 1
+    assert told["launches"] == [
+        f"attention_decode_split, {8 * splits} blocks",
+        "attention_combine, 32 blocks",
+    ]
+    assert main(["plan", *shape, "--kv-heads", "8", "--num-splits", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_splits"] == 1
+
+
 def test_text_says_why_a_faster_tile_was_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["plan", "--head-dim", "256", "--seqlen", "1024", "--arch", "89", "--unaligned"]) == 0
