@@ -65,6 +65,15 @@ def run_one(scene: Scene, fill: Fill, mutant: Mutant | None, place: Place) -> Ou
     return Outcome(tuple(refused), share, max_abs)
 
 
+def result(
+    scene: Scene, fill: Fill, mutant: Mutant | None, place: Place
+) -> tuple[Call, Array, Array]:
+    """Return the call of a scene with what a mutant gives for it, O and LSE, unjudged."""
+    call = _call(scene.name, fill.name)
+    O, LSE, _ = _run(scene, call, mutant, place)
+    return call, O, LSE
+
+
 @lru_cache(maxsize=_CALLS_KEPT)
 def _call(scene_name: str, fill_name: str) -> Call:
     """Return the call of a scene. Garbage stands behind the rows of arrays without slack, too."""

@@ -43,6 +43,11 @@ def later(rows, by):
     return np.concatenate([rows[by:], np.repeat(rows[-1:], by, axis=0)])
 
 
+def first_eight(k):
+    """The first 8 keys of every 16, twice."""
+    return k[np.arange(len(k)) & ~8]
+
+
 def unnormalised(o, total, lse):
     return o, lse
 
@@ -75,6 +80,13 @@ LAB = {
     "sound rows stored 8 apart": ("rows_exchanged", "swapped by 8", {"store": swapped}, Features()),
     "P quarters": ("p_repack", r"a\[1\] and a\[2\]", {"p_map": off_diagonal}, Features()),
     "P halves": ("p_repack", "k halves", {"p_map": halves}, Features()),
+    "P neighbours": (
+        "p_repack",
+        "neighbouring",
+        {"p_map": lambda P: swapped(P.T, 1).T},
+        Features(),
+    ),
+    "first keys again": ("k_fragment", "again in K", {"k_map": first_eight}, Features()),
     "P rows": ("p_repack", r"rows g and g \+ 8", {"p_map": swapped}, CAUSAL),
     "Q quarters": ("q_fragment", "a", {"q_map": off_diagonal}, Features()),
     "Q rows": ("q_fragment", "first", {"q_map": first_of_sixteen}, Features()),

@@ -8,6 +8,7 @@ import numpy as np
 
 from attnprobe.numerics.diagnosis.evidence import F64, Answer, Evidence, divided
 from attnprobe.numerics.diagnosis.models import (
+    KEY_TILES,
     Model,
     Models,
     Walk,
@@ -37,6 +38,13 @@ def q_fragment(evidence: Evidence) -> Models:
             whole[np.arange(len(whole)) // 16 * 16],
             "every query of 16 is the first of them",
         ),
+        **{
+            f"warp {rows}": (
+                whole[(number := np.arange(len(whole))) - number % rows + number % 16],
+                f"the first 16 queries stand for every 16 of a warp's {rows}",
+            )
+            for rows in (32, 64)
+        },
     }
     for key, (q, text) in changes.items():
         scores = evidence.scores_of(q[evidence.queries], evidence.rows.k)
@@ -50,13 +58,29 @@ def _one_pointer(whole: F64) -> F64:
 
 
 def k_fragment(evidence: Evidence) -> Models:
-    k = evidence.rows.k
+    k, number = evidence.rows.k, np.arange(evidence.seqlen_k)
     changes = {
         "quarters": (quarters(k), "the quarters of K's fragments are exchanged"),
         "halves": (rows_exchanged(k.T, 8).T, "the k halves of K's fragments are exchanged"),
         "transposed": (transposed(k), "K is loaded transposed: 8 x 8 blocks"),
         "rows": (rows_exchanged(k, 8), "keys j and j ^ 8 are exchanged in K but not in V"),
         "neighbours": (rows_exchanged(k, 1), "keys j and j ^ 1 are exchanged in K, not in V"),
+        "repeated": (k[number & ~8], "the second 8 keys of every 16 are the first ones again in K"),
+        **{
+            f"halves {half}": (
+                np.where((number % 16 // 8 == half)[:, None], rows_exchanged(k.T, 8).T, k),
+                f"the k halves of K's fragment are exchanged for keys {8 * half}-{8 * half + 7} of "
+                "every 16",
+            )
+            for half in (0, 1)
+        },
+        **{
+            f"tile {keys}": (
+                k[number - number % keys + number % 16],
+                f"the first 16 keys stand for every 16 of a tile of {keys} in K",
+            )
+            for keys in KEY_TILES[1:]
+        },
     }
     for key, (changed, text) in changes.items():
         yield Model(key, text, evidence.answer(evidence.scores_of(evidence.rows.q, changed)))
@@ -101,7 +125,24 @@ def p_fragment(evidence: Evidence) -> Models:
                 rows_exchanged(parts.weights.T, 8).T,
                 "P repack: the k halves of P are exchanged",
             ),
+            "neighbours": (
+                rows_exchanged(parts.weights.T, 1).T,
+                "P repack: neighbouring keys are exchanged in P, the halves of a register",
+            ),
+            "repeated": (
+                parts.weights[:, np.arange(evidence.seqlen_k) & ~8],
+                "P repack: the second 8 keys of every 16 have the first ones' P",
+            ),
         }
+        neighbours, number = changes["neighbours"][0], np.arange(evidence.seqlen_k)
+        for upper, later in ((0, 0), (1, 0), (0, 1), (1, 1)) if whole else ():
+            quarter = (evidence.queries % 16 // 8 == upper)[:, None] & (number % 16 // 8 == later)
+            text = (
+                f"P repack: the halves of register a[{upper + 2 * later}] of P are exchanged: "
+                "neighbouring keys in a quarter of each block"
+            )
+            changed = np.where(quarter, neighbours, parts.weights)
+            changes[f"register {upper} {later}"] = (changed, text)
         if whole:
             changes |= {
                 "quarters": (

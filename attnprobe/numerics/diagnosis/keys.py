@@ -163,11 +163,20 @@ def mask_missing(evidence: Evidence) -> Models:
             changes[f"the mask is aligned {other}"] = {"causal_alignment": other}
         if features.q_offset is not None:
             changes["q_offset is not used"] = {"q_offset": None}
+            changes["q_offset is taken for 0"] = {"q_offset": 0}
     if (left, right) != (-1, -1):
         changes["the window is missing"] = {"window_size": (-1, -1)}
         changes["the window's sides are exchanged"] = {"window_size": (right, left)}
+        changes["the window's left side is open"] = {"window_size": (-1, right)}
+        changes["the window's right side is open"] = {"window_size": (left, -1), "causal": False}
+        changes["the window's right side is as long as its left"] = {"window_size": (left, left)}
+        changes["the window's left side is as long as its right"] = {"window_size": (right, right)}
     if features.mask is not None:
         changes["the mask array is not used"] = {"mask": None}
+        changes["the mask array is inverted"] = {"mask": ~np.asarray(features.mask)}
+        if np.ndim(features.mask) == 4 and np.shape(features.mask)[1] > 1:
+            first = np.asarray(features.mask)[:, :1]
+            changes["every head is masked by head 0's mask"] = {"mask": first}
     for text, change in changes.items():
         seen = replace(features, **change).seen(evidence.rows)
         yield Model(text, text, evidence.answer(seen=seen))
@@ -191,11 +200,65 @@ def _edge_tiles(evidence: Evidence) -> Models:
         yield Model(f"left {size}", text, evidence.answer(seen=begin & (keys <= last[:, None])))
 
 
+def mask_of_others(evidence: Evidence) -> Models:
+    """Rows, keys or blocks that are masked as others of the same lane, warp or tile."""
+    if evidence.seen.all():
+        return
+    rows, keys = evidence.queries, np.arange(evidence.seqlen_k)
+    maps = {
+        "rows g + 8 of every 16 are masked as rows g": rows & ~8,
+        "rows g of every 16 are masked as rows g + 8": np.minimum(rows | 8, evidence.count - 1),
+        **{
+            f"the first 16 rows of a warp's {size} mask all of them": rows - rows % size + rows % 16
+            for size in (32, 64)
+        },
+    }
+    for text, of in maps.items():
+        yield Model(text, text, evidence.answer(seen=evidence.at(of).seen))
+    pairs = evidence.seen[:, keys & ~1]
+    text = "both keys of a lane are masked as the first of them"
+    yield Model(text, text, evidence.answer(seen=pairs))
+    for size in (16, 32, 64, 128):
+        begin = rows - rows % size
+        ends = {"first": begin, "last": np.minimum(begin + size - 1, evidence.count - 1)}
+        for name, of in ends.items():
+            anchor = evidence.at(of).seen
+            for tile in KEY_TILES:
+                starts = np.arange(0, evidence.seqlen_k, tile)
+                whole = np.logical_and.reduceat(anchor, starts, axis=1)[:, keys // tile]
+                text = (
+                    f"a tile of {tile} keys that the {name} query of {size} sees whole is not "
+                    "masked for the others"
+                )
+                seen = evidence.seen | whole
+                if (seen != evidence.seen).any():
+                    yield Model(f"{name} {size} {tile}", text, evidence.answer(seen=seen))
+
+
+def no_key(evidence: Evidence) -> Models:
+    """Rows with no key: hidden keys score a finite number, and all of them count the same."""
+    empty = np.asarray(~evidence.seen.any(axis=1))
+    if not empty.any():
+        return
+    for size in (1, *KEY_TILES):
+        count = evidence.seqlen_k + -evidence.seqlen_k % size
+        mean = evidence.rows.v.sum(axis=0) / count
+        o = np.where(empty[:, None], mean, evidence.exact.o)
+        given = evidence.exact.lse if evidence.given_lse is None else evidence.given_lse
+        lse = np.where(empty, given, evidence.exact.lse)
+        text = "rows with no key have the mean of V: hidden keys score a finite number"
+        yield Model(f"{size}", text, Answer(o, lse))
+
+
 def tail_counted(evidence: Evidence) -> Models:
     """Keys past the end, up to a whole tile, are scored 0 instead of masked; their V is 0."""
     weights, shift, sink = _weights(evidence)
     for size in KEY_TILES:
         extra = -evidence.seqlen_k % size
+        if extra and size == KEY_TILES[0]:
+            total = weights.sum(axis=1) + np.exp(sink - shift) + np.exp(-shift)
+            answer = Answer(divided(weights @ evidence.rows.v, total), shift + np.log(total))
+            yield Model("one", "one column past the last key scores 0, not -inf", answer)
         if extra:
             total = weights.sum(axis=1) + np.exp(sink - shift) + extra * np.exp(-shift)
             answer = Answer(divided(weights @ evidence.rows.v, total), shift + np.log(total))

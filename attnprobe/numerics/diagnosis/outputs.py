@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from attnprobe.numerics.diagnosis.evidence import Answer, Evidence
+from attnprobe.numerics.diagnosis.evidence import F64, I64, Answer, Evidence
 from attnprobe.numerics.diagnosis.models import Model, Models, exchanged
 
 ROW_STEPS = (8, 1, 2, 4, 16, 32, 64)
-COLUMN_STEPS = (8, 1, 2, 4, 16, 32, 64, 128)
+COLUMN_STEPS = (8, 1, 2, 4, 6, 3, 7, 16, 32, 64, 128)
 
 
 def zero(evidence: Evidence) -> Models:
@@ -31,7 +31,21 @@ def rows_exchanged(evidence: Evidence) -> Models:
             text = "rows swapped by 8: row g of every 16 is stored as row g + 8, and the reverse"
         yield Model(f"O {step}", text, Answer(other.o, exact.lse))
         yield Model(f"both {step}", f"{text}, and so are those of LSE", other)
+        if step == 8:
+            # What is stored is divided by the sum of the row where it lands.
+            swapped = other.o * np.exp(other.lse - exact.lse + _tops(evidence, partner))[:, None]
+            what = "the accumulators of rows g and g + 8 are exchanged before the division"
+            yield Model("before", what, Answer(swapped, exact.lse))
         yield Model(f"LSE {step}", text.replace("of O", "of LSE"), Answer(exact.o, other.lse))
+
+
+def _tops(evidence: Evidence, partner: I64) -> F64:
+    """The greatest score of each row, less that of its partner."""
+    tops = [
+        np.where(rows.seen, rows.scores, -np.inf).max(axis=1, initial=rows.sink)
+        for rows in (evidence, evidence.at(partner))
+    ]
+    return np.asarray(tops[0] - tops[1])
 
 
 def rows_shifted(evidence: Evidence) -> Models:

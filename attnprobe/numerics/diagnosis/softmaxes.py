@@ -118,6 +118,14 @@ def _rescale(evidence: Evidence, walk: Walk) -> Models:
             f"swapped {key}",
             f"O of row g is rescaled by the factor of row g + 8 {tiles}",
         )
+        upper = (evidence.queries % 16 >= 8)[:, None]
+        for name, kept in (("g + 8", upper), ("g", ~upper)):
+            factors = np.where(kept, 1.0, parts.factors)
+            text = f"O is not rescaled in rows {name} of every 16 {tiles}"
+            yield _by_other_factors(evidence, parts, factors, f"{name} {key}", text)
+    inverse = 1 / parts.factors
+    text = f"O is rescaled by the inverse factor {tiles}"
+    yield _by_other_factors(evidence, parts, inverse, f"inverse {key}", text)
     squared = np.square(parts.factors)
     text = f"O is rescaled twice {tiles}"
     yield _by_other_factors(evidence, parts, squared, f"twice {key}", text)
@@ -150,6 +158,33 @@ def normaliser(evidence: Evidence) -> Models:
     }
     for text, o in known.items():
         yield Model(text, text, Answer(o, exact.lse))
+
+
+def sum_of_some_lanes(evidence: Evidence) -> Models:
+    """The sum of a row is reduced over two of the four lanes that share it.
+
+    A lane holds columns 2 c and 2 c + 1 of every 8: it sums its own keys' weights and divides its
+    own columns of O.
+    """
+    parts = online(evidence, Walk(max(evidence.seqlen_k, 1)))
+    lane_of_key, lane_of_column = (
+        np.arange(count) % 8 // 2 for count in (evidence.seqlen_k, evidence.v.shape[3])
+    )
+    numerator = parts.weights @ evidence.rows.v
+    top = parts.lse - np.log(np.where(parts.total > 0, parts.total, 1.0))
+    for step in (1, 2):
+        sums = np.stack(
+            [
+                parts.weights[:, (lane_of_key == lane) | (lane_of_key == lane ^ step)].sum(axis=1)
+                for lane in range(4)
+            ],
+            axis=1,
+        )
+        answer = Answer(numerator / sums[:, lane_of_column], top + np.log(sums[:, 0]))
+        text = (
+            f"the sum of a row lacks two of its four lanes: only lane and lane ^ {step} are added"
+        )
+        yield Model(f"{step}", text, answer)
 
 
 def weights_of_splits(evidence: Evidence) -> Models:
