@@ -202,3 +202,26 @@ def test_out_may_be_float32_and_unaligned() -> None:
         half = attnprobe.attention(q, k, v)
         attnprobe.attention(q, k, v, out=out)
     np.testing.assert_array_equal(out.astype(np.float16), half)
+
+
+GPU_CASES = {
+    **CASES,
+    "many tiles a block": ((1000, 1500), (24, 8), 128, {"causal": True}),
+    "many tiles of 192 queries": ((2000, 2000), (24, 24), 64, {}),
+    "window over many blocks": ((1500, 1500), (8, 4), 256, {"window_size": (300, 20)}),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", GPU_CASES)
+def test_results_on_the_gpu_are_right_and_always_the_same(case: str) -> None:
+    import cupy
+
+    rows, heads, head_dim, features = GPU_CASES[case]
+    q, k, v = qkv(rows, heads, head_dim)
+    there = [cupy.asarray(array) for array in (q, k, v)]
+    O, LSE = (cupy.asnumpy(x) for x in attnprobe.attention(*there, return_lse=True, **features))
+    check_attention(O, LSE, q, k, v, **features)
+    for _ in range(100):
+        again = attnprobe.attention(*there, **features)
+        assert cupy.asnumpy(again).tobytes() == O.tobytes()
