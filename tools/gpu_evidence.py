@@ -52,18 +52,19 @@ def main() -> int:
     environment["command"] = " ".join(["python tools/gpu_evidence.py", *args])
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"gpu-{environment['device'].lower().replace(' ', '-')}.json"
-    record = _kept(path)
+    halves: dict[str, Any] = {}
     if arguments.only != "sanitizer":
-        record["tests"] = {"environment": environment, **run_tests()}
+        halves["tests"] = {"environment": environment, **run_tests()}
     if arguments.only != "tests":
         compile_ahead()
         with ThreadPoolExecutor() as pool:  # each has a process of its own
             tools = list(pool.map(run_sanitizer, SANITIZERS))
         sound = all(tool["ok"] for tool in tools)
-        record["sanitizer"] = {"environment": environment, "ok": sound, "tools": tools}
+        halves["sanitizer"] = {"environment": environment, "ok": sound, "tools": tools}
+    record = {**_kept(path), **halves}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"record: {path.name}", file=sys.stderr)
-    return 0 if all(record[half]["ok"] for half in ("tests", "sanitizer") if half in record) else 1
+    return 0 if all(half["ok"] for half in halves.values()) else 1
 
 
 def _kept(path: Path) -> dict[str, Any]:
