@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from attnprobe.mutants.record import Record
     from attnprobe.mutants.workers import Task
 
+INTERRUPTED = 130  # as a shell reports a process ended by SIGINT
+
 _EPILOG = """\
 A mutant is the real kernel with one small change that makes it wrong. Each runs on every fill of
 the regression rig; a fill kills it where the oracle, or the emulator's checker, refuses the result.
@@ -91,6 +93,9 @@ def run(args: argparse.Namespace) -> int:
         record.save(kept, path)
         print(f"record: {path}", file=sys.stderr)
     _complain(found)
+    if found.stopped:
+        print(f"interrupted: {len(found.rows)} of {len(chosen)} are finished", file=sys.stderr)
+        return INTERRUPTED
     return 0 if found.ok else 1
 
 

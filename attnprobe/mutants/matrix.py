@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from attnprobe.mutants import workers
 from attnprobe.mutants.mutant import Mutant
 from attnprobe.mutants.outcome import LETTERS, NOT_RUN, SURVIVED, Outcome
 from attnprobe.mutants.scenes import SCENES
-from attnprobe.mutants.workers import Answer, Task
+from attnprobe.mutants.workers import Task
 from attnprobe.numerics.fills import FILLS
 from attnprobe.numerics.fills import fill as find_fill
 
@@ -73,11 +72,13 @@ class Matrix:
     fills : names of the columns.
     rows : one for each mutant.
     sound : the sound kernel, by scene.
+    stopped : whether the run was interrupted; then only mutants that were finished have a row.
     """
 
     fills: tuple[str, ...]
     rows: tuple[Row, ...]
     sound: Mapping[str, Row]
+    stopped: bool = False
 
     @property
     def false_alarms(self) -> tuple[tuple[str, str], ...]:
@@ -97,7 +98,7 @@ class Matrix:
     @property
     def ok(self) -> bool:
         """Whether every faulty mutant is killed, and nothing sound is."""
-        return not (self.false_alarms or self.alive or self.refuted)
+        return not (self.stopped or self.false_alarms or self.alive or self.refuted)
 
 
 def _argued(row: Row) -> bool:
@@ -118,7 +119,7 @@ def run(
     ----------
     fills : names; all where it is empty.
     place : "emulator" or "gpu".
-    jobs : processes at a time.
+    jobs : processes at a time. Ctrl-C ends the run, and what is finished is returned.
     done : called with each task whose last fill has been judged, its number and how many there are.
 
     Raises
@@ -135,13 +136,24 @@ def run(
         for scene in scenes
         for mutant in (None, *(row.name for row in mutants if scene in row.seen_on))
     ]
-    answers = _answers(tasks, place, jobs, done)
-    sound = {scene: Row(None, _by_fill([(None, scene)], answers, names)) for scene in scenes}
+    answers, stopped = _answers(tasks, place, jobs, done)
+    whole = {
+        (task.mutant, task.scene)
+        for task in tasks
+        if len(answers[task.mutant, task.scene]) == len(task.fills)
+    }
+    sound = {
+        scene: Row(None, _by_fill([(None, scene)], answers, names))
+        for scene in scenes
+        if (None, scene) in whole
+    }
+    keys = {mutant.name: [(mutant.name, scene) for scene in mutant.seen_on] for mutant in mutants}
     rows = tuple(
-        Row(mutant, _by_fill([(mutant.name, scene) for scene in mutant.seen_on], answers, names))
+        Row(mutant, _by_fill(keys[mutant.name], answers, names))
         for mutant in mutants
+        if whole.issuperset(keys[mutant.name])
     )
-    return Matrix(names, rows, sound)
+    return Matrix(names, rows, sound, stopped)
 
 
 _Answers = dict[tuple[str | None, str], dict[str, Outcome]]
@@ -154,19 +166,21 @@ def _made_for(scene: str, fills: tuple[str, ...]) -> tuple[str, ...]:
 
 def _answers(
     tasks: list[Task], place: str, jobs: int, done: Callable[[Task, int, int], Any]
-) -> _Answers:
-    waiting = Counter({(task.mutant, task.scene): len(task.fills) for task in tasks})
-    found: _Answers = {(task.mutant, task.scene): {} for task in tasks}
+) -> tuple[_Answers, bool]:
+    """Return what came, and whether Ctrl-C ended it."""
+    sizes = {(task.mutant, task.scene): len(task.fills) for task in tasks}
+    found: _Answers = {key: {} for key in sizes}
     finished = 0
-    answer: Answer
-    for answer in workers.run(tasks, place, jobs, LIMITS_S[place]):
-        key = (answer.task.mutant, answer.task.scene)
-        found[key][answer.fill] = answer.outcome
-        waiting[key] -= 1
-        if waiting[key] == 0:
-            finished += 1
-            done(answer.task, finished, len(tasks))
-    return found
+    try:
+        for answer in workers.run(tasks, place, jobs, LIMITS_S[place]):
+            key = (answer.task.mutant, answer.task.scene)
+            found[key][answer.fill] = answer.outcome
+            if len(found[key]) == sizes[key]:
+                finished += 1
+                done(answer.task, finished, len(tasks))
+    except KeyboardInterrupt:
+        return found, True
+    return found, False
 
 
 def _by_fill(

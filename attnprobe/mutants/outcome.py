@@ -23,6 +23,7 @@ LETTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "X": (("tensor", "hull", "exact", "equal columns"), "a demand beyond the bounds alone"),
 }
 SURVIVED, NOT_RUN = ".", "-"
+GIVEN_UP = "given up"  # not run: the mutant has ended too many processes before
 
 
 @dataclass(frozen=True)
@@ -52,5 +53,7 @@ class Outcome:
         """The letter that tables show."""
         if not self.refused_by:
             return SURVIVED
+        if GIVEN_UP in self.refused_by:
+            return NOT_RUN
         fits = (letter for letter, (names, _) in LETTERS.items() if {*names} & {*self.refused_by})
         return next(fits, "X")

@@ -2,7 +2,7 @@
 
 A task is one mutant on one scene with several fills. A process answers fill by fill; where it dies
 or takes too long, that fill has its outcome ("crash", "hang"), and the fills after it become tasks
-for other processes.
+for other processes, until a mutant has ended several.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import queue
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,12 +19,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from attnprobe.errors import AttnprobeError
-from attnprobe.mutants.outcome import CRASH, HANG, NO_RESULT, Outcome
+from attnprobe.mutants.outcome import CRASH, GIVEN_UP, HANG, NO_RESULT, Outcome
 
 # Matrices are tiny: threads of the BLAS library only get in each other's way.
 _ENVIRONMENT = {"ATTNPROBE_CHECKED": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # Fills that are left after a crash go on in pieces: each may crash again and need a new process.
 _PIECE = 3
+# A mutant that has ended so many processes on a scene is not run on further fills there.
+MOST_FALLEN = 3
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ def run(tasks: list[Task], place: str, jobs: int, limit_s: float) -> Iterator[An
     answers: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
     for task in tasks:
         waiting.put(task)
-    hands = [_Hand(waiting, answers, place, limit_s) for _ in range(min(jobs, len(tasks)))]
+    fallen: Counter[tuple[str | None, str]] = Counter()
+    count = min(jobs, len(tasks))
+    hands = [_Hand(waiting, answers, fallen, place, limit_s) for _ in range(count)]
     threads = [threading.Thread(target=hand.work, daemon=True) for hand in hands]
     try:
         with _environment():
@@ -98,8 +103,15 @@ def _environment() -> Iterator[None]:
 class _Hand:
     """One thread with one process at a time."""
 
-    def __init__(self, waiting: Any, answers: Any, place: str, limit_s: float) -> None:
-        self._waiting, self._answers = waiting, answers
+    def __init__(
+        self,
+        waiting: Any,
+        answers: Any,
+        fallen: Counter[tuple[str | None, str]],
+        place: str,
+        limit_s: float,
+    ) -> None:
+        self._waiting, self._answers, self._fallen = waiting, answers, fallen
         self._place, self._limit_s = place, limit_s
         self._process: Any = None
         self._link: Connection | None = None
@@ -123,6 +135,10 @@ class _Hand:
             self._process.kill()
 
     def _do(self, task: Task) -> None:
+        if self._fallen[task.mutant, task.scene] >= MOST_FALLEN:
+            for fill in task.fills:
+                self._fault(task, fill, GIVEN_UP)
+            return
         link = self._started()
         link.send(task)
         for number, fill in enumerate(task.fills):
@@ -134,11 +150,15 @@ class _Hand:
             self._end()
             if self._stopped:
                 return
-            self._answers.put(Answer(task, fill, Outcome((fault,), NO_RESULT, NO_RESULT)))
+            self._fallen[task.mutant, task.scene] += 1
+            self._fault(task, fill, fault)
             rest = task.fills[number + 1 :]
             for first in range(0, len(rest), _PIECE):
                 self._waiting.put(replace(task, fills=rest[first : first + _PIECE]))
             return
+
+    def _fault(self, task: Task, fill: str, name: str) -> None:
+        self._answers.put(Answer(task, fill, Outcome((name,), NO_RESULT, NO_RESULT)))
 
     def _answer(self, link: Connection, task: Task, fill: str) -> str | None:
         """Wait for one answer and hand it on; or return what befell the process."""

@@ -15,7 +15,7 @@ from attnprobe.mutants.catalogue import find
 from attnprobe.mutants.cover import smallest_cover
 from attnprobe.mutants.matrix import Matrix, Row
 from attnprobe.mutants.outcome import CRASH, HANG, NO_RESULT, Outcome
-from attnprobe.mutants.workers import Task
+from attnprobe.mutants.workers import Answer, Task
 
 PASSED = Outcome((), 0.5, 1e-4)
 
@@ -110,15 +110,34 @@ def _die(link: object, place: str) -> None:
     os._exit(9)
 
 
-def test_a_process_that_dies_or_hangs_costs_one_fill(monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks = [Task(None, "plain", ("normal", "outliers"))]
+def test_a_process_that_dies_costs_one_fill_until_there_are_three(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tasks = [Task(None, "plain", ("normal", "outliers", "sink", "peaked", "rising"))]
     monkeypatch.setattr(workers, "_serve", _die)
-    died = [(each.fill, each.outcome) for each in workers.run(tasks, "emulator", 1, 60.0)]
-    fallen = Outcome((CRASH,), NO_RESULT, NO_RESULT)
-    assert died == [("normal", fallen), ("outliers", fallen)]
-    monkeypatch.undo()
+    answers = list(workers.run(tasks, "emulator", 1, 60.0))
+    assert {each.fill for each in answers} == set(tasks[0].fills)
+    assert answers[0] == Answer(tasks[0], "normal", Outcome((CRASH,), NO_RESULT, NO_RESULT))
+    assert sorted(each.outcome.letter for each in answers) == ["-", "-", "C", "C", "C"]
+
+
+def test_a_process_that_takes_too_long_is_ended() -> None:
+    tasks = [Task(None, "plain", ("normal", "outliers"))]
     stuck = [each.outcome.refused_by for each in workers.run(tasks, "emulator", 2, 0.01)]
     assert stuck == [(HANG,), (HANG,)]
+
+
+def test_ctrl_c_keeps_what_is_finished() -> None:
+    def stop(task: Task, number: int, total: int) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+
+    mutants = [find("p_pack_halves"), find("k_fragment_halves")]
+    found = matrix.run(mutants, ("normal",), jobs=1, done=stop)
+    assert found.stopped
+    assert [row.mutant for row in found.rows] == mutants[:1]
+    assert list(found.sound) == ["plain"]
+    assert not found.ok
 
 
 def test_an_error_of_the_rig_itself_stops_the_run() -> None:
