@@ -6,6 +6,8 @@ every row.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from attnprobe.mutants.catalogue import MUTANTS
@@ -14,33 +16,25 @@ from attnprobe.mutants.outcome import Outcome
 from attnprobe.mutants.places import Place
 from attnprobe.mutants.scenes import SCENES
 from attnprobe.mutants.stage import run_one
-from attnprobe.numerics.cases import ALL_FILLS
 from attnprobe.numerics.fills import FILLS
 
-EMULATOR, GPU = Place("emulator"), Place("gpu")
+EMULATOR = Place("emulator")
 FAULTY = [row for row in MUTANTS if not row.equivalent]
 EQUIVALENT = [row for row in MUTANTS if row.equivalent]
-SLIPPED = [row for row in MUTANTS if row.slipped]
 # Where no row names the fills of an equivalent mutant: plain numbers, and what must not spread.
 TELLING = ("normal", "nan_in_v")
 USED = sorted(
     {(scene, row.refused_by[0]) for row in FAULTY for scene in row.seen_on}
     | {(scene, fill) for row in EQUIVALENT for scene in row.seen_on for fill in TELLING}
 )
-# What a telling fill cannot show, and why.
-BLIND = {
-    ("rescale_rows_swapped", "real"): "the layers repeat after 96 keys, so the first key block has "
-    "every row's maximum already, and all later factors are 1",
-}
-PLACES = [pytest.param(EMULATOR, id="emulator"), pytest.param(GPU, id="gpu", marks=pytest.mark.gpu)]
 
 
 def ids(row: Mutant) -> str:
     return row.name
 
 
-def outcomes(mutant: Mutant, fill: str) -> list[Outcome]:
-    return [run_one(SCENES[scene], FILLS[fill], mutant, EMULATOR) for scene in mutant.seen_on]
+def outcomes(mutant: Mutant, fill: str) -> Iterator[Outcome]:
+    return (run_one(SCENES[scene], FILLS[fill], mutant, EMULATOR) for scene in mutant.seen_on)
 
 
 @pytest.mark.parametrize(("scene", "fill"), USED)
@@ -51,38 +45,11 @@ def test_the_kernel_as_it_is_passes(scene: str, fill: str) -> None:
 
 @pytest.mark.parametrize("mutant", FAULTY, ids=ids)
 def test_a_faulty_mutant_is_refused(mutant: Mutant) -> None:
-    found = outcomes(mutant, mutant.refused_by[0])
-    assert any(outcome.refused_by for outcome in found), found
+    """On the first of its scenes that shows it."""
+    assert any(outcome.refused_by for outcome in outcomes(mutant, mutant.refused_by[0]))
 
 
 @pytest.mark.parametrize("mutant", EQUIVALENT, ids=ids)
 def test_an_equivalent_mutant_is_not(mutant: Mutant) -> None:
     found = [outcome for fill in TELLING for outcome in outcomes(mutant, fill)]
     assert all(outcome.refused_by == () for outcome in found), found
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("mutant", SLIPPED, ids=ids)
-def test_near_uniform_data_under_the_old_limit_let_it_through(mutant: Mutant, place: Place) -> None:
-    outcome = run_one(SCENES["story"], FILLS["near_uniform"], mutant, place)
-    assert outcome.old_rule, outcome
-
-
-@pytest.mark.parametrize("fill", ALL_FILLS)
-@pytest.mark.parametrize("place", PLACES)
-def test_the_kernel_as_it_is_passes_both_rules_on_the_old_shape(place: Place, fill: str) -> None:
-    outcome = run_one(SCENES["story"], FILLS[fill], None, place)
-    assert outcome.refused_by == (), outcome
-    assert outcome.old_rule, outcome
-
-
-@pytest.mark.parametrize("fill", [fill for fill in ALL_FILLS if fill != "near_uniform"])
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("mutant", SLIPPED, ids=ids)
-def test_every_telling_fill_refuses_the_storys_faults(
-    mutant: Mutant, place: Place, fill: str
-) -> None:
-    outcome = run_one(SCENES["story"], FILLS[fill], mutant, place)
-    blind = BLIND.get((mutant.name, fill))
-    assert bool(outcome.refused_by) == (blind is None), (outcome, blind)
-    assert outcome.share < 1 or outcome.share > 10, "refused, but only just"

@@ -18,14 +18,15 @@ from doc_sections import markdown_table, section
 PAGE = "docs/mutants.md"
 RECORDED = Path(__file__).resolve().parents[2] / "tests" / "recorded"
 EMULATOR = "mutants-emulator.json"
+NOT_RECORDED = "No matrix is recorded."
 OLD_FILLS = (TAME, "normal", "outliers", "real")
 
 
 @cache
 def records() -> tuple[Record, ...]:
     """Return the recorded matrices: the emulator's, then those of GPUs."""
-    others = sorted(path for path in RECORDED.glob("mutants-*.json") if path.name != EMULATOR)
-    return tuple(load(path) for path in (RECORDED / EMULATOR, *others))
+    paths = sorted(RECORDED.glob("mutants-*.json"), key=lambda path: (path.name != EMULATOR, path))
+    return tuple(map(load, paths))
 
 
 @section(PAGE, "summary")
@@ -61,6 +62,8 @@ def summary() -> str:
 @section(PAGE, "story")
 def story() -> str:
     """Return the faults of the story under the old limit and under the bound."""
+    if not records():
+        return NOT_RECORDED
     record = records()[0]
     lines = {line.name: line for line in record.lines}
     rows = []
@@ -81,6 +84,8 @@ def story() -> str:
 @section(PAGE, "fills")
 def fills() -> str:
     """Return how many mutants each fill kills and misses, in every record."""
+    if not records():
+        return NOT_RECORDED
     first = records()[0]
     rows = []
     for number, fill in enumerate(first.fills, start=1):
@@ -104,6 +109,8 @@ def _short(record: Record) -> str:
 @section(PAGE, "matrix")
 def matrix() -> str:
     """Return the matrix of the emulator, a line for each mutant."""
+    if not records():
+        return NOT_RECORDED
     record = records()[0]
     lines = [*text.block_lines(tables.matrix(record)), "", *tables.legend(record).lines]
     return "\n".join(["```text", *lines, "```"])
@@ -112,6 +119,8 @@ def matrix() -> str:
 @section(PAGE, "missed")
 def missed() -> str:
     """Return what near-uniform data let pass, by family."""
+    if not records():
+        return NOT_RECORDED
     names = records()[0].missed_by(TAME)
     rows = []
     for family in FAMILIES:
@@ -125,6 +134,8 @@ def missed() -> str:
 @section(PAGE, "gpu")
 def gpu() -> str:
     """Return where a GPU and the emulator differ: mutants that one of them kills more widely."""
+    if not records():
+        return NOT_RECORDED
     first, *others = records()
     found = {line.name: line for line in first.lines}
     parts = []
