@@ -18,9 +18,7 @@ def test_a_sound_attention_passes(case):
     assert_attention_close(O, case, lse=LSE)
 
 
-@attention_cases(
-    cases=("65 x 65", "whole tiles"), fills=["normal"], dtype="bf16", argument="problem"
-)
+@attention_cases(cases=("65 x 65",), fills=["normal"], dtype="bf16", argument="problem")
 def test_a_broken_one_is_refused(problem):
     assert problem.q.dtype.name == "bfloat16"
     O = faulty.rows_swapped(problem.q, problem.k, problem.v)
@@ -30,6 +28,7 @@ def test_a_broken_one_is_refused(problem):
 
 def test_arrays_are_taken_without_a_case():
     q, k, v = real.layers()[15]
+    q, k, v = q[:, :40, :3], k[:, :40, :1], v[:, :40, :1]
     O, LSE = faulty.sound(q, k, v, causal=True, return_lse=True)
     assert_attention_close(O, q, k, v, lse=LSE, causal=True)
     with pytest.raises(ToleranceError, match="causal=True"):

@@ -64,7 +64,7 @@ class Features:
         """Return what is not the default as keyword arguments of ``attnprobe.attention``."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         plain = {item.name: item.default for item in fields(self)}
-        return {name: value for name, value in values.items() if value is not plain[name]}
+        return {name: value for name, value in values.items() if not _same(value, plain[name])}
 
     def diagonal(self, seqlen_q: int, seqlen_k: int) -> int:
         """Return the key that query 0 is aligned with."""
@@ -114,6 +114,11 @@ class Features:
         number = head.head if array.shape[1] > 1 else 0
         plane = np.broadcast_to(array[batch, number], (head.seqlen_q, len(head.k)))
         return np.asarray(plane[head.queries])
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Whether a feature is at its default; an array never is."""
+    return value is default or (not isinstance(value, np.ndarray) and bool(value == default))
 
 
 PLAIN = Features()

@@ -25,40 +25,53 @@ class Explained:
     Attributes
     ----------
     targets : names of the targets that show it.
-    cases : pattern of the names of its cases; the whole name.
+    jobs : pattern of case/fill; the whole of it.
     why : what the target does, and why.
     """
 
     targets: tuple[str, ...]
-    cases: str
+    jobs: str
     why: str
 
 
 EXPLAINED: tuple[Explained, ...] = (
     Explained(
         ("torch:flash", "torch:cudnn"),
-        "scale 0: equal weights|negative scale",
+        "(scale 0: equal weights|negative scale)/.*",
         "NaN. FlashAttention-2 multiplies masked scores by the scale in the exponent: -inf × 0 is "
         "NaN, and a negative scale makes it +inf. cuDNN gives the same. Both take a scale above 0 "
         "for granted.",
     ),
     Explained(
         ("torch:cudnn",),
-        ".*rows with no key",
+        ".*rows with no key/.*",
         "A row whose mask hides every key is not 0 but what it would be without the mask, to about "
         "1e-3: the mask is added as a large finite number, which the softmax takes out again.",
     ),
     Explained(
         ("torch:flash",),
-        "rows at odd elements",
+        "rows at odd elements/.*",
         "CUDA's misaligned address: FlashAttention-2 loads 16 bytes at once, and torch does not "
         "ask where rows begin. The process is lost, and the rig goes on in another.",
     ),
     Explained(
         ("torch:cudnn",),
-        "rows at odd elements|head_dim 64, V of 208",
+        "(rows at odd elements|head_dim 64, V of 208)/.*",
         "Wrong without a word: rows that begin at no multiple of 16 bytes are read from another "
         "place, here from the NaN beside them.",
+    ),
+    Explained(
+        ("torch:flash",),
+        ".*/(nan_in_q|nan_in_k|inf_in_q)",
+        "LSE of a row that sees NaN. O is NaN as it should be, but the kernel takes a sum that is "
+        "NaN for that of a row with no key: LSE is +inf, or where the keys are split, that of the "
+        "other splits.",
+    ),
+    Explained(
+        ("torch:cudnn", "torch:efficient"),
+        ".*/(nan_in_k|nan_in_v|inf_in_v)",
+        "NaN or infinity in a key that the mask hides reaches the rows that do not see it: the "
+        "mask is added to scores that are NaN already, and P = 0 still meets V.",
     ),
 )
 
@@ -74,10 +87,15 @@ def failures(record: Record) -> list[Record]:
     return [each for each in record["results"] if each["verdict"] in FAILED]
 
 
-def explanation(target: str, case: str) -> Explained | None:
-    """Return what is known of a failure of ``target`` on ``case``."""
-    fitting = (row for row in EXPLAINED if target in row.targets and re.fullmatch(row.cases, case))
+def explanation(target: str, job: str) -> Explained | None:
+    """Return what is known of a failure of ``target`` on ``job``, case/fill."""
+    fitting = (row for row in EXPLAINED if target in row.targets and re.fullmatch(row.jobs, job))
     return next(fitting, None)
+
+
+def job_of(result: Record) -> str:
+    """Return case/fill of a result."""
+    return f"{result['case']}/{result['fill']}"
 
 
 @section("docs/rig.md", "regress")
@@ -94,7 +112,7 @@ def regress() -> str:
     differences = _differences(found)
     if differences:
         parts += [
-            "What was refused of kernels that are not broken on purpose, and why:",
+            "What was refused of kernels not broken on purpose, and why:",
             differences,
         ]
     parts += [_of_mutant(record) for record in found if record["target"].startswith("mutant:")]
@@ -135,13 +153,17 @@ def _differences(found: list[Record]) -> str:
         if record["target"].startswith("mutant:"):
             continue
         for each in failures(record):
-            row = explanation(record["target"], each["case"])
+            row = explanation(record["target"], job_of(each))
             why = row.why if row else "not explained"
-            rows.setdefault((f"`{record['target']}`", why), []).append(each["case"])
-    lines = [
-        [target, "; ".join(dict.fromkeys(cases)), why] for (target, why), cases in rows.items()
-    ]
-    return markdown_table(["target", "cases", "what is behind it"], lines) if lines else ""
+            rows.setdefault((f"`{record['target']}`", why), []).append(job_of(each))
+    lines = [[target, _listed(jobs), why] for (target, why), jobs in rows.items()]
+    return markdown_table(["target", "case/fill", "what is behind it"], lines) if lines else ""
+
+
+def _listed(jobs: list[str]) -> str:
+    """Return some names of jobs, and how many more there are."""
+    more = f" and {len(jobs) - 4} more" if len(jobs) > 4 else ""
+    return "; ".join(jobs[:4]) + more
 
 
 def _of_mutant(record: Record) -> str:
