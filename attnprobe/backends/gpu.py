@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from attnprobe import compile as compiler
 from attnprobe.backends import ahead, tensor_maps
 from attnprobe.backends.base import Dump, Environment, Launch
@@ -92,7 +94,7 @@ class GpuBackend:
             kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
         arrays = (*inputs, *outputs)
         places = [array.data.ptr for array in arrays] if launch.maps else []
-        maps = [tensor_maps.encoded(told)[0] for told in launch.placed_maps(places)]
+        maps = [_by_value(tensor_maps.encoded(told)) for told in launch.placed_maps(places)]
         args = (*maps, *arrays)
         kernel(launch.grid, launch.block, args, shared_mem=launch.shared_bytes)
         held = tuple(cupy.asnumpy(array) for array in outputs)  # waits for the launch
@@ -137,6 +139,11 @@ class GpuBackend:
             module.load(self._cubins[text])
             self._loaded = (text, module)
         return self._loaded[1]
+
+
+def _by_value(data: bytes) -> Any:
+    """Return bytes as what CuPy passes to a kernel by value."""
+    return np.frombuffer(data, np.dtype([("words", np.uint64, (len(data) // 8,))]))[0]
 
 
 def driver_version() -> str:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from attnprobe.errors import DeviceError
 from attnprobe.layouts.tensor_map import BYTES, ELEMENTS, FILLS, PROMOTIONS, TensorMap
 
 _ALIGNMENT = 64  # bytes, of an encoded map
-WORDS = np.dtype([("words", np.uint64, (BYTES // 8,))])
 
 
-@lru_cache(maxsize=4096)
-def encoded(tensor: TensorMap) -> npt.NDArray[np.void]:
-    """Return the 128 bytes of ``tensor``: one element of 64-bit words, as CuPy passes it by value.
+def encoded(tensor: TensorMap) -> bytes:
+    """Return the 128 bytes of ``tensor`` as the driver encodes them.
 
     Raises
     ------
@@ -48,7 +43,7 @@ def encoded(tensor: TensorMap) -> npt.NDArray[np.void]:
     )
     if status:
         raise DeviceError(f"the driver refuses a tensor map (CUresult {status}): {tensor}")
-    return np.frombuffer(ctypes.string_at(place, BYTES), WORDS)
+    return ctypes.string_at(place, BYTES)
 
 
 @cache

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
+from attnprobe.backends.tensor_maps import encoded
 from attnprobe.engine.prepared import Encoded
-from attnprobe.errors import DeviceError
 from attnprobe.formats import Format
-from attnprobe.layouts.tensor_map import BYTES, ELEMENTS, FILLS, PROMOTIONS, TensorMap
+from attnprobe.layouts.tensor_map import BYTES, TensorMap
 
 PANEL = 64  # elements of a box along head_dim: 128 bytes, the span of the swizzle
-_ALIGNMENT = 64  # bytes, of an encoded map
 
 
 def tensor_map(array: Any, address: int, format_: Format, rows: int) -> TensorMap:
@@ -53,43 +50,3 @@ def _map(
         swizzle="128B",
         promotion="128B",
     )
-
-
-def encoded(tensor: TensorMap) -> bytes:
-    """Return the 128 bytes of ``tensor`` as the driver encodes them.
-
-    Raises
-    ------
-    DeviceError
-        If there is no driver, or it refuses the map.
-    """
-    buffer = ctypes.create_string_buffer(BYTES + _ALIGNMENT)
-    start = ctypes.addressof(buffer)
-    start += -start % _ALIGNMENT
-    rank = tensor.rank
-    status = _driver().cuTensorMapEncodeTiled(
-        ctypes.c_void_p(start),
-        ELEMENTS[tensor.element].code,
-        rank,
-        ctypes.c_void_p(tensor.address),
-        (ctypes.c_uint64 * rank)(*tensor.shape),
-        (ctypes.c_uint64 * (rank - 1))(*tensor.strides),
-        (ctypes.c_uint32 * rank)(*tensor.box),
-        (ctypes.c_uint32 * rank)(*tensor.element_strides),
-        0,  # not interleaved
-        tensor.mode.tensor_map_code,
-        PROMOTIONS.index(tensor.promotion),
-        FILLS.index(tensor.fill),
-    )
-    if status != 0:
-        raise DeviceError(f"the driver refuses a tensor map (CUresult {status}): {tensor}")
-    return ctypes.string_at(start, BYTES)
-
-
-@cache
-def _driver() -> Any:
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        return ctypes.CDLL(name)
-    except OSError as error:
-        raise DeviceError(f"no CUDA driver: {error}") from error

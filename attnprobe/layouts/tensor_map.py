@@ -1,8 +1,9 @@
 """Tensor maps: what a bulk tensor copy (TMA) is told about a tensor and the boxes it moves.
 
 Axes are in the order of PTX coordinates, the innermost first: a C-contiguous array (batch, seqlen,
-heads, head_dim) has the shape (head_dim, heads, seqlen, batch) here. The driver makes 128 bytes of
-a map for a GPU (cuTensorMapEncodeTiled), ``attnprobe.ptx.tensor_maps`` for the emulator.
+heads, head_dim) has the shape (head_dim, heads, seqlen, batch) here. A kernel gets 128 bytes of it:
+``attnprobe.backends.tensor_maps`` has the driver make them, ``attnprobe.ptx.tensor_maps`` makes
+those for the emulator.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ ELEMENTS: dict[str, Element] = {
     )
 }  # fmt: skip
 FILLS = ("zeros", "nan")
+_NAN = 0x7FF77FF77FF77FF7  # what an H200 fills with, in elements of 16 and 32 bits
 PROMOTIONS = ("none", "64B", "128B", "256B")
 
 
@@ -171,6 +173,19 @@ class TensorMap:
         row = np.arange(prod(self.counts[1:]), dtype=np.int64)[:, None] * self.pitch
         chunk = CHUNK * np.arange(self.box[0] * self.size // CHUNK, dtype=np.int64)
         return self.mode.apply((shared_address + row + chunk).reshape(-1))
+
+    @property
+    def fill_bits(self) -> int:
+        """The bits of an element that is read outside the tensor."""
+        return _NAN & (1 << 8 * self.size) - 1 if self.fill == "nan" else 0
+
+    def written(self, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return which elements of a box are written, where ``inside`` are those in the tensor.
+
+        Whole chunks: of one that reaches over the end of the innermost axis, also the rest.
+        """
+        each = CHUNK // self.size
+        return np.repeat(inside.reshape(-1, each).any(axis=1), each)
 
     def refusal(self, corner: Iterable[int], store: bool) -> str:
         """Return why a GPU does not copy the box at ``corner``: "" if it does.

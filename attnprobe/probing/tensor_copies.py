@@ -26,7 +26,6 @@ Array = npt.NDArray[Any]
 SCHEMA = "attnprobe.tensor_copies/1"
 DUMP_BYTES = 16 << 10
 _STORAGE = {"u8": np.uint8, "u16": np.uint16, "f16": np.uint16, "bf16": np.uint16, "f32": np.uint32}
-_NAN = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF}
 
 
 @dataclass(frozen=True)
@@ -174,9 +173,12 @@ def expected(case: Case) -> Array:
 def _dump(case: Case, corner: tuple[int, ...]) -> Array:
     dump = np.full(DUMP_BYTES, UNWRITTEN, np.uint8)
     index, inside = _elements(case.tensor, corner)
-    fill = _NAN.get(case.tensor.element, 0) if case.tensor.fill == "nan" else 0
     held = tensor_array(case)[np.where(inside, index, 0)]
-    box = np.where(inside, held, case.dtype.type(fill)).view(np.uint8).reshape(-1, CHUNK)
+    box = (
+        np.where(inside, held, case.dtype.type(case.tensor.fill_bits))
+        .view(np.uint8)
+        .reshape(-1, CHUNK)
+    )
     places = case.tensor.chunk_places(case.start)
     dump.reshape(-1, CHUNK)[places // CHUNK] = box
     return dump.view(np.uint32)
@@ -189,7 +191,8 @@ def _stored(case: Case) -> Array:
     for corner in case.corners:
         index, inside = _elements(case.tensor, corner)
         box = chunks[case.tensor.chunk_places(case.start) // CHUNK].view(case.dtype).reshape(-1)
-        tensor[index[inside]] = box[inside]
+        written = case.tensor.written(inside)
+        tensor[index[written]] = box[written]
     return tensor
 
 

@@ -12,8 +12,6 @@ from attnprobe.layouts.tensor_map import TensorMap
 from attnprobe.ptx.memory import Buffer, GlobalMemory, unit_dtype
 from attnprobe.ptx.values import Array
 
-_NAN = {2: 0x7FFF, 4: 0x7FFFFFFF, 8: 0x7FFFFFFFFFFFFFFF}
-
 
 @dataclass
 class Box:
@@ -81,16 +79,17 @@ def box(
     strides = (told.size, *told.strides)
     begin = told.address + sum(int(c) * s for c, s in zip(corner, strides, strict=True))
     inside = _inside(told, corner, flat)
+    if write and inside is not None:
+        inside = told.written(inside)
     kept = offset if inside is None else offset[inside]
-    fill = _NAN.get(told.size, 0) if told.fill == "nan" else 0
     if not len(kept):
-        return Box(np.zeros(0, unit_dtype(told.size)), offset, inside, fill)
+        return Box(np.zeros(0, unit_dtype(told.size)), offset, inside, told.fill_bits)
     fault = _fault(memory, begin + int(kept[0]), begin + int(kept[-1]) + told.size, write)
     buffer = memory.at(begin + int(kept[0]))
     if fault or buffer is None:
         return fault
     index = (offset + (begin - buffer.origin)) // told.size
-    return Box(buffer.units(told.size), index, inside, fill)
+    return Box(buffer.units(told.size), index, inside, told.fill_bits)
 
 
 def _inside(told: TensorMap, corner: Array, flat: tuple[Array, ...]) -> Array | None:

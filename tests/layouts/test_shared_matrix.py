@@ -131,6 +131,14 @@ def test_boxes_that_a_gpu_does_not_copy(corner: tuple[int, ...], store: bool, wh
     assert bool(MAP.refusal(corner, store)) == bool(what)
 
 
+def test_what_is_written_is_whole_chunks() -> None:
+    inside = np.arange(32) < 11
+    assert (MAP.written(inside) == (np.arange(32) < 16)).all()
+    assert MAP.fill_bits == 0
+    assert replace(MAP, fill="nan").fill_bits == 0x7FF7
+    assert replace(MAP, fill="nan", element="f32", box=(32, 1, 32)).fill_bits == 0x7FF77FF7
+
+
 def test_element_strides_thin_a_box_out() -> None:
     thin = replace(MAP, element_strides=(1, 1, 3))
     assert thin.counts == (64, 1, 11)
