@@ -13,7 +13,7 @@ from attnprobe.numerics.oracle import Question
 from attnprobe.numerics.reference import Features, yardstick
 from tests.numerics.faulty import Kernel
 
-SIZES = Sizes(80, 144, 4, 2, head_dim=32)
+SIZES = Sizes(80, 112, 4, 2, head_dim=32)
 CAUSAL = Features(causal=True)
 WINDOW = Features(window_size=(30, 5))
 
@@ -206,7 +206,7 @@ def test_nan_that_is_lost_or_spread_is_recognised():
 
 def test_features_that_are_left_out_are_recognised():
     rng = np.random.default_rng(3)
-    q, k, v = FILLS["normal"](Sizes(40, 70, 2, 2, 32), np.float16)
+    q, k, v = FILLS["normal"](Sizes(24, 50, 2, 2, 32), np.float16)
     asked = {
         "the softcap is missing": ({"softcap": 3.0}, {}),
         "ALiBi is missing": ({"alibi_slopes": np.array([0.5, 0.1])}, {}),
@@ -215,8 +215,8 @@ def test_features_that_are_left_out_are_recognised():
             {"alibi_slopes": np.array([-0.5, -0.1])},
         ),
         "the sinks are missing": ({"sinks": np.array([3.0, 5.0])}, {}),
-        "the bias is missing": ({"bias": rng.standard_normal((40, 70))}, {}),
-        "the mask array is not used": ({"mask": rng.random((40, 70)) < 0.5}, {}),
+        "the bias is missing": ({"bias": rng.standard_normal((24, 50))}, {}),
+        "the mask array is not used": ({"mask": rng.random((24, 50)) < 0.5}, {}),
         "the causal mask is missing": ({"causal": True}, {}),
         "the mask is aligned top-left": (
             {"causal": True},
@@ -244,5 +244,15 @@ def test_noise_is_not_explained():
     o, lse = Kernel()(q, k, v, CAUSAL)
     noise = np.random.default_rng(1).standard_normal(o.shape)
     verdict = Question(q, k, v, CAUSAL).judge((o + noise).astype(np.float16), lse)
+    assert not verdict.ok
+    assert verdict.guesses == ()
+
+
+def test_a_problem_with_no_key_is_refused_without_a_guess():
+    q, k, v = FILLS["normal"](Sizes(3, 0, 2, 2, 32), np.float16)
+    question = Question(q, k, v)
+    o, lse = yardstick(q, k, v)
+    assert question.judge(o, lse).ok
+    verdict = question.judge(o, np.zeros_like(lse))
     assert not verdict.ok
     assert verdict.guesses == ()

@@ -45,6 +45,13 @@ def q_fragment(evidence: Evidence) -> Models:
             )
             for rows in (32, 64)
         },
+        **{
+            f"tile {rows}": (
+                whole[np.arange(len(whole)) % rows],
+                f"every tile of {rows} queries has the first one's Q",
+            )
+            for rows in (16, 32, 64, 128)
+        },
     }
     for key, (q, text) in changes.items():
         scores = evidence.scores_of(q[evidence.queries], evidence.rows.k)

@@ -98,6 +98,10 @@ def stale_tile(evidence: Evidence) -> Models:
             source = np.where(keys // size >= back, keys - back * size, keys)
             behind = f"{back} tile{'s' if back > 1 else ''} of {size} keys behind"
             yield from _stale(evidence, source, f"{size} {back}", f"is {behind} in every tile")
+    for size in KEY_TILES:
+        ahead = keys + size
+        source = np.where(ahead < count, ahead, keys)
+        yield from _stale(evidence, source, f"{size} ahead", f"is a tile of {size} keys ahead")
     for size, number, inside in _tiles(evidence):
         for back in (1, 2):
             if number < back or size < 16:

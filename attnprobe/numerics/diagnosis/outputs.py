@@ -141,6 +141,8 @@ def another_batch(evidence: Evidence) -> Models:
         scores = evidence.scores_of(evidence.rows.q, k)
         yield Model(f"KV {rule}", f"K and V are of {rule}", evidence.answer(scores, v=v))
         yield Model(f"K {rule}", f"K is of {rule}", evidence.answer(scores))
+        scores = evidence.scores_of(evidence.at(batch=batch).rows.q, evidence.rows.k)
+        yield Model(f"Q {rule}", f"Q is of {rule}", evidence.answer(scores))
         yield Model(f"V {rule}", f"V is of {rule}", evidence.answer(v=v))
 
 

@@ -50,6 +50,8 @@ def guesses(
     share : (batch, seqlen_q, num_heads), greatest error / bound of O and LSE in each row; 0 where
         a row was not judged.
     """
+    if not all(array.size for array in inputs):
+        return ()  # rows with no key are all that there is
     best = _ranked(inputs, features, result, share, packed=False)
     if not best or (best[0].explains < SURE and _packs(inputs, features)):
         packed = _ranked(inputs, features, result, share, packed=True)

@@ -80,6 +80,7 @@ def feature_ignored(evidence: Evidence) -> Models:
         changes["ALiBi has the other sign"] = {"alibi_slopes": slopes}
     if features.bias is not None:
         changes["the bias is missing"] = {"bias": None}
+        changes["the bias has the other sign"] = {"bias": -np.asarray(features.bias, np.float64)}
     if features.sinks is not None:
         changes["the sinks are missing"] = {"sinks": None}
     for text, change in changes.items():
