@@ -123,20 +123,17 @@ def test_packed_queries_have_slots_for_any_lengths() -> None:
     assert make_plan(problem, SM_90).grid == ((40 * 4 // 16 + 5) * 8 * 2, 1, 1)
 
 
-CASES = [
-    (row, widths, cc) for row in DECODE for widths, cc in [((row.head_dim, row.v_head_dim), 90)]
-]
+# Registers depend on widths, tile and format; stages and warps hardly matter: one row of each.
+TEXTS = {(row.head_dim, row.block_n, row.kv_bits): row for row in reversed(DECODE)}
 
 
-@pytest.mark.parametrize("query", ["f16", "bf16"])
-@pytest.mark.parametrize(("row", "widths", "cc"), CASES, ids=lambda x: str(getattr(x, "why", x)))
-def test_machine_code_has_no_spills(
-    row: DecodeVariant, widths: tuple[int, int], cc: int, query: str
-) -> None:
-    cache = "e4m3" if row.kv_bits == 8 else query
-    problem = make(widths, formats=(query, cache), window=(-1, 0))
-    plan = dataclasses.replace(make_plan(problem, arch(cc)), variant=row)
-    _, log = compile_.cubin(plan.source(), arch(cc).sm)
+@pytest.mark.parametrize("row", TEXTS.values(), ids=map(str, TEXTS))
+def test_machine_code_has_no_spills(row: DecodeVariant) -> None:
+    """Windowed bf16, with e4m3 where K and V have 8 bits: the text with the most in it."""
+    formats = ("bf16", "e4m3" if row.kv_bits == 8 else "bf16")
+    problem = make((row.head_dim, row.v_head_dim), formats=formats, window=(-1, 0))
+    plan = dataclasses.replace(make_plan(problem, SM_90), variant=row)
+    _, log = compile_.cubin(plan.source(), SM_90.sm)
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill", log)]
     assert spills, log
     assert max(spills) == 0, log
@@ -144,6 +141,6 @@ def test_machine_code_has_no_spills(
 
 @pytest.mark.parametrize("row", ARCHES, ids=lambda row: row.sm)
 def test_ptx_for_every_arch(row: Arch) -> None:
-    for step in make_plan(make(formats=("bf16", "e4m3"), num_splits=2), row).steps:
-        plan = make_plan(make(formats=("bf16", "e4m3"), num_splits=2), row)
+    plan = make_plan(make(formats=("bf16", "e4m3"), num_splits=2), row)
+    for step in plan.steps:
         assert f".target {row.sm}" in compile_.ptx(plan.source(step.source), row.cc)
