@@ -41,7 +41,7 @@ GOOD = array()
 
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], list[str]]] = [
     ("float32", {"q": GOOD.astype(np.float32)}, {}, ["q has dtype float32", "float16", "bfloat16"]),
-    ("mixed dtypes", {"v": GOOD.astype(ml_dtypes.bfloat16)}, {}, ["float16", "bfloat16", "equal"]),
+    ("mixed dtypes", {"v": GOOD.astype(ml_dtypes.bfloat16)}, {}, ["float16", "bfloat16", "own dtype"]),
     ("three axes", {"q": GOOD[0]}, {}, ["3 axes", "four", "x[None]"]),
     ("head_dim 72", {n: array(head_dim=72) for n in "qkv"}, {}, ["72", "16 up to 576", "80"]),
     ("head_dim 592", {n: array(head_dim=592) for n in "qkv"}, {}, ["592", "nearest", "576"]),
@@ -65,7 +65,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], list[str]]] = [
     ("causal and right", {}, {"causal": True, "window_size": (4, 2)}, ["contradict"]),
     ("out shape", {}, {"out": array(9)}, ["out", "(1, 9, 2, 64)"]),
     ("out as wide as q", {"v": array(head_dim=32)}, {"out": array()}, ["(1, 8, 2, 32)"]),
-    ("out dtype", {}, {"out": GOOD.astype(np.float32)}, ["out", "float32"]),
+    ("out dtype", {}, {"out": GOOD.astype(np.float64)}, ["out", "float64", "float32"]),
     ("out overlaps q", {"q": GOOD}, {"out": GOOD}, ["shares memory with q"]),
     (
         "out overlaps itself",
