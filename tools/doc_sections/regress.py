@@ -132,12 +132,23 @@ def _verdicts(found: list[Record]) -> str:
                 counts["sound"],
                 failed,
                 counts["not applicable"],
+                record["left"],
                 _worst(sound, "o_share"),
                 _worst(sound, "lse_share"),
                 f"{record['seconds']:.0f}",
             ]
         )
-    header = ["target", "run", "sound", "refused", "n/a", "O of its bound", "LSE of its bound", "s"]
+    header = [
+        "target",
+        "run",
+        "sound",
+        "refused",
+        "n/a",
+        "not run",
+        "O of bound",
+        "LSE of bound",
+        "s",
+    ]
     return markdown_table(header, rows)
 
 
