@@ -67,7 +67,7 @@ def story() -> str:
     record = records()[0]
     lines = {line.name: line for line in record.lines}
     rows = []
-    for mutant in (row for row in MUTANTS if row.slipped):
+    for mutant in (row for row in MUTANTS if row.slipped and row.name in lines):
         line = lines[mutant.name]
         cells = dict(zip(record.fills, line.cells, strict=True))
         rows.append(
@@ -125,9 +125,10 @@ def missed() -> str:
     rows = []
     for family in FAMILIES:
         own = [name for name in names if find(name).family == family]
-        total = sum(row.family == family and not row.equivalent for row in MUTANTS)
+        total = sum(find(line.name).family == family for line in records()[0].faulty)
         shown = ", ".join(f"`{name}`" for name in own)
-        rows.append((family, f"{len(own)} of {total}", shown))
+        if total:
+            rows.append((family, f"{len(own)} of {total}", shown))
     return markdown_table(("family", "missed", "which"), rows)
 
 
