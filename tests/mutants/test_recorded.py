@@ -24,10 +24,9 @@ def emulated() -> Record:
     return load(RECORDED / "mutants-emulator.json")
 
 
-def test_what_is_recorded_is_in_the_catalogue(record: Record) -> None:
+def test_every_mutant_is_recorded(record: Record) -> None:
     names = [line.name for line in record.lines]
-    assert names == [row.name for row in MUTANTS if row.name in names]
-    assert len(names) >= 60
+    assert names == [row.name for row in MUTANTS]
     assert set(record.fills) <= set(FILLS)
     assert all(len(line.cells) == len(record.fills) for line in record.lines)
 
@@ -53,4 +52,4 @@ def test_near_uniform_data_miss_a_good_part(emulated: Record) -> None:
     assert len(emulated.missed_by("near_uniform")) > 10
     slipped = {line.name for line in emulated.faulty if line.old_rule}
     assert slipped >= {row.name for row in MUTANTS if row.slipped}
-    assert len(slipped) > len(emulated.faulty) / 2
+    assert len(slipped) > len(emulated.faulty) / 3
