@@ -7,7 +7,7 @@
 //   REPACK(t, d, lane)   statements that fill t[tile][word] from d[tile][word]
 //
 // D is [block][tile][word][lane], the result T likewise.
-#include "ptx/types.cuh"
+#include "ptx/words.cuh"
 
 extern "C" __global__ void repack(const u32_t *D, u32_t *T) {
     const int lane = threadIdx.x;

@@ -1,19 +1,6 @@
-// Fixed-width names and the two 16-bit formats. No CUDA header: everything below compiles with NVRTC alone.
+// What kernels have beside words: 8-bit elements, and numbers that one access moves.
 #pragma once
-
-typedef unsigned char u8_t;
-typedef unsigned short u16_t;
-typedef unsigned int u32_t;
-typedef unsigned long long u64_t;
-typedef long long i64_t;
-
-// 16-bit floats are bits in memory and in registers; only the tensor core and cvt interpret them.
-struct f16_t {
-    u16_t bits;
-};
-struct bf16_t {
-    u16_t bits;
-};
+#include "ptx/words.cuh"
 
 // 8-bit elements of a K/V cache: bytes in memory, which only conversions interpret.
 struct e4m3_t {

@@ -121,6 +121,7 @@ def test_warmup_compiles_what_the_engine_will_ask_for(
     options = Namespace(
         head_dim=128, v_head_dim=None, heads=32, kv_heads=8, batch=1, dtype="float16", causal=True,
         window="-1,-1", softcap=0.0, softmax_scale=None, unaligned=False,
+        kv_format=None, num_splits=None,
     )  # fmt: skip
     plan = make_plan(problem_of(options, Sequences(4096, 4096)), arch(90))
     for step in plan.steps:
