@@ -104,11 +104,9 @@ def append_kv(job: Append) -> Appended:
     library = library_of(job.q)
     after = library.empty((batch,), np.int32)
     rotated = library.empty(job.q.array.shape, job.q.array.dtype) if tables else None
-    made = (
-        {"seqused_after": after}
-        if rotated is None
-        else {"seqused_after": after, "Q_rotated": rotated}
-    )
+    made = {"seqused_after": after}
+    if rotated is not None:
+        made["Q_rotated"] = rotated
     launched = _launch(job, {**arrays, **tables}, made, capacity, page if paged else 0)
     q = job.q if rotated is None else replace(job.q, array=rotated)
     return Appended(q, after, launched)

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from attnprobe import formats
 from attnprobe.engine import extras as extras_
 from attnprobe.engine import launch
-from attnprobe.engine.arrays import Operand, in_kind, stream_of, take
-from attnprobe.engine.checks import OUT_FORMAT_NAMES
+from attnprobe.engine.arrays import Operand, in_kind, library_of, stream_of, take
+from attnprobe.engine.checks import OUT_FORMAT_NAMES, check_axes
 from attnprobe.engine.plan import Plan, make_plan
 from attnprobe.engine.problem import Problem, make_problem
 from attnprobe.engine.spec import ArraySpec
@@ -95,7 +93,7 @@ def perform(call: Call) -> Done:
             extras=extras_.extra_specs(more),
         )
         plan = make_plan(problem, arch_of(query))
-        o = operands["out"].array if call.out is not None else _empty_output(query.array, problem)
+        o = operands["out"].array if call.out is not None else _empty_output(query, problem)
         lse = launch.empty_lse(plan, query.array)
         launched = None
         arrays = (query.array, operands["k"].array, operands["v"].array)
@@ -165,16 +163,11 @@ def with_kv_format(spec: ArraySpec, kv_format: str | None) -> ArraySpec:
 
 def _sizes(specs: Mapping[str, ArraySpec], call: Call) -> extras_.Sizes:
     """Return what bias, mask and numbers per head are broadcast to; refuse what lacks axes."""
-    shapes = {name: specs[name].shape for name in ("q", "k")}
-    for name, shape in shapes.items():
-        if len(shape) != 4:
-            hint = "; add the batch axis: x[None]" if len(shape) == 3 else ""
-            raise ProblemError(
-                f"{name} has {len(shape)} axes {shape}; four are wanted, "
-                f"(batch, seqlen, num_heads, head_dim){hint}"
-            )
-    batch, rows, heads, _ = shapes["q"]
-    return extras_.Sizes(batch, heads, rows, shapes["k"][1], shapes["k"][2])
+    q, k = specs["q"], specs["k"]
+    for spec in (q, k):
+        check_axes(spec)
+    batch, rows, heads, _ = q.shape
+    return extras_.Sizes(batch, heads, rows, k.shape[1], k.shape[2])
 
 
 def out_format(out_dtype: Any) -> Format | None:
@@ -211,13 +204,9 @@ def place_of_run(query: Operand) -> Iterator[None]:
         yield
 
 
-def _empty_output(like: Any, problem: Problem) -> Any:
-    shape = (*like.shape[:3], problem.v_head_dim)
-    if isinstance(like, np.ndarray):
-        return np.empty(shape, problem.out_format.dtype)
-    import cupy
-
-    return cupy.empty(shape, problem.out_format.dtype)
+def _empty_output(query: Operand, problem: Problem) -> Any:
+    shape = (*query.array.shape[:3], problem.v_head_dim)
+    return library_of(query).empty(shape, problem.out_format.dtype)
 
 
 def check_places(operands: Mapping[str, Operand]) -> None:

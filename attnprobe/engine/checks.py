@@ -54,15 +54,19 @@ def check_out_format(wanted: Format | None, out: ArraySpec | None, query: Format
     return found
 
 
+def check_axes(spec: ArraySpec) -> None:
+    """Refuse an array that has no four axes."""
+    if len(spec.shape) != 4:
+        hint = "; add the batch axis: x[None]" if len(spec.shape) == 3 else ""
+        raise ProblemError(
+            f"{spec.name} has {len(spec.shape)} axes {spec.shape}; four are wanted, {_AXES}{hint}"
+        )
+
+
 def check_shapes(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> None:
     """Refuse arrays that have no four axes, or widths, heads or sizes that no kernel takes."""
     for spec in (q, k, v):
-        if len(spec.shape) != 4:
-            hint = "; add the batch axis: x[None]" if len(spec.shape) == 3 else ""
-            raise ProblemError(
-                f"{spec.name} has {len(spec.shape)} axes {spec.shape}; four are wanted, "
-                f"{_AXES}{hint}"
-            )
+        check_axes(spec)
         if max(spec.shape) > MAX_SIZE:
             raise ProblemError(
                 f"{spec.name} has shape {spec.shape}; sizes up to 2^28 are supported"

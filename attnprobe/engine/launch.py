@@ -16,6 +16,7 @@ from attnprobe import compile as compile_
 from attnprobe.arch import EMULATED_ARCH, Arch, arch
 from attnprobe.engine import kernels
 from attnprobe.engine.extras import extra_strides
+from attnprobe.engine.one_kernel import strides
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.plan import Plan
 from attnprobe.engine.prepared import Prepared, Struct
@@ -23,8 +24,8 @@ from attnprobe.engine.tensor_maps import mapped, tensor_map
 from attnprobe.errors import DeviceError
 from attnprobe.formats import Format
 
-# Axis order of every array -> the stride fields of AttentionParams.
-_STRIDE_FIELDS = ("batch_stride", "row_stride", "head_stride")
+# Axes of every array that have a stride field in AttentionParams, outermost first.
+_AXES = ("batch", "row", "head")
 _NAMES = ("Q", "K", "V", "O")
 
 
@@ -128,8 +129,8 @@ def run_emulator(
         for name, array in arrays.items()
         if array is not None
     }
-    strides = {**_strides(q, k, v, o), **extra_strides(extras or {})}
-    struct = pack_params({**plan.fields(), **strides, **addresses})
+    steps = {**_strides(q, k, v, o), **extra_strides(extras or {})}
+    struct = pack_params({**plan.fields(), **steps, **addresses})
     formats, report = _formats(plan), None
     for step in plan.steps:
         first = report is None
@@ -232,14 +233,10 @@ def _formats(plan: Plan) -> Mapping[str, Format]:
 
 
 def _strides(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:
-    return {
-        # A step along an axis of one element means nothing; packed arrays have such a batch axis.
-        f"{name.lower()}_{field}": array.strides[axis] // array.dtype.itemsize
-        if array.shape[axis] > 1
-        else 0
-        for name, array in zip(_NAMES, (q, k, v, o), strict=True)
-        for axis, field in enumerate(_STRIDE_FIELDS)
-    }
+    fields: dict[str, int] = {}
+    for name, array in zip(_NAMES, (q, k, v, o), strict=True):
+        fields.update(strides(name.lower(), array, _AXES))
+    return fields
 
 
 def _checked_by_default() -> bool:

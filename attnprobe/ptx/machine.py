@@ -295,27 +295,28 @@ class Machine:
 
     def _barrier(self, group: Group, block: CodeBlock, result: tuple[Any, ...]) -> None:
         guard, *arguments = result
-        after = block.flow.after
-        taken, rest = self._divide(group, guard, group.block, after)
-        if rest is not None:
-            rest.block = after
-            self.queue.append(rest)
+        taken = self._guarded(group, block, guard)
         if taken is not None:
             assert block.ending is not None
-            taken.block = group.block
-            self.barriers.arrive(taken, block.ending, after, arguments)
+            self.barriers.arrive(taken, block.ending, block.flow.after, arguments)
 
     def _await(self, group: Group, block: CodeBlock, result: tuple[Any, Any]) -> None:
         guard, arguments = result
+        taken = self._guarded(group, block, guard)
+        if taken is not None:
+            assert block.ending is not None
+            self.mbarriers.wait(taken, block.ending, block.flow.after, arguments)
+
+    def _guarded(self, group: Group, block: CodeBlock, guard: Any) -> Group | None:
+        """Return the lanes that a barrier is for, still at it; send the others on behind it."""
         after = block.flow.after
         taken, rest = self._divide(group, guard, group.block, after)
         if rest is not None:
             rest.block = after
             self.queue.append(rest)
         if taken is not None:
-            assert block.ending is not None
             taken.block = group.block
-            self.mbarriers.wait(taken, block.ending, after, arguments)
+        return taken
 
     def set_registers(self, site: int, group: Group, count: int, more: bool) -> None:
         """Note that each thread of the group's warps has ``count`` registers from now on."""
