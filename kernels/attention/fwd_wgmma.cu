@@ -205,13 +205,10 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             finish_qk(work);
             softmax.step<false>(S, p.exponent_scale);
             registers_change(S);
-            // The branch keeps the compiler from waiting before the softmax, which is to run under the product.
-            if (softmax.rescales()) {
-                wgmma_wait_group<0>();
-                registers_change(O);
-                softmax.rescale_output(O);
-            }
+            softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
             wgmma_wait_group<0>();
+            registers_change(O);
+            if (softmax.rescales()) softmax.rescale_output(O);
             finish_pv(work, work.block + 1);
             registers_change(S);
             pack_p(P, S);

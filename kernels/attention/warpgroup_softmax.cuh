@@ -5,6 +5,7 @@
 // seldom, and P stays below 2^kSlack. Each row decides by itself, so no row's bits depend on another's.
 #pragma once
 #include "attention/online_softmax.cuh"
+#include "ptx/warpgroup.cuh"
 
 struct RowSoftmax {
     static constexpr float kSlack = 8.0f;
@@ -46,11 +47,14 @@ struct RowSoftmax {
         }
     }
 
-    // Whether some row of this warp needs its O scaled. The sums, never negative, make the answer wait for all of P: a
-    // branch on it keeps the compiler from computing P after the branch.
-    __device__ __forceinline__ bool rescales() const {
-        return vote_any(rescale[0] != 1.0f || rescale[1] != 1.0f || row_sum[0] + row_sum[1] < 0.0f);
+    // Keeps what follows, a wait above all, behind all of P: the compiler does not know that a sum is never negative, and
+    // moves nothing across a branch around nanosleep.
+    __device__ __forceinline__ void hold() const {
+        if (row_sum[0] + row_sum[1] < 0.0f) nanosleep(0);
     }
+
+    // Whether some row of this warp needs its O scaled.
+    __device__ __forceinline__ bool rescales() const { return vote_any(rescale[0] != 1.0f || rescale[1] != 1.0f); }
 
     // O *= rescale, row by row
     template <int kCount>

@@ -23,3 +23,8 @@ __device__ __forceinline__ void bar_sync(int id, int threads) {
 __device__ __forceinline__ void bar_arrive(int id, int threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+
+// nanosleep: suspends the thread for about so many nanoseconds, at most twice as many.
+__device__ __forceinline__ void nanosleep(u32_t nanoseconds) {
+    asm volatile("nanosleep.u32 %0;" ::"r"(nanoseconds) : "memory");
+}
