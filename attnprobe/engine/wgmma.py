@@ -42,6 +42,8 @@ class WgmmaVariant(Variant):
     windowed : whether it is for problems with a window (causal ones), for those without, or None.
     most_seqlen : keys up to which it is for.
     plain_scores : whether it is only for scores that go into the softmax as they are.
+    turns : whether the warpgroups issue their products in turn.
+    passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     """
 
     least_head_dim: int = 0
@@ -51,6 +53,8 @@ class WgmmaVariant(Variant):
     windowed: bool | None = None
     most_seqlen: int = MAX_SIZE
     plain_scores: bool = False
+    turns: bool = True
+    passes: bool = False
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -83,13 +87,14 @@ class WgmmaVariant(Variant):
             return f"is for up to {self.most_seqlen} keys"
         return super().refusal(problem, arch)
 
-    def macros(self) -> Mapping[str, object]:
+    def macros(self, problem: Problem) -> Mapping[str, object]:
         """Return macros of the kernel text beside those that every kernel has."""
         return {
             "ATTN_CONSUMERS": self.consumers,
             "ATTN_STAGES": self.stages,
             "ATTN_Q_STAGES": self.q_stages,
-            "ATTN_TURNS": 1,
+            "ATTN_TURNS": int(self.turns),
+            "ATTN_PASSES": int(self.passes and problem.windowed),
         }
 
     def fields(self, problem: Problem, arch: Arch) -> Mapping[str, float]:
@@ -121,6 +126,8 @@ def _wgmma(
     windowed: bool | None = None,
     most_seqlen: int = MAX_SIZE,
     plain_scores: bool = False,
+    turns: bool = True,
+    passes: bool = False,
 ) -> WgmmaVariant:
     """Return the row of one tile: (warpgroups that compute, keys, stages, stages of Q)."""
     consumers, block_n, stages, q_stages = tile
@@ -145,20 +152,53 @@ def _wgmma(
         windowed=windowed,
         most_seqlen=most_seqlen,
         plain_scores=plain_scores,
+        turns=turns,
+        passes=passes,
     )
 
 
 WGMMA: tuple[WgmmaVariant, ...] = (
     _wgmma(
         (64, 64),
+        (4, 64, 4, 1),
+        "small blocks waste least at the diagonal",
+        windowed=True,
+        most_seqlen=1024,
+        plain_scores=True,
+        turns=False,
+        passes=True,
+    ),
+    _wgmma(
+        (64, 64),
         (2, 128, 4, 2),
-        "short tiles waste least at the diagonal",
+        "short tiles waste little at the diagonal",
         windowed=True,
         most_seqlen=1024,
     ),
-    _wgmma((64, 64), (3, 128, 3, 2), "S, P and O take 128 of 160 registers", plain_scores=True),
+    _wgmma(
+        (64, 64),
+        (3, 128, 3, 2),
+        "S, P and O take 128 of 160 registers",
+        windowed=True,
+        plain_scores=True,
+        passes=True,
+    ),
+    _wgmma(
+        (64, 64),
+        (3, 128, 3, 2),
+        "S, P and O take 128 of 160 registers",
+        windowed=False,
+        plain_scores=True,
+    ),
     _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
-    _wgmma((80, 128), (2, 128, 2, 2), "few blocks waste least in the last", most_seqlen=2048),
+    _wgmma(
+        (80, 128),
+        (2, 128, 2, 2),
+        "few blocks waste least in the last",
+        windowed=False,
+        most_seqlen=2048,
+        turns=False,
+    ),
     _wgmma((80, 128), (2, 176, 2, 1), "the longest blocks that fit", windowed=False),
     _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
     _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),

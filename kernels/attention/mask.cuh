@@ -48,11 +48,14 @@ struct Mask {
                    head * p.bias_head_stride,
                p.bias_row_stride, p.bias_col_stride} {}
 
-#if ATTN_WINDOW
+#if ATTN_WINDOW_LEFT
     __device__ __forceinline__ int first_key(int query) const { return max(query + diagonal - left, 0); }
-    __device__ __forceinline__ int end_key(int query) const { return min(query + diagonal + right + 1, seqlen_k); }
 #else
     __device__ __forceinline__ int first_key(int) const { return 0; }
+#endif
+#if ATTN_WINDOW
+    __device__ __forceinline__ int end_key(int query) const { return min(query + diagonal + right + 1, seqlen_k); }
+#else
     __device__ __forceinline__ int end_key(int) const { return seqlen_k; }
 #endif
 

@@ -54,12 +54,12 @@ __device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const
         const u16_t *V_row = V_gmem + key * row_stride + lane_id() % 4 * 2;
 #pragma unroll
         for (int i = 0; i < kCount; i += 4) {
+            const u32_t pair = *reinterpret_cast<const u32_t *>(V_row + i * 2), bits = nonfinite_bits<T>(pair);
+            const float low = to_float(T{static_cast<u16_t>(pair)}), high = to_float(T{static_cast<u16_t>(pair >> 16)});
 #pragma unroll
-            for (int c = 0; c < 2; ++c) {
-                const T value{V_row[i * 2 + c]};
-                if (nonfinite_bits<T>(value.bits) == 0) continue;
-                if (visible[0]) O_acc[i + c] += to_float(value);
-                if (visible[1]) O_acc[i + 2 + c] += to_float(value);
+            for (int r = 0; r < 2; ++r) {
+                O_acc[i + 2 * r] = visible[r] && bits & 0x8000 ? O_acc[i + 2 * r] + low : O_acc[i + 2 * r];
+                O_acc[i + 2 * r + 1] = visible[r] && bits >> 31 ? O_acc[i + 2 * r + 1] + high : O_acc[i + 2 * r + 1];
             }
         }
     }

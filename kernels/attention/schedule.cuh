@@ -64,7 +64,7 @@ struct KeyBlocks {
         end = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;
         begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
         end_whole = mask.end_key(first_query) / kBlockN;
-        if (begin >= end) {
+        if (begin >= end || last_query < first_query) {
             begin = end_whole = 0;
             end = 1;
         }

@@ -9,20 +9,26 @@
 
 struct RowSoftmax {
     static constexpr float kSlack = 8.0f;
-    float row_max[kRowsPerLane];  // what P is taken against; -inf before the first key
-    float row_sum[kRowsPerLane];  // this lane's share of sum P
-    float rescale[kRowsPerLane];  // by which what was accumulated before must shrink: 1 nearly always
+    static constexpr int kChains = 1;  // of maxima and sums that do not wait for each other
+    float row_max[kRowsPerLane];       // what P is taken against; -inf before the first key
+    float row_sum[kRowsPerLane];       // this lane's share of sum P
+    float rescale[kRowsPerLane];       // by which what was accumulated before must shrink: 1 nearly always
 
     // Replaces S by P. In the first block of a tile nothing was accumulated before.
     template <bool kFirst, int kCount>
     __device__ __forceinline__ void step(float (&S)[kCount], float exponent_scale) {
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
-            float block_max = max_f32(S[2 * r], S[2 * r + 1]);
+            float maxima[kChains];
 #pragma unroll
-            for (int i = 4; i < kCount; i += 4) {
-                block_max = max_f32(block_max, max_f32(S[i + 2 * r], S[i + 2 * r + 1]));
+            for (int i = 0; i < kCount; i += 4) {
+                const float larger = max_f32(S[i + 2 * r], S[i + 2 * r + 1]);
+                float &chain = maxima[i / 4 % kChains];
+                chain = i / 4 < kChains ? larger : max_f32(chain, larger);
             }
+            float block_max = maxima[0];
+#pragma unroll
+            for (int c = 1; c < kChains; ++c) block_max = max_f32(block_max, maxima[c]);
             block_max = quad_max(block_max);
             if constexpr (kFirst) {
                 row_max[r] = block_max;
@@ -36,13 +42,18 @@ struct RowSoftmax {
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
             const float bias = row_max[r] == -infinity() ? 0.0f : -row_max[r] * exponent_scale;
-            float sum = 0.0f;
+            float sums[kChains];
 #pragma unroll
             for (int i = 0; i < kCount; i += 4) {
                 S[i + 2 * r] = ex2_approx(fma_rn(S[i + 2 * r], exponent_scale, bias));
                 S[i + 2 * r + 1] = ex2_approx(fma_rn(S[i + 2 * r + 1], exponent_scale, bias));
-                sum += S[i + 2 * r] + S[i + 2 * r + 1];
+                const float pair = S[i + 2 * r] + S[i + 2 * r + 1];
+                float &chain = sums[i / 4 % kChains];
+                chain = i / 4 < kChains ? pair : chain + pair;
             }
+            float sum = sums[0];
+#pragma unroll
+            for (int c = 1; c < kChains; ++c) sum += sums[c];
             row_sum[r] = kFirst ? sum : fma_rn(row_sum[r], rescale[r], sum);
         }
     }

@@ -74,11 +74,10 @@ __device__ __forceinline__ void look_for_nonfinite(const AttentionParams &p, con
             mbarrier_wait(smem.v_landed + stage * 8, landed_phases >> stage & 1);
             landed_phases ^= 1u << stage;
             const u32_t V_smem = smem.V + stage * kVBytes;
-            const bool found = vote_any(finds_nonfinite<Element, kVBytes, kLookers>(V_smem, looker));
-            if (looker % kWarpSize == 0) st_shared(smem.found + (stage * 2 + looker / kWarpSize) * 4, found);
-            bar_sync(kLookersBarrier, kLookers);
-            const u32_t flags = smem.found + stage * 8;
-            if (ld_shared(flags) | ld_shared(flags + 4)) zero_nonfinite<Element, kVBytes, kLookers>(V_smem, looker);
+            const bool found =
+                bar_red_or(kLookersBarrier, kLookers, finds_nonfinite<Element, kVBytes, kLookers>(V_smem, looker));
+            if (looker == 0) st_shared(smem.found + stage * 4, found);
+            if (found) zero_nonfinite<Element, kVBytes, kLookers>(V_smem, looker);
             fence_proxy_async_shared();
             bar_sync(kLookersBarrier, kLookers);
             if (looker == 0) mbarrier_arrive(V_ring.full());

@@ -19,10 +19,14 @@ constexpr int kThreads = (kConsumers + 1) * kWarpgroupSize;
 constexpr bool kLookForNonfinite = ATTN_WINDOW;
 constexpr int kLookers = 2 * kWarpSize;
 
-// Registers of a thread after setmaxnreg: kLoad + kConsumers * kCompute is at most the 512 of four warps of 128.
+// Whether a warpgroup lets blocks of its tile pass that its own queries do not see: they see fewer under a window.
+constexpr bool kPassesBlocks = ATTN_PASSES;
+
+// Registers of a thread after setmaxnreg, in steps of 8: what a launch gives to all threads alike, dealt out anew.
 constexpr int kBlocksPerSM = ATTN_BLOCKS_PER_SM;
-constexpr int kLoadRegisters = kBlocksPerSM == 2 ? 32 : kConsumers == 3 ? 32 : 40;
-constexpr int kComputeRegisters = kBlocksPerSM == 2 ? 104 : kConsumers == 3 ? 160 : 232;
+constexpr int kLaunchRegisters = 65536 / (kBlocksPerSM * kThreads) / 8 * 8;
+constexpr int kLoadRegisters = kConsumers > 2 ? 32 : 40;
+constexpr int kComputeRegisters = (kLaunchRegisters * (kConsumers + 1) - kLoadRegisters) / kConsumers / 8 * 8;
 
 // Tiles in shared memory: panels of 64 columns, each row 128 bytes, swizzled by TMA as wgmma reads them.
 constexpr int kPanel = 64;
@@ -37,7 +41,7 @@ struct SharedMemory {
     u32_t Q, K, V;
     u32_t q_ring, k_ring, v_ring;
     u32_t v_landed;  // a barrier per stage: V is there, and nobody has looked at it
-    u32_t found;     // two words per stage: whether each of the looking warps found a non-finite element
+    u32_t found;     // a word per stage: whether V has an element that is not finite
 
     __device__ __forceinline__ explicit SharedMemory(u32_t base) {
         Q = base;

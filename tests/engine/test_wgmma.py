@@ -81,9 +81,13 @@ def test_the_plan_says_why_not(changes: dict[str, object], reason: str) -> None:
 
 
 def test_few_registers_are_for_plain_scores() -> None:
-    assert chosen(make(64)) == WGMMA[1]
+    plain = chosen(make(64))
+    assert plain is not None
+    assert plain.plain_scores
     for changes in ({"softcap": 5.0}, {"alibi": True}, {"softmax_scale": -1.0}):
-        assert chosen(make(64, **changes)) == WGMMA[2]
+        other = chosen(make(64, **changes))
+        assert other is not None
+        assert other.consumers < plain.consumers
 
 
 @pytest.mark.parametrize("on", [row for row in ARCHES if row.cc != 90] + [HOPPER.portable])
@@ -152,6 +156,9 @@ CASES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any]]] =
     "rows without keys": ((260, 70), (1, 1), 64, {"causal": True}),
     "window and softcap": ((70, 200), (1, 1), 64, {"window_size": (40, 9), "softcap": 4.0}),
     "128 columns": ((64, 140), (1, 1), 128, {"causal": True}),
+    "blocks pass warpgroups by": ((330, 330), (1, 1), 64, {"causal": True}),
+    "a tile past the last query": ((450, 1100), (1, 1), 64, {"causal": True}),
+    "blocks pass on both sides": ((400, 1100), (1, 1), 64, {"window_size": (70, 0)}),
     "half a panel": ((64, 130), (1, 1), 80, {"softmax_scale": -0.2}),
     "256 columns": ((64, 130), (1, 1), 256, {}),
 }
@@ -161,7 +168,7 @@ CASES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any]]] =
 def test_results(case: str) -> None:
     rows, heads, head_dim, features = CASES[case]
     q, k, v = qkv(rows, heads, head_dim)
-    with hopper_plans():
+    with hopper_plans(1 if rows[0] > 300 else 2):
         O, LSE = attnprobe.attention(q, k, v, return_lse=True, **features)
     check_attention(O, LSE, q, k, v, **features)
 
