@@ -108,7 +108,7 @@ class Plan:
             "ATTN_OUT": self.problem.out_format.c_type,
             "ATTN_KV": KV_TYPES.get(self.problem.kv_format.name, self.problem.format.c_type),
             "ATTN_SPLIT": int(self.num_splits > 1),
-            **variant.macros(),
+            **variant.macros(self.problem),
         }
         macros.update({row.define: int(row.name in self.features) for row in FEATURES})
         return macros
@@ -118,7 +118,7 @@ class Plan:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
         shape = (self.grid, self.block, self.shared_bytes)
-        first = Step(variant.source, variant.entry, *shape, variant.boxes)
+        first = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
         if self.num_splits == 1:
             return (first,)
         rows = (math.prod(self.lse_shape), 1, 1)

@@ -6,8 +6,8 @@
 // runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
 //
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES, ATTN_TURNS
-// (the warpgroups issue their products in turn), ATTN_BLOCKS_PER_SM, ATTN_ELEMENT, ATTN_OUT, and the features of
-// features.py, each 0 or 1.
+// (the warpgroups issue their products in turn), ATTN_BLOCKS_PER_SM, ATTN_PAGE_ROWS (keys that a copy takes out of a page; 0
+// where there are none), ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0 or 1.
 #include "attention/score.cuh"
 #include "attention/warpgroup_softmax.cuh"
 #include "attention/warpgroup_store.cuh"
@@ -102,17 +102,19 @@ __device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], const 
 // A tile under way: what a warpgroup must know of it.
 struct Work {
     QueryTile tile;
+    Sequence sequence;
     KeyBlocks<kBlockN> blocks;
     int block;  // that S or P is of
 
-    __device__ __forceinline__ Work(const AttentionParams &p, const TileSchedule<kBlockM> &schedule, int place)
+    __device__ __forceinline__ Work(const AttentionParams &p, Schedule &schedule, int place)
         : tile(schedule.tile(place)),
-          blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM),
+          sequence(find_sequence(p, tile.batch)),
+          blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM),
           block(blocks.end - 1) {}
 };
 
-__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem,
-                                        const TileSchedule<kBlockM> &schedule, int warpgroup) {
+__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem, Schedule schedule,
+                                        int warpgroup) {
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring), V_ring(smem.v_ring);
     const Turns turns(warpgroup);
@@ -148,7 +150,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             if (speaks) mbarrier_arrive(Q_ring.empty());
             Q_ring.advance();
         }
-        const Mask mask(p, find_sequence(p, work.tile.batch), work.tile.head);
+        const Mask mask(p, work.sequence, work.tile.head);
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
 #if ATTN_TRANSFORMED
         const ScoreTransform transform(p, work.tile.batch, work.tile.head);
@@ -163,10 +165,11 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             const u32_t found = smem.found + V_ring.stage * 8;
             if (work.blocks.at_edge(block) && (ld_shared(found) | ld_shared(found + 4))) {
                 const QueryTile &tile = work.tile;
-                const u16_t *V_gmem = static_cast<const u16_t *>(p.V) + tile.batch * p.v_batch_stride +
-                                      tile.head / p.heads_per_kv_head * p.v_head_stride;
-                add_nonfinite_rows<Element>(O, Mask(p, find_sequence(p, tile.batch), tile.head), V_gmem, p.v_row_stride,
-                                            tile.first_query + warp_row, block * kBlockN, (block + 1) * kBlockN);
+                const u16_t *V_head =
+                    static_cast<const u16_t *>(p.V) + tile.head / p.heads_per_kv_head * p.v_head_stride;
+                const KeyRows V_gmem = key_rows(p, work.sequence, V_head, p.v_batch_stride, p.v_row_stride);
+                add_nonfinite_rows<Element>(O, Mask(p, work.sequence, tile.head), V_gmem, tile.first_query + warp_row,
+                                            block * kBlockN, (block + 1) * kBlockN);
             }
         }
         if (speaks) mbarrier_arrive(V_ring.empty());
@@ -174,12 +177,12 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     };
     const auto finish_tile = [&](const Work &work) {
         finish_pv(work, work.block);
-        store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, find_sequence(p, work.tile.batch), work.tile.head,
+        store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, work.sequence, work.tile.head,
                         work.tile.first_query + warp_row);
     };
 
     int turn = 0, place = schedule.place(turn);
-    Work work(p, schedule, place);  // the grid has no more blocks than there are tiles
+    Work work(p, schedule, place);
     Q_ring.wait_full();
     K_ring.wait_full();
     turns.wait();
@@ -254,12 +257,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         fence_mbarrier_init();
     }
     __syncthreads();
-    const TileSchedule<kBlockM> schedule(p);
+    const Schedule schedule(p);
+    // How many tiles packed sequences have is not known where the grid is chosen.
+    if (ATTN_VARLEN_Q && schedule.place(0) >= schedule.tiles) return;
     if (warp_id() < 4) {
         setmaxnreg_dec<kLoadRegisters>();
-        if (threadIdx.x == 0) {
+        if (kWarpsLoad ? warp_id() == 0 : threadIdx.x == 0) {
             load_queries_and_keys(p, Q_map, K_map, smem, schedule);
-        } else if (threadIdx.x == kWarpSize) {
+        } else if (kWarpsLoad ? warp_id() == 1 : threadIdx.x == kWarpSize) {
             load_values(p, V_map, smem, schedule);
         } else if (kLookForNonfinite && warp_id() >= 2) {
             look_for_nonfinite(p, smem, schedule, threadIdx.x - 2 * kWarpSize);

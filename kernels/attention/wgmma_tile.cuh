@@ -1,6 +1,8 @@
 // Sizes of the Hopper kernel's tiles, and where they stand in shared memory. Macros from the plan: see fwd_wgmma.cu.
 #pragma once
+#include "attention/packed_schedule.cuh"
 #include "attention/ring.cuh"
+#include "attention/schedule.cuh"
 #include "ptx/types.cuh"
 #include "ptx/warpgroup.cuh"
 
@@ -15,9 +17,18 @@ constexpr int kStages = ATTN_STAGES;
 constexpr int kQStages = ATTN_Q_STAGES;
 constexpr int kThreads = (kConsumers + 1) * kWarpgroupSize;
 
-// Only a window hides keys that exist; the keys past the end are zeros in shared memory.
-constexpr bool kLookForNonfinite = ATTN_WINDOW;
+// Keys past the end are zeros in shared memory where the array ends with them. Where only the device knows the lengths,
+// rows that are no keys may be copied with them; only these and a window make P 0 beside V that is not.
+constexpr bool kForeignRows = ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_PAGED;
+constexpr bool kLookForNonfinite = ATTN_WINDOW || kForeignRows;
 constexpr int kLookers = 2 * kWarpSize;
+
+// Finding tiles and pages takes a warp; else one thread of it loads, alone.
+constexpr bool kWarpsLoad = ATTN_VARLEN_Q || ATTN_PAGED;
+
+// Keys of one copy: as many as a page holds of a block.
+constexpr int kBoxRows = ATTN_PAGED ? ATTN_PAGE_ROWS : kBlockN;
+static_assert(kBlockN % kBoxRows == 0 && kBlockN / kBoxRows <= kWarpSize, "a lane for each box of a block");
 
 // Registers of a thread after setmaxnreg: kLoad + kConsumers * kCompute is at most the 512 of four warps of 128.
 constexpr int kBlocksPerSM = ATTN_BLOCKS_PER_SM;
@@ -50,3 +61,9 @@ struct SharedMemory {
         found = v_landed + kStages * 8;
     }
 };
+
+#if ATTN_VARLEN_Q
+using Schedule = PackedSchedule<kBlockM>;
+#else
+using Schedule = TileSchedule<kBlockM>;
+#endif
