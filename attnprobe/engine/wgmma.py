@@ -15,6 +15,7 @@ ROWS = 64  # queries of a warpgroup
 WARPS = 4  # of a warpgroup
 SWIZZLE_ROWS = 8  # after which the swizzle of a tile repeats: a box has whole groups of them
 BARRIER_BYTES = 8
+TILE_RING_BYTES = 64  # what tells the warps the tiles of packed sequences (packed_schedule.cuh)
 MAX_TILES = 2**30  # so that the number of the next tile fits in 32 bits
 # Tiles per block in a group of heads. With fewer the blocks' sums differ, with more the K and V of
 # a group are too much for L2.
@@ -68,7 +69,8 @@ class WgmmaVariant(Variant):
         tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
         # Full and empty of each ring; per stage a barrier and two words for V that is looked at.
         barriers = 2 * (self.q_stages + 2 * self.stages) + 2 * self.stages
-        return tiles + barriers * BARRIER_BYTES
+        told = TILE_RING_BYTES if problem.layout.varlen_q else 0
+        return tiles + barriers * BARRIER_BYTES + told
 
     def serves_widths(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths that the kernel can take, on any arch."""

@@ -102,19 +102,19 @@ __device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], const 
 // A tile under way: what a warpgroup must know of it.
 struct Work {
     QueryTile tile;
-    Sequence sequence;
     KeyBlocks<kBlockN> blocks;
     int block;  // that S or P is of
 
-    __device__ __forceinline__ Work(const AttentionParams &p, Schedule &schedule, int place)
-        : tile(schedule.tile(place)),
-          sequence(find_sequence(p, tile.batch)),
-          blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM),
+    __device__ __forceinline__ Work(const AttentionParams &p, const QueryTile &tile)
+        : tile(tile),
+          blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM),
           block(blocks.end - 1) {}
 };
 
-__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem, Schedule schedule,
-                                        int warpgroup) {
+__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem, int warpgroup) {
+    Tiles tiles = learn_tiles(p, smem);
+    const bool any = tiles.next();
+    if (ATTN_VARLEN_Q && !any) return;  // how many tiles there are was not known where the grid was chosen
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring), V_ring(smem.v_ring);
     const Turns turns(warpgroup);
@@ -150,13 +150,14 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             if (speaks) mbarrier_arrive(Q_ring.empty());
             Q_ring.advance();
         }
-        const Mask mask(p, work.sequence, work.tile.head);
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
 #if ATTN_TRANSFORMED
         const ScoreTransform transform(p, work.tile.batch, work.tile.head);
-        transform_scores(S, transform, mask, query, key);
+        transform_scores(S, transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
 #endif
-        if (work.blocks.at_edge(work.block)) mask_scores(S, mask, query, key);
+        if (work.blocks.at_edge(work.block)) {
+            mask_scores(S, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
+        }
     };
     // O is complete up to this block: gives back V, and adds what the product left out.
     const auto finish_pv = [&](const Work &work, int block) {
@@ -167,8 +168,9 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 const QueryTile &tile = work.tile;
                 const u16_t *V_head =
                     static_cast<const u16_t *>(p.V) + tile.head / p.heads_per_kv_head * p.v_head_stride;
-                const KeyRows V_gmem = key_rows(p, work.sequence, V_head, p.v_batch_stride, p.v_row_stride);
-                add_nonfinite_rows<Element>(O, Mask(p, work.sequence, tile.head), V_gmem, tile.first_query + warp_row,
+                const Sequence sequence = find_sequence(p, tile.batch);
+                const KeyRows V_gmem = key_rows(p, sequence, V_head, p.v_batch_stride, p.v_row_stride);
+                add_nonfinite_rows<Element>(O, Mask(p, sequence, tile.head), V_gmem, tile.first_query + warp_row,
                                             block * kBlockN, (block + 1) * kBlockN);
             }
         }
@@ -177,12 +179,11 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     };
     const auto finish_tile = [&](const Work &work) {
         finish_pv(work, work.block);
-        store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, work.sequence, work.tile.head,
+        store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, find_sequence(p, work.tile.batch), work.tile.head,
                         work.tile.first_query + warp_row);
     };
 
-    int turn = 0, place = schedule.place(turn);
-    Work work(p, schedule, place);
+    Work work(p, tiles.tile());
     Q_ring.wait_full();
     K_ring.wait_full();
     turns.wait();
@@ -219,14 +220,14 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             registers_change(S);
             pack_p(P, S);
         }
-        place = schedule.place(++turn);
+        const bool more = tiles.next();
         V_ring.wait_full();
         turns.wait();
-        if (place >= schedule.tiles) break;
+        if (!more) break;
         // The last product runs while the next tile is found and begun.
         issue_pv(accumulate);
         turns.pass_on();
-        const Work next(p, schedule, place);
+        const Work next(p, tiles.tile());
         Q_ring.wait_full();
         K_ring.wait_full();
         turns.wait();
@@ -254,23 +255,23 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         Ring<kStages>::init(smem.k_ring, kConsumers * 4);
         Ring<kStages>::init(smem.v_ring, kConsumers * 4);
         for (int i = 0; i < kStages; ++i) mbarrier_init(smem.v_landed + i * 8, 1);
+#if ATTN_VARLEN_Q
+        Ring<TileRing::kStages>::init(smem.tiles, kToldWarps);
+#endif
         fence_mbarrier_init();
     }
     __syncthreads();
-    const Schedule schedule(p);
-    // How many tiles packed sequences have is not known where the grid is chosen.
-    if (ATTN_VARLEN_Q && schedule.place(0) >= schedule.tiles) return;
     if (warp_id() < 4) {
         setmaxnreg_dec<kLoadRegisters>();
         if (kWarpsLoad ? warp_id() == 0 : threadIdx.x == 0) {
-            load_queries_and_keys(p, Q_map, K_map, smem, schedule);
+            load_queries_and_keys(p, Q_map, K_map, smem);
         } else if (kWarpsLoad ? warp_id() == 1 : threadIdx.x == kWarpSize) {
-            load_values(p, V_map, smem, schedule);
+            load_values(p, V_map, smem);
         } else if (kLookForNonfinite && warp_id() >= 2) {
-            look_for_nonfinite(p, smem, schedule, threadIdx.x - 2 * kWarpSize);
+            look_for_nonfinite(p, smem, threadIdx.x - 2 * kWarpSize);
         }
     } else {
         setmaxnreg_inc<kComputeRegisters>();
-        compute(p, smem, schedule, warp_id() / 4 - 1);
+        compute(p, smem, warp_id() / 4 - 1);
     }
 }

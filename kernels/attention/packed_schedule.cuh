@@ -1,15 +1,88 @@
-// Which tiles a block computes where sequences are packed: how many there are is known on the device only.
+// Which tiles a block computes where sequences are packed: how many there are is known on the device only. One warp finds
+// them and tells the others through shared memory.
 #pragma once
+#include "attention/ring.cuh"
 #include "attention/schedule.cuh"
+#include "ptx/lane.cuh"
+#include "ptx/shared.cuh"
 
 #if ATTN_VARLEN_Q
+// Tiles in shared memory: three words each, behind the barriers of a ring. Batch -1 ends the row of tiles.
+struct TileRing {
+    static constexpr int kStages = 2;
+    static constexpr int kTileBytes = 16;
+    static constexpr int kBytes = Ring<kStages>::kBytes + kStages * kTileBytes;
+    Ring<kStages> ring;
+
+    __device__ __forceinline__ explicit TileRing(u32_t smem) : ring(smem) {}
+    __device__ __forceinline__ u32_t words() const {
+        return ring.barriers + Ring<kStages>::kBytes + ring.stage * kTileBytes;
+    }
+};
+
+// The row of tiles as all warps but one see it. All lanes of a warp call together.
+class ToldSchedule {
+  public:
+    __device__ __forceinline__ explicit ToldSchedule(u32_t smem) : told(smem) {}
+
+    __device__ __forceinline__ bool next() {
+        told.ring.wait_full();
+        const u32_t words = told.words();
+        current = {static_cast<int>(ld_shared(words)), static_cast<int>(ld_shared(words + 4)),
+                   static_cast<int>(ld_shared(words + 8))};
+        __syncwarp();
+        if (lane_id() == 0) mbarrier_arrive(told.ring.empty());
+        told.ring.advance();
+        return current.batch >= 0;
+    }
+
+    __device__ __forceinline__ QueryTile tile() const { return current; }
+
+  private:
+    TileRing told;
+    QueryTile current;
+};
+
 // The tiles of all sequences and heads in one line, dealt out as in TileSchedule. 32 sequences are a bundle, one for each
 // lane; heads of a bundle come in groups of about p.head_group tiles, each group from its most keys to its fewest, every
-// second one backwards. All lanes of a warp call together; each warp finds the same.
+// second one backwards. All lanes of the warp call together.
 template <int kBlockM>
-struct PackedSchedule {
+class PackedSchedule {
+  public:
+    __device__ __forceinline__ PackedSchedule(const AttentionParams &p, u32_t smem) : p(p), told(smem) {
+#pragma unroll 1
+        for (int sequence = 0; sequence < p.batch; sequence += kWarpSize) {
+            const Bundle bundle = find_bundle(sequence);
+            tiles += bundle.rows * p.num_heads;
+            last += bundle.groups;
+        }
+    }
+
+    // Goes on to this block's next tile, the first one first, and tells the other warps; false where there is none.
+    __device__ __forceinline__ bool next() {
+        const int place = place_in_line(turn++);
+        current = {-1, 0, 0};
+        if (place < tiles) current = find_tile(place);
+        told.ring.wait_empty();
+        if (lane_id() == 0) {
+            const u32_t words = told.words();
+            st_shared(words, current.batch);
+            st_shared(words + 4, current.head);
+            st_shared(words + 8, current.first_query);
+            mbarrier_arrive(told.ring.full());
+        }
+        told.ring.advance();
+        return place < tiles;
+    }
+
+    __device__ __forceinline__ QueryTile tile() const { return current; }
+
+  private:
     const AttentionParams &p;
-    int tiles;      // of all bundles
+    TileRing told;
+    QueryTile current;
+    int turn = 0;
+    int tiles = 0;  // of all bundles
     int last = -1;  // number of the last group of all
     // The bundle that the last tile was in:
     int first = 0;   // its first sequence
@@ -32,22 +105,8 @@ struct PackedSchedule {
         }
     };
 
-    __device__ __forceinline__ explicit PackedSchedule(const AttentionParams &p) : p(p), tiles(0) {
-        for (int sequence = 0; sequence < p.batch; sequence += kWarpSize) {
-            const Bundle bundle = find_bundle(sequence);
-            tiles += bundle.rows * p.num_heads;
-            last += bundle.groups;
-        }
-    }
-
-    // Place in the line of this block's tile number `turn`; at or past `tiles` there is none.
-    __device__ __forceinline__ int place(int turn) const {
-        const int block = turn % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-        return turn * gridDim.x + block;
-    }
-
     // The tile at a place before `tiles`. Places are asked for in rising order.
-    __device__ __forceinline__ QueryTile tile(int place) {
+    __device__ __forceinline__ QueryTile find_tile(int place) {
         Bundle bundle = find_bundle(first);
         while (place - before >= bundle.rows * p.num_heads && first < p.batch) {
             before += bundle.rows * p.num_heads;
@@ -65,7 +124,6 @@ struct PackedSchedule {
         return find_row(bundle, falling ? row : bundle.rows - 1 - row, head);
     }
 
-  private:
     __device__ __forceinline__ Bundle find_bundle(int first_sequence) const {
         Bundle bundle{0, 0, 0, 0, 0, 0};
         const int batch = first_sequence + lane_id();

@@ -8,13 +8,12 @@
 
 // One thread, or one warp where kWarpsLoad.
 __device__ __forceinline__ void load_queries_and_keys(const AttentionParams &p, const TensorMap &Q_map,
-                                                      const TensorMap &K_map, const SharedMemory &smem,
-                                                      Schedule schedule) {
+                                                      const TensorMap &K_map, const SharedMemory &smem) {
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring);
     const bool issues = !kWarpsLoad || lane_id() == 0;
-    for (int turn = 0, place; (place = schedule.place(turn)) < schedule.tiles; ++turn) {
-        const QueryTile tile = schedule.tile(place);
+    for (auto tiles = find_tiles(p, smem); tiles.next();) {
+        const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
         const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
         KeyBoxes K_gmem(p, sequence, tile.head / p.heads_per_kv_head);
@@ -37,12 +36,12 @@ __device__ __forceinline__ void load_queries_and_keys(const AttentionParams &p, 
 }
 
 // One thread, or one warp where kWarpsLoad.
-__device__ __forceinline__ void load_values(const AttentionParams &p, const TensorMap &V_map, const SharedMemory &smem,
-                                            Schedule schedule) {
+__device__ __forceinline__ void load_values(const AttentionParams &p, const TensorMap &V_map,
+                                            const SharedMemory &smem) {
     Ring<kStages> V_ring(smem.v_ring);
     const bool issues = !kWarpsLoad || lane_id() == 0;
-    for (int turn = 0, place; (place = schedule.place(turn)) < schedule.tiles; ++turn) {
-        const QueryTile tile = schedule.tile(place);
+    for (Tiles tiles = learn_tiles(p, smem); tiles.next();) {
+        const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
         const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
         KeyBoxes V_gmem(p, sequence, tile.head / p.heads_per_kv_head);
@@ -59,13 +58,12 @@ __device__ __forceinline__ void load_values(const AttentionParams &p, const Tens
 }
 
 // Two warps. V at the edge of a tile goes on to the warpgroups from here.
-__device__ __forceinline__ void look_for_nonfinite(const AttentionParams &p, const SharedMemory &smem,
-                                                   Schedule schedule, int looker) {
+__device__ __forceinline__ void look_for_nonfinite(const AttentionParams &p, const SharedMemory &smem, int looker) {
     constexpr int kLookersBarrier = 8;
     Ring<kStages> V_ring(smem.v_ring);
     u32_t landed_phases = 0;  // a bit per stage
-    for (int turn = 0, place; (place = schedule.place(turn)) < schedule.tiles; ++turn) {
-        const QueryTile tile = schedule.tile(place);
+    for (Tiles tiles = learn_tiles(p, smem); tiles.next();) {
+        const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
         const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
         for (int block = blocks.end - 1; block >= blocks.begin; --block, V_ring.advance()) {

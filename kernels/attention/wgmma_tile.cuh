@@ -49,6 +49,7 @@ struct SharedMemory {
     u32_t q_ring, k_ring, v_ring;
     u32_t v_landed;  // a barrier per stage: V is there, and nobody has looked at it
     u32_t found;     // two words per stage: whether each of the looking warps found a non-finite element
+    u32_t tiles;     // of packed sequences: a TileRing
 
     __device__ __forceinline__ explicit SharedMemory(u32_t base) {
         Q = base;
@@ -59,11 +60,23 @@ struct SharedMemory {
         v_ring = k_ring + Ring<kStages>::kBytes;
         v_landed = v_ring + Ring<kStages>::kBytes;
         found = v_landed + kStages * 8;
+        tiles = found + kStages * 8;
     }
 };
 
+// The row of tiles that a block computes: Q's loader finds it, the others learn it.
 #if ATTN_VARLEN_Q
-using Schedule = PackedSchedule<kBlockM>;
+constexpr int kToldWarps = kConsumers * 4 + 1 + (kLookForNonfinite ? kLookers / kWarpSize : 0);
+using FoundTiles = PackedSchedule<kBlockM>;
+using Tiles = ToldSchedule;
+__device__ __forceinline__ FoundTiles find_tiles(const AttentionParams &p, const SharedMemory &smem) {
+    return FoundTiles(p, smem.tiles);
+}
+__device__ __forceinline__ Tiles learn_tiles(const AttentionParams &, const SharedMemory &smem) {
+    return Tiles(smem.tiles);
+}
 #else
-using Schedule = TileSchedule<kBlockM>;
+using Tiles = TileSchedule<kBlockM>;
+__device__ __forceinline__ Tiles find_tiles(const AttentionParams &p, const SharedMemory &) { return Tiles(p); }
+__device__ __forceinline__ Tiles learn_tiles(const AttentionParams &p, const SharedMemory &) { return Tiles(p); }
 #endif
