@@ -23,17 +23,16 @@ __device__ __forceinline__ void load_panels(u32_t tile, const TensorMap &map, u3
 struct KeyBoxes {
     static constexpr int kBoxes = kBlockN / kBoxRows;
     const AttentionParams &p;
-    const int *pages;  // of the sequence
+    int batch;
     int kv_head;
-    int first;    // row of key 0, counted through the pages
-    int end;      // rows that have a page, at least
-    bool exists;  // whether the box has a key
+    int first;  // row of key 0, counted through the pages
+    int end;    // rows that have a page, at least
     int page;
-    int row;  // within the page
+    int row;  // within the page; -1: the box has no key
 
     __device__ __forceinline__ KeyBoxes(const AttentionParams &p, const Sequence &sequence, int kv_head)
         : p(p),
-          pages(p.block_table + sequence.batch * p.block_table_batch_stride),
+          batch(sequence.batch),
           kv_head(kv_head),
           first(static_cast<int>(sequence.k_row)),
           end(first + sequence.seqlen_k) {}
@@ -41,11 +40,11 @@ struct KeyBoxes {
     // The next block will be `block`.
     __device__ __forceinline__ void find(int block) {
         const int number = first + block * kBlockN + lane_id() * kBoxRows;
-        exists = lane_id() < kBoxes && number < end;
-        page = row = 0;
-        if (exists) {  // of pages without keys the table says nothing
+        page = 0;
+        row = -1;
+        if (lane_id() < kBoxes && number < end) {  // of pages without keys the table says nothing
             const int index = static_cast<int>(static_cast<u64_t>(number) * p.page_magic >> p.page_shift);
-            page = pages[index];
+            page = p.block_table[batch * p.block_table_batch_stride + index];
             row = number - index * p.page_size;
         }
     }
@@ -55,8 +54,8 @@ struct KeyBoxes {
     template <int kPanels>
     __device__ __forceinline__ void load(u32_t tile, const TensorMap &map, u32_t barrier, int, bool issues) const {
         if (issues) mbarrier_arrive_expect_tx(barrier, kBlockN * kPanels * kPanelRowBytes);
-        const int number = exists ? clamped(page, 0, p.num_pages - 1) : p.num_pages;
-#pragma unroll
+        const int number = row < 0 ? p.num_pages : clamped(page, 0, p.num_pages - 1);
+#pragma unroll 1
         for (int box = 0; box < kBoxes; ++box) {
             const int box_page = shfl_idx(number, box), box_row = shfl_idx(row, box);
             if (!issues) continue;

@@ -11,12 +11,16 @@
 struct TileRing {
     static constexpr int kStages = 2;
     static constexpr int kTileBytes = 16;
-    static constexpr int kBytes = Ring<kStages>::kBytes + kStages * kTileBytes;
+    static constexpr int kStateBytes = 16;  // of the warp that finds them
+    static constexpr int kBytes = Ring<kStages>::kBytes + kStages * kTileBytes + kStateBytes;
     Ring<kStages> ring;
 
     __device__ __forceinline__ explicit TileRing(u32_t smem) : ring(smem) {}
     __device__ __forceinline__ u32_t words() const {
         return ring.barriers + Ring<kStages>::kBytes + ring.stage * kTileBytes;
+    }
+    __device__ __forceinline__ u32_t state() const {
+        return ring.barriers + Ring<kStages>::kBytes + kStages * kTileBytes;
     }
 };
 
@@ -50,19 +54,16 @@ template <int kBlockM>
 class PackedSchedule {
   public:
     __device__ __forceinline__ PackedSchedule(const AttentionParams &p, u32_t smem) : p(p), told(smem) {
+        int groups = 0;
 #pragma unroll 1
-        for (int sequence = 0; sequence < p.batch; sequence += kWarpSize) {
-            const Bundle bundle = find_bundle(sequence);
-            tiles += bundle.rows * p.num_heads;
-            last += bundle.groups;
-        }
+        for (int sequence = 0; sequence < p.batch; sequence += kWarpSize) groups += find_bundle(sequence).groups;
+        if (lane_id() == 0) st_shared(told.state() + 12, groups - 1);
+        remember(0, 0, 0);
     }
 
     // Goes on to this block's next tile, the first one first, and tells the other warps; false where there is none.
     __device__ __forceinline__ bool next() {
-        const int place = place_in_line(turn++);
-        current = {-1, 0, 0};
-        if (place < tiles) current = find_tile(place);
+        current = find_tile(place_in_line(turn++));
         told.ring.wait_empty();
         if (lane_id() == 0) {
             const u32_t words = told.words();
@@ -72,7 +73,7 @@ class PackedSchedule {
             mbarrier_arrive(told.ring.full());
         }
         told.ring.advance();
-        return place < tiles;
+        return current.batch >= 0;
     }
 
     __device__ __forceinline__ QueryTile tile() const { return current; }
@@ -82,12 +83,6 @@ class PackedSchedule {
     TileRing told;
     QueryTile current;
     int turn = 0;
-    int tiles = 0;  // of all bundles
-    int last = -1;  // number of the last group of all
-    // The bundle that the last tile was in:
-    int first = 0;   // its first sequence
-    int before = 0;  // tiles of those before it
-    int passed = 0;  // groups of those before it
 
     // What a lane knows of its sequence, and all lanes of the bundle. A tile's level is how many keys it sees, in steps of
     // kBlockM: tile m has level min(lowest + m, most), or 0 where that is less.
@@ -105,23 +100,39 @@ class PackedSchedule {
         }
     };
 
-    // The tile at a place before `tiles`. Places are asked for in rising order.
-    __device__ __forceinline__ QueryTile find_tile(int place) {
+    // The bundle that the last tile was in: its first sequence, and tiles and groups of those before it. They are kept in
+    // shared memory, since registers are few, and behind them the number of the last group of all.
+    __device__ __forceinline__ void remember(int first, int before, int passed) const {
+        if (lane_id() == 0) {
+            st_shared(told.state(), first);
+            st_shared(told.state() + 4, before);
+            st_shared(told.state() + 8, passed);
+        }
+        __syncwarp();
+    }
+
+    // The tile at a place in the line, of batch -1 behind its end. Places are asked for in rising order.
+    __device__ __forceinline__ QueryTile find_tile(int place) const {
+        int first = ld_shared(told.state()), before = ld_shared(told.state() + 4), passed = ld_shared(told.state() + 8);
         Bundle bundle = find_bundle(first);
-        while (place - before >= bundle.rows * p.num_heads && first < p.batch) {
+#pragma unroll 1
+        while (place - before >= bundle.rows * p.num_heads) {
             before += bundle.rows * p.num_heads;
             passed += bundle.groups;
             first += kWarpSize;
+            if (first >= p.batch) return {-1, 0, 0};
             bundle = find_bundle(first);
         }
+        remember(first, before, passed);
         const int number = (place - before) / (bundle.heads * bundle.rows);
         const int first_head = number * bundle.heads;
         const int width = min(bundle.heads, p.num_heads - first_head);
         const int rest = place - before - first_head * bundle.rows;
         const int row = rest / width;
         const int head = first_head + rest - row * width;
+        const int last = ld_shared(told.state() + 12);
         const bool falling = (last - passed - number) % 2 == 0;
-        return find_row(bundle, falling ? row : bundle.rows - 1 - row, head);
+        return find_row(bundle, first, falling ? row : bundle.rows - 1 - row, head);
     }
 
     __device__ __forceinline__ Bundle find_bundle(int first_sequence) const {
@@ -147,9 +158,10 @@ class PackedSchedule {
     }
 
     // Tile number `row` of one head of a bundle: levels fall, and in a level come sequence after sequence.
-    __device__ __forceinline__ QueryTile find_row(const Bundle &bundle, int row, int head) const {
+    __device__ __forceinline__ QueryTile find_row(const Bundle &bundle, int first, int row, int head) const {
         // The lowest level above which are no more tiles than come before this one.
         int level = 0, high = redux_max(bundle.most);
+#pragma unroll 1
         while (level < high) {
             const int middle = (level + high) / 2;
             const bool few = redux_add(bundle.above(middle)) <= row;

@@ -23,17 +23,21 @@ constexpr bool kForeignRows = ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_PAGED;
 constexpr bool kLookForNonfinite = ATTN_WINDOW || kForeignRows;
 constexpr int kLookers = 2 * kWarpSize;
 
-// Finding tiles and pages takes a warp; else one thread of it loads, alone.
-constexpr bool kWarpsLoad = ATTN_VARLEN_Q || ATTN_PAGED;
-
 // Keys of one copy: as many as a page holds of a block.
 constexpr int kBoxRows = ATTN_PAGED ? ATTN_PAGE_ROWS : kBlockN;
 static_assert(kBlockN % kBoxRows == 0 && kBlockN / kBoxRows <= kWarpSize, "a lane for each box of a block");
 
-// Registers of a thread after setmaxnreg: kLoad + kConsumers * kCompute is at most the 512 of four warps of 128.
+// Finding tiles and pages takes a warp; else one thread of it loads, alone.
+constexpr bool kWarpsLoad = ATTN_VARLEN_Q || ATTN_PAGED;
+
+// Registers of a thread after setmaxnreg. All warpgroups together have those that the block began with: a warpgroup that
+// asks for more than the others have given back waits for ever.
 constexpr int kBlocksPerSM = ATTN_BLOCKS_PER_SM;
-constexpr int kLoadRegisters = kBlocksPerSM == 2 ? 32 : kConsumers == 3 ? 32 : 40;
-constexpr int kComputeRegisters = kBlocksPerSM == 2 ? 104 : kConsumers == 3 ? 160 : 232;
+constexpr int kFirstRegisters = 65536 / (kBlocksPerSM * kThreads) / 8 * 8;
+constexpr bool kManyLoadRegisters = kWarpsLoad && kVDim <= 64 && kConsumers == 2;
+constexpr int kLoadRegisters = kBlocksPerSM == 2 ? 32 : kConsumers == 3 ? 32 : kManyLoadRegisters ? 56 : 40;
+constexpr int kComputeRegisters = kBlocksPerSM == 2 ? 104 : kConsumers == 3 ? 160 : kManyLoadRegisters ? 224 : 232;
+static_assert(kLoadRegisters + kConsumers * kComputeRegisters <= (kConsumers + 1) * kFirstRegisters);
 
 // Tiles in shared memory: panels of 64 columns, each row 128 bytes, swizzled by TMA as wgmma reads them.
 constexpr int kPanel = 64;
