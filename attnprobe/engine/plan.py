@@ -118,7 +118,7 @@ class Plan:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
         shape = (self.grid, self.block, self.shared_bytes)
-        first = Step(variant.source, variant.entry, *shape, variant.boxes)
+        first = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
         if self.num_splits == 1:
             return (first,)
         rows = (math.prod(self.lse_shape), 1, 1)

@@ -79,8 +79,7 @@ class Variant:
         """Return fields of ``AttentionParams`` beside those that every kernel has."""
         return {}
 
-    @property
-    def boxes(self) -> tuple[tuple[str, int], ...]:
+    def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
         """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
         return ()
 

@@ -6,8 +6,9 @@
 // warpgroup by, the last product of a tile runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
 //
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES, ATTN_TURNS
-// (the warpgroups issue their products in turn), ATTN_PASSES (wgmma_tile.cuh), ATTN_BLOCKS_PER_SM, ATTN_ELEMENT,
-// ATTN_OUT, and the features of features.py, each 0 or 1.
+// (the warpgroups issue their products in turn), ATTN_PASSES (wgmma_tile.cuh), ATTN_BLOCKS_PER_SM, ATTN_PAGE_ROWS (keys
+// that a copy takes out of a page; 0 where there are none), ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0
+// or 1.
 #include "attention/score.cuh"
 #include "attention/warpgroup_softmax.cuh"
 #include "attention/warpgroup_store.cuh"
@@ -107,10 +108,8 @@ struct Work {
     KeyBlocks<kBlockN> blocks;  // of the warpgroup
     int block;                  // that S or P is of
 
-    __device__ __forceinline__ Work(const AttentionParams &p, const TileSchedule<kBlockM> &schedule, int place,
-                                    int warpgroup)
-        : tile(schedule.tile(place)),
-          blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM) {
+    __device__ __forceinline__ Work(const AttentionParams &p, const QueryTile &tile, int warpgroup)
+        : tile(tile), blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM) {
         begin = blocks.begin;
         end = blocks.end;
         if constexpr (kPassesBlocks) {
@@ -124,8 +123,10 @@ struct Work {
     }
 };
 
-__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem,
-                                        const TileSchedule<kBlockM> &schedule, int warpgroup) {
+__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem, int warpgroup) {
+    Tiles tiles = learn_tiles(p, smem);
+    const bool any = tiles.next();
+    if (ATTN_VARLEN_Q && !any) return;  // how many tiles there are was not known where the grid was chosen
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring), V_ring(smem.v_ring);
     const Turns turns(warpgroup);
@@ -176,13 +177,14 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             if (speaks) mbarrier_arrive(Q_ring.empty());
             Q_ring.advance();
         }
-        const Mask mask(p, find_sequence(p, work.tile.batch), work.tile.head);
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
 #if ATTN_TRANSFORMED
         const ScoreTransform transform(p, work.tile.batch, work.tile.head);
-        transform_scores(S, transform, mask, query, key);
+        transform_scores(S, transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
 #endif
-        if (work.blocks.at_edge(work.block)) mask_scores(S, mask, query, key);
+        if (work.blocks.at_edge(work.block)) {
+            mask_scores(S, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
+        }
     };
     // O is complete up to this block: gives back V.
     const auto finish_pv = [&]() {
@@ -198,14 +200,14 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         const QueryTile &tile = work.tile;
         const int query = tile.first_query + warp_row;
         if (kLookForNonfinite && found) {
-            const Mask mask(p, find_sequence(p, tile.batch), tile.head);
+            const Sequence sequence = find_sequence(p, tile.batch);
+            const Mask mask(p, sequence, tile.head);
             const KeyBlocks<kBlockN> looked_at(mask, tile.first_query, kBlockM);
-            const u16_t *V_gmem = static_cast<const u16_t *>(p.V) + tile.batch * p.v_batch_stride +
-                                  tile.head / p.heads_per_kv_head * p.v_head_stride;
+            const u16_t *V_head = static_cast<const u16_t *>(p.V) + tile.head / p.heads_per_kv_head * p.v_head_stride;
+            const KeyRows V_gmem = key_rows(p, sequence, V_head, p.v_batch_stride, p.v_row_stride);
             for (int block = looked_at.begin; block < looked_at.end; ++block) {
                 if (!looked_at.at_edge(block)) continue;
-                add_nonfinite_rows<Element>(O, mask, V_gmem, p.v_row_stride, query, block * kBlockN,
-                                            (block + 1) * kBlockN);
+                add_nonfinite_rows<Element>(O, mask, V_gmem, query, block * kBlockN, (block + 1) * kBlockN);
             }
             found = 0;
         }
@@ -221,8 +223,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         turns.pass_on();
     };
 
-    int turn = 0, place = schedule.place(turn);
-    Work work(p, schedule, place, warpgroup);  // the grid has no more blocks than there are tiles
+    Work work(p, tiles.tile(), warpgroup);
     pass(work.end - work.blocks.end);
     begin_tile();
     wgmma_wait_group<0>();
@@ -253,13 +254,13 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             registers_change(S);
             pack_p(P, S);
         }
-        place = schedule.place(++turn);
+        const bool more = tiles.next();
         V_ring.wait_full();
         turns.wait();
-        if (place >= schedule.tiles) break;
+        if (!more) break;
         issue_pv(accumulate);
         turns.pass_on();
-        const Work next(p, schedule, place, warpgroup);
+        const Work next(p, tiles.tile(), warpgroup);
         if constexpr (kPassesBlocks) {
             wgmma_wait_group<0>();
             finish_tile(work);
@@ -294,21 +295,23 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
             mbarrier_init(smem.v_landed + i * 8, 1);
             if (kLookForNonfinite) st_shared(smem.found + i * 4, 0);
         }
+#if ATTN_VARLEN_Q
+        Ring<TileRing::kStages>::init(smem.tiles, kToldWarps);
+#endif
         fence_mbarrier_init();
     }
     __syncthreads();
-    const TileSchedule<kBlockM> schedule(p);
     if (warp_id() < 4) {
         setmaxnreg_dec<kLoadRegisters>();
-        if (threadIdx.x == 0) {
-            load_queries_and_keys(p, Q_map, K_map, smem, schedule);
-        } else if (threadIdx.x == kWarpSize) {
-            load_values(p, V_map, smem, schedule);
+        if (kWarpsLoad ? warp_id() == 0 : threadIdx.x == 0) {
+            load_queries_and_keys(p, Q_map, K_map, smem);
+        } else if (kWarpsLoad ? warp_id() == 1 : threadIdx.x == kWarpSize) {
+            load_values(p, V_map, smem);
         } else if (kLookForNonfinite && warp_id() >= 2) {
-            look_for_nonfinite(p, smem, schedule, threadIdx.x - 2 * kWarpSize);
+            look_for_nonfinite(p, smem, threadIdx.x - 2 * kWarpSize);
         }
     } else {
         setmaxnreg_inc<kComputeRegisters>();
-        compute(p, smem, schedule, shfl_idx(warp_id() / 4, 0) - 1);
+        compute(p, smem, shfl_idx(warp_id() / 4, 0) - 1);
     }
 }

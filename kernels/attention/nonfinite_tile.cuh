@@ -6,6 +6,7 @@
 #pragma once
 #include "attention/mask.cuh"
 #include "ptx/convert.cuh"
+#include "ptx/cp_async.cuh"
 #include "ptx/lane.cuh"
 #include "ptx/packed.cuh"
 #include "ptx/shared.cuh"
@@ -45,13 +46,24 @@ __device__ __forceinline__ void zero_nonfinite(u32_t smem, int thread) {
     }
 }
 
+// Zeroes the rows of this thread's share that are not in [begin, end). Rows are 128 bytes of panels of kRows.
+template <int kRows, int kBytes, int kThreads>
+__device__ __forceinline__ void zero_rows_outside(u32_t smem, int begin, int end, int thread) {
+    constexpr u32_t kZeros[4] = {0, 0, 0, 0};
+#pragma unroll 1
+    for (int offset = thread * 16; offset < kBytes; offset += kThreads * 16) {
+        const int row = offset / 128 % kRows;
+        if (row < begin || row >= end) st_shared_v4(smem + offset, kZeros);
+    }
+}
+
 // O += the non-finite elements of V [begin, end) that each of the lane's two rows sees. query: of the first of them.
-template <class T, int kCount>
-__device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const Mask &mask, const u16_t *V_gmem,
-                                                   i64_t row_stride, int query, int begin, int end) {
+template <class T, int kCount, class Rows>
+__device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const Mask &mask, const Rows &V_gmem,
+                                                   int query, int begin, int end) {
     for (int key = begin; key < min(end, mask.seqlen_k); ++key) {
         const bool visible[2] = {mask.visible(query, key), mask.visible(query + 8, key)};
-        const u16_t *V_row = V_gmem + key * row_stride + lane_id() % 4 * 2;
+        const u16_t *V_row = V_gmem.row(key) + lane_id() % 4 * 2;
 #pragma unroll
         for (int i = 0; i < kCount; i += 4) {
             const u32_t pair = *reinterpret_cast<const u32_t *>(V_row + i * 2), bits = nonfinite_bits<T>(pair);

@@ -35,6 +35,19 @@ __device__ __forceinline__ int shfl_idx(int value, int source) {
     return result;
 }
 
+// redux.sync: the sum, and the maximum, of all lanes' values.
+__device__ __forceinline__ int redux_add(int value) {
+    int result;
+    asm volatile("redux.sync.add.s32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
+    return result;
+}
+
+__device__ __forceinline__ int redux_max(int value) {
+    int result;
+    asm volatile("redux.sync.max.s32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
+    return result;
+}
+
 // vote.sync.ballot: a bit for each lane in which the predicate holds.
 __device__ __forceinline__ u32_t ballot(bool predicate) { return __ballot_sync(kFullMask, predicate); }
 

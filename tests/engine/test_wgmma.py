@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,23 +11,16 @@ import pytest
 
 import attnprobe
 from attnprobe import compile as compile_
-from attnprobe.arch import ARCHES, Arch, arch
-from attnprobe.engine.plan import Plan, make_plan, plans_changed
+from attnprobe.arch import ARCHES, Arch
+from attnprobe.engine.plan import make_plan
 from attnprobe.engine.problem import Layout, Problem
 from attnprobe.engine.wgmma import WGMMA, WgmmaVariant
 from attnprobe.formats import FORMATS
 from attnprobe.numerics.error import check_attention
+from tests.engine.hopper import HOPPER, hopper_plans, make
 
-HOPPER = arch(90)
 CAUSAL = (-1, 0)
 Array = Any
-
-
-def make(head_dim: int = 128, **changes: object) -> Problem:
-    f16 = FORMATS["f16"]
-    sizes = (2, 2048, 2048, 8, 2, head_dim, head_dim)
-    plain = Problem(*sizes, f16, 0.125, (-1, -1), 0.0, True, f16, f16, mappable=True)
-    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def chosen(problem: Problem, on: Arch = HOPPER) -> WgmmaVariant | None:
@@ -67,8 +58,7 @@ def test_every_row_is_reachable() -> None:
     [
         ({"mappable": False}, "no tensor map"),
         ({"mask": True, "plane": (2048, 2048)}, "no mask"),
-        ({"layout": Layout(varlen_q=True, varlen_k=True)}, "no lengths"),
-        ({"layout": Layout(page_size=16, num_pages=1000)}, "no pages"),
+        ({"layout": Layout(page_size=12, num_pages=1000)}, "page_size must be a multiple"),
         ({"num_splits": 2}, "does not split"),
         ({"seqlen_q": 40}, "64 queries and more"),
         ({"batch": 2**20, "num_heads": 72, "num_kv_heads": 72}, "32 bits"),
@@ -119,21 +109,6 @@ def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant) -> None:
     _, log = compile_.cubin(plan.source(), "sm_90a")
     assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
     assert not re.findall(r"C75\d\d.*", log), log
-
-
-@contextmanager
-def hopper_plans(blocks: int = 2) -> Iterator[list[Plan]]:
-    """Public calls on the emulator plan for a small Hopper GPU: each block computes many tiles."""
-    seen: list[Plan] = []
-
-    def change(plan: Plan) -> Plan:
-        with plans_changed(lambda same: same):
-            seen.append(make_plan(plan.problem, replace(HOPPER, multiprocessors=blocks)))
-        return seen[-1]
-
-    with plans_changed(change):
-        yield seen
-    assert all(plan.variant in WGMMA for plan in seen)
 
 
 def qkv(

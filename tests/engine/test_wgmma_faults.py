@@ -82,7 +82,7 @@ FAULTS: dict[str, Fault] = {
         "        fence_mbarrier_init();\n", "",
         RaceError, "no fence.mbarrier_init or fence.proxy.async"),
     "barriers are used before all see them": Fault(
-        "    __syncthreads();\n    const TileSchedule", "    const TileSchedule",
+        "    __syncthreads();\n    if (warp_id() < 4)", "    if (warp_id() < 4)",
         EmulatorError, "no barrier orders that behind its mbarrier.init|is not initialised"),
     "the turn is not passed on": Fault(
         "            turns.pass_on();\n            accumulate = true;",
