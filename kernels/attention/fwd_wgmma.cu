@@ -123,6 +123,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     float S[kBlockN / 2], O[kVDim / 2];
     u32_t P[kBlockN / 4];
     RowSoftmax softmax;
+    u32_t left_out = 0;  // nonzero where V of the tile had elements that are no number
 
     // Issues S = Q K^T of the next block.
     const auto issue_qk = [&]() {
@@ -156,26 +157,38 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
 #endif
         if (work.blocks.at_edge(work.block)) mask_scores(S, mask, query, key);
     };
-    // O is complete up to this block: gives back V, and adds what the product left out.
+    // O is complete up to this block: gives back V.
     const auto finish_pv = [&](const Work &work, int block) {
         registers_change(O);
         if constexpr (kLookForNonfinite) {
             const u32_t found = smem.found + V_ring.stage * 8;
-            if (work.blocks.at_edge(block) && (ld_shared(found) | ld_shared(found + 4))) {
-                const QueryTile &tile = work.tile;
-                const u16_t *V_gmem = static_cast<const u16_t *>(p.V) + tile.batch * p.v_batch_stride +
-                                      tile.head / p.heads_per_kv_head * p.v_head_stride;
-                add_nonfinite_rows<Element>(O, Mask(p, find_sequence(p, tile.batch), tile.head), V_gmem, p.v_row_stride,
-                                            tile.first_query + warp_row, block * kBlockN, (block + 1) * kBlockN);
-            }
+            if (work.blocks.at_edge(block)) left_out |= ld_shared(found) | ld_shared(found + 4);
         }
         if (speaks) mbarrier_arrive(V_ring.empty());
         V_ring.advance();
+    };
+    // Adds to the rows of a stored tile what the products left out.
+    const auto add_left_out = [&](const Work &work) {
+        const QueryTile &tile = work.tile;
+        const Sequence sequence = find_sequence(p, tile.batch);
+        const Mask mask(p, sequence, tile.head);
+        const u16_t *V_gmem = static_cast<const u16_t *>(p.V) + tile.batch * p.v_batch_stride +
+                              tile.head / p.heads_per_kv_head * p.v_head_stride;
+        warp_sync();  // another lane of the quad stored the elements
+#pragma unroll 1
+        for (int block = work.blocks.begin; block < work.blocks.end; ++block) {
+            if (!work.blocks.at_edge(block)) continue;
+            add_nonfinite_rows<Element, kVDim>(output_rows<Out>(p, sequence, tile.head), p.o_row_stride,
+                                               softmax.row_sum, mask, V_gmem, p.v_row_stride,
+                                               tile.first_query + warp_row, block * kBlockN, (block + 1) * kBlockN);
+        }
+        left_out = 0;
     };
     const auto finish_tile = [&](const Work &work) {
         finish_pv(work, work.block);
         store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, find_sequence(p, work.tile.batch), work.tile.head,
                         work.tile.first_query + warp_row);
+        if (kLookForNonfinite && left_out) add_left_out(work);
     };
 
     int turn = 0, place = schedule.place(turn);
