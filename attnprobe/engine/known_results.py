@@ -39,7 +39,8 @@ class CupyResults:
         self._lse = (done.lse.nbytes, done.lse.shape, _quick_dtype(done.lse.dtype))
 
     def stream(self) -> int:
-        return int(self._get_stream().ptr)
+        stream: int = self._get_stream().ptr
+        return stream
 
     def new_o(self, addresses: list[int]) -> Any:
         size, shape, dtype = self._o
