@@ -16,7 +16,9 @@ WARPS = 4  # of a warpgroup
 SWIZZLE_ROWS = 8  # after which the swizzle of a tile repeats: a box has whole groups of them
 BARRIER_BYTES = 8
 TILE_RING_BYTES = 80  # what tells the warps the tiles of packed sequences (packed_schedule.cuh)
-MOST_CONSUMERS_OF_PAGES = 2  # with three the warps that load have 32 registers each
+# With more the warps that load have 32 registers each: too few to look up pages, or with four to
+# find the tiles of packed sequences.
+MOST_CONSUMERS_OF_PAGES, MOST_CONSUMERS_OF_PACKED = 2, 3
 MAX_TILES = 2**30  # so that the number of the next tile fits in 32 bits
 # Tiles per block in a group of heads. With fewer the blocks' sums differ, with more the K and V of
 # a group are too much for L2.
@@ -100,6 +102,8 @@ class WgmmaVariant(Variant):
         page_size = problem.layout.page_size
         if page_size and self.consumers > MOST_CONSUMERS_OF_PAGES:
             return "leaves the warps that load no registers to look up pages"
+        if problem.layout.varlen_q and self.consumers > MOST_CONSUMERS_OF_PACKED:
+            return "leaves the warps that load no registers to find packed tiles"
         if self.whole_pages and self.box_keys(problem) < min(page_size, self.block_n):
             return f"would copy pages of {page_size} keys {self.box_keys(problem)} at a time"
         return super().refusal(problem, arch)

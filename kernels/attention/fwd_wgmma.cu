@@ -137,7 +137,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     float S[kBlockN / 2], O[kVDim / 2];
     u32_t P[kBlockN / 4];
     RowSoftmax softmax;
-    u32_t found = 0;  // whether a V block of the tile had a NaN or infinity
+    u32_t left_out = 0;  // nonzero where V of the tile had elements that are no number
 
     // Issues S = Q K^T of the next block.
     const auto issue_qk = [&]() {
@@ -189,29 +189,33 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     // O is complete up to this block: gives back V.
     const auto finish_pv = [&]() {
         registers_change(O);
-        // Of a block that nobody looked at the flags are an earlier one's: then finish_tile looks in vain.
-        if constexpr (kLookForNonfinite) found |= ld_shared(smem.found + V_ring.stage * 4);
+        // Of a block that nobody looked at the flag is an earlier one's: then add_left_out looks in vain.
+        if constexpr (kLookForNonfinite) left_out |= ld_shared(smem.found + V_ring.stage * 4);
         if (speaks) mbarrier_arrive(V_ring.empty());
         V_ring.advance();
     };
-    // O is complete: adds what the products left out, and stores it.
+    // Adds to the rows of a stored tile what the products left out.
+    const auto add_left_out = [&](const QueryTile &tile) {
+        const Sequence sequence = find_sequence(p, tile.batch);
+        const Mask mask(p, sequence, tile.head);
+        const KeyBlocks<kBlockN> blocks(mask, tile.first_query, kBlockM);
+        const u16_t *V_head = static_cast<const u16_t *>(p.V) + tile.head / p.heads_per_kv_head * p.v_head_stride;
+        const KeyRows V_gmem = key_rows(p, sequence, V_head, p.v_batch_stride, p.v_row_stride);
+        warp_sync();  // another lane of the quad stored the elements
+#pragma unroll 1
+        for (int block = blocks.begin; block < blocks.end; ++block) {
+            if (!blocks.at_edge(block)) continue;
+            add_nonfinite_rows<Element, kVDim>(output_rows<Out>(p, sequence, tile.head), p.o_row_stride,
+                                               softmax.row_sum, mask, V_gmem, tile.first_query + warp_row,
+                                               block * kBlockN, (block + 1) * kBlockN);
+        }
+        left_out = 0;
+    };
     const auto finish_tile = [&](const Work &work) {
         finish_pv();
-        const QueryTile &tile = work.tile;
-        const int query = tile.first_query + warp_row;
-        if (kLookForNonfinite && found) {
-            const Sequence sequence = find_sequence(p, tile.batch);
-            const Mask mask(p, sequence, tile.head);
-            const KeyBlocks<kBlockN> looked_at(mask, tile.first_query, kBlockM);
-            const u16_t *V_head = static_cast<const u16_t *>(p.V) + tile.head / p.heads_per_kv_head * p.v_head_stride;
-            const KeyRows V_gmem = key_rows(p, sequence, V_head, p.v_batch_stride, p.v_row_stride);
-            for (int block = looked_at.begin; block < looked_at.end; ++block) {
-                if (!looked_at.at_edge(block)) continue;
-                add_nonfinite_rows<Element>(O, mask, V_gmem, query, block * kBlockN, (block + 1) * kBlockN);
-            }
-            found = 0;
-        }
-        store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, find_sequence(p, tile.batch), tile.head, query);
+        store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, find_sequence(p, work.tile.batch), work.tile.head,
+                        work.tile.first_query + warp_row);
+        if (kLookForNonfinite && left_out) add_left_out(work.tile);
     };
 
     // Issues the first S = Q K^T of a tile.
@@ -312,6 +316,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         }
     } else {
         setmaxnreg_inc<kComputeRegisters>();
-        compute(p, smem, shfl_idx(warp_id() / 4, 0) - 1);
+        // A value from a shuffle is known to be the same in all lanes, which moves what depends on it to uniform registers.
+        const int warpgroup = kPassesBlocks ? shfl_idx(warp_id() / 4, 0) : warp_id() / 4;
+        compute(p, smem, warpgroup - 1);
     }
 }

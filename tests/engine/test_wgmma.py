@@ -168,6 +168,26 @@ def test_a_special_value_of_v_reaches_the_rows_that_see_it_and_no_other(special:
     assert O.tobytes() == clean.tobytes()
 
 
+@pytest.mark.parametrize("aligned", [True, False])
+def test_special_values_of_v_meet_in_rows_that_see_both(aligned: bool) -> None:
+    """Also where one block computes the next tile, of a head that has none, right after."""
+    q, k, v = qkv((70, 140), (2, 2), 80)
+    spoilt = v.copy()
+    spoilt[0, 90, 0, 78] = np.inf  # seen by query 20 and later
+    spoilt[0, 110, 0, 78] = -np.inf  # by query 40 and later
+    spoilt[0, 110, 0, 3] = -np.inf
+    out = np.empty((1, 70, 2, 80 if aligned else 82), np.float32)[..., : 80 if aligned else 81]
+    O = out if aligned else out[..., 1:]
+    with hopper_plans(1):
+        clean = attnprobe.attention(q, k, v, causal=True, out_dtype="float32")
+        attnprobe.attention(q, k, spoilt, causal=True, out=O)
+    wanted = clean.copy()
+    wanted[0, 20:, 0, 78] = np.inf
+    wanted[0, 40:, 0, 78] = np.nan
+    wanted[0, 40:, 0, 3] = -np.inf
+    np.testing.assert_array_equal(O, wanted)
+
+
 def test_bits_do_not_depend_on_the_number_of_blocks() -> None:
     q, k, v = qkv((64, 130), (2, 2), 128)
     results = []
