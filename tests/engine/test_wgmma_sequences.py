@@ -305,8 +305,10 @@ def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant, layout: s
     plans = [make_plan(problem, HOPPER) for problem in problems]
     mine = [plan for plan in plans if plan.variant == row]
     if not mine:
-        reasons = {row.refusal(problem, HOPPER) for problem in problems}
-        assert reasons & {"leaves the warps that load no registers to look up pages", None}
+        reasons = {str(row.refusal(problem, HOPPER)) for problem in problems}
+        assert any("leaves the warps that load no registers" in reason for reason in reasons) or (
+            "None" in reasons
+        )
         return
     _, log = compile_.cubin(mine[0].source(), "sm_90a")
     assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
