@@ -29,6 +29,7 @@ COMMANDS = (
     "plan",
     "warmup",
     "cache",
+    "bench",
     "regress",
     "gate",
     "mutants",
