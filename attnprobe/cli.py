@@ -30,6 +30,7 @@ COMMANDS = (
     "warmup",
     "cache",
     "bench",
+    "tune",
     "regress",
     "gate",
     "mutants",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from attnprobe.bench.features import FEATURES
-from attnprobe.bench.inputs import Inputs, Patch, patches
+from attnprobe.bench.inputs import Inputs, Patch, patches, to_numpy
 from attnprobe.numerics.error import Expected, error_of_o, expect, shares
 from attnprobe.numerics.reference import Features
 
@@ -33,15 +33,13 @@ def expected(inputs: Inputs, out_dtype: Any) -> tuple[tuple[Patch, Expected], ..
 
 
 def _expected(inputs: Inputs, patch: Patch, out_dtype: Any) -> Expected:
-    import cupy
-
     case = inputs.case
     k, v = inputs.keys_of(patch.batch, patch.head * case.kv_heads // case.heads)
     if case.causal and patch.first == 0 and patch.rows < case.seqlen_q:
         seen = case.seqlen_k - case.seqlen_q + patch.rows
         k, v = k[:, :seen], v[:, :seen]
     stop = patch.first + patch.rows
-    q = cupy.asnumpy(inputs.q[patch.batch, patch.first : stop, patch.head])[None, :, None]
+    q = to_numpy(inputs.q[patch.batch, patch.first : stop, patch.head])[None, :, None]
     return expect(q, k, v, _features(inputs, patch), out_dtype=out_dtype)
 
 
@@ -59,21 +57,17 @@ def _features(inputs: Inputs, patch: Patch) -> Features:
 
 
 def _cut(array: Any, patch: Patch) -> Any:
-    import cupy
-
     if array.ndim == 1:
-        return cupy.asnumpy(array[patch.head : patch.head + 1])
-    return cupy.asnumpy(array[:, :, patch.first : patch.first + patch.rows])
+        return to_numpy(array[patch.head : patch.head + 1])
+    return to_numpy(array[:, :, patch.first : patch.first + patch.rows])
 
 
 def error_of(O: Any, wanted: tuple[tuple[Patch, Expected], ...]) -> Error:
-    """Return the error of O, a CuPy array (batch, seqlen_q, heads, head_dim)."""
-    import cupy
-
+    """Return the error of O, a CuPy or NumPy array (batch, seqlen_q, heads, head_dim)."""
     greatest = share = 0.0
     for patch, exact in wanted:
         stop = patch.first + patch.rows
-        rows = cupy.asnumpy(O[patch.batch, patch.first : stop, patch.head])[None, :, None]
+        rows = to_numpy(O[patch.batch, patch.first : stop, patch.head])[None, :, None]
         error = error_of_o(exact, rows)
         greatest = max(greatest, float(error.max(initial=0.0)))
         share = max(share, float(shares(error, exact.o_bound).max(initial=0.0)))

@@ -66,9 +66,7 @@ class Feature:
 
 
 def _per_head(inputs: Inputs) -> Any:
-    import cupy
-
-    return cupy.asarray(2.0 ** -np.arange(1, inputs.case.heads + 1), np.float32)
+    return inputs.xp.asarray(2.0 ** -np.arange(1, inputs.case.heads + 1), np.float32)
 
 
 def _plane(inputs: Inputs) -> Any:

@@ -6,6 +6,7 @@ more than the L2 cache holds: what is timed finds its keys in memory, as a model
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +22,11 @@ from attnprobe.formats import FORMATS
 FORMAT_OF = {"float16": "f16", "bfloat16": "bf16", "e4m3": "e4m3", "int8": "s8"}
 INT8_SCALE = 32.0  # integers are N(0, 1) times it
 # What CuPy holds them in: it has no 8-bit floats.
-HELD = {**{name: FORMATS[name].dtype for name in ("f16", "bf16")}, "e4m3": np.uint8, "s8": np.int8}
+HELD: dict[str, np.dtype[Any]] = {
+    **{name: FORMATS[name].dtype for name in ("f16", "bf16")},
+    "e4m3": np.dtype(np.uint8),
+    "s8": np.dtype(np.int8),
+}
 _THREADS, _BLOCKS = 256, 2048  # of kernels/bench/normal.cu
 _COLD = 3  # L2 caches that all copies together fill
 _MOST_COPIES = 32
@@ -37,17 +42,31 @@ def c_type(format_name: str) -> str:
     return FORMATS[format_name].c_type or f"{format_name}_t"
 
 
-def normal(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
-    """Return N(0, 1) as a CuPy array; of int8 ``INT8_SCALE`` times that."""
+def normal(shape: tuple[int, ...], dtype: str, seed: int, xp: Any = None) -> Any:
+    """Return N(0, 1) as an array of ``xp``, CuPy by default; of int8 ``INT8_SCALE`` times that.
+
+    NumPy's are other numbers than CuPy's: they are for the emulator.
+    """
+    format_ = FORMATS[FORMAT_OF[dtype]]
+    scale = INT8_SCALE if dtype == "int8" else 1.0
+    if xp is np:
+        values = np.random.default_rng(seed).standard_normal(shape, np.float32) * scale
+        held = HELD[format_.name]
+        if dtype == "e4m3":
+            return values.astype(format_.dtype).view(held)
+        return (values.round().clip(-128, 127) if dtype == "int8" else values).astype(held)
     import cupy
 
-    format_ = FORMATS[FORMAT_OF[dtype]]
     out = cupy.empty(shape, HELD[format_.name])
     kernel = kernels.load(normal_source(format_.name), "normal", device=int(cupy.cuda.Device().id))
-    scale = INT8_SCALE if dtype == "int8" else 1.0
     given = (out, np.int64(out.size), np.uint64(seed), np.float32(scale))
     kernel((_BLOCKS,), (_THREADS,), given)
     return out
+
+
+def to_numpy(array: Any) -> Any:
+    """Return a CuPy array as a NumPy array, and a NumPy array as it is."""
+    return array.get() if hasattr(array, "get") else array
 
 
 def copies_of(case: Case, l2_bytes: int) -> int:
@@ -65,9 +84,11 @@ class Inputs:
     k, v : (batch, seqlen_k, kv_heads, head_dim); of pages (num_pages, page_size, ...).
     table : (batch, pages of a sequence), int32, a permutation of all pages; None without pages.
     used : (batch,) int32, keys of each sequence.
+    xp : the arrays' library, CuPy or NumPy.
     """
 
     case: Case
+    xp: Any
     q: Any
     k: Any
     v: Any
@@ -78,17 +99,15 @@ class Inputs:
     def more(self, *shape: int) -> Any:
         """Return further random numbers of q's dtype, the same for the same shape."""
         if shape not in self._more:
-            self._more[shape] = normal(shape, self.case.dtype, 99)
+            self._more[shape] = normal(shape, self.case.dtype, 99, self.xp)
         return self._more[shape]
 
     @cached_property
     def descale(self) -> Any:
         """(kv_heads,) float32: what integers of K and V are multiplied by; None for floats."""
-        import cupy
-
         if self.case.kv_format != "int8":
             return None
-        return cupy.full(self.case.kv_heads, 1 / INT8_SCALE, np.float32)
+        return self.xp.full(self.case.kv_heads, 1 / INT8_SCALE, np.float32)
 
     def keys_of(self, batch: int, head: int) -> tuple[Any, Any]:
         """Return K and V of one sequence and K/V head as NumPy arrays (1, seqlen_k, 1, width)."""
@@ -96,40 +115,42 @@ class Inputs:
         return k, v
 
     def _rows(self, array: Any, batch: int, head: int) -> Any:
-        import cupy
-
         if self.table is None:
             rows = array[batch, :, head]
         else:
             rows = array[self.table[batch], :, head].reshape(-1, array.shape[-1])
-        found = cupy.asnumpy(rows)[None, :, None]
+        found = to_numpy(rows)[None, :, None]
         name = self.case.kv_format or self.case.dtype
         if name == "int8":
             return found.astype(np.float32) / np.float32(INT8_SCALE)
         return found.view(FORMATS["e4m3"].dtype).astype(np.float32) if name == "e4m3" else found
 
 
-def make(case: Case, l2_bytes: int) -> tuple[Inputs, ...]:
-    """Return the inputs: one, or as many as keep K and V out of the L2 cache."""
-    import cupy
+def make(case: Case, l2_bytes: int, xp: Any = None) -> tuple[Inputs, ...]:
+    """Return the inputs: one, or as many as keep K and V out of the L2 cache.
 
-    q = normal((case.batch, case.seqlen_q, case.heads, case.head_dim), case.dtype, 1)
+    Parameters
+    ----------
+    xp : whose arrays they are, CuPy's by default.
+    """
+    xp = importlib.import_module("cupy") if xp is None else xp
+    q = normal((case.batch, case.seqlen_q, case.heads, case.head_dim), case.dtype, 1, xp)
     shape = (case.batch, case.seqlen_k, case.kv_heads, case.head_dim)
     table = None
     if case.layout == "paged":
         pages = case.batch * case.seqlen_k // case.page_size
         order = np.random.default_rng(1).permutation(pages).astype(np.int32)
-        table = cupy.asarray(order.reshape(case.batch, -1))
+        table = xp.asarray(order.reshape(case.batch, -1))
         shape = (pages, case.page_size, case.kv_heads, case.head_dim)
-    used = cupy.full(case.batch, case.seqlen_k, np.int32)
+    used = xp.full(case.batch, case.seqlen_k, np.int32)
     dtype = case.kv_format or case.dtype
 
     def pair(number: int) -> tuple[Any, Any]:
-        k, v = (normal(shape, dtype, 2 * number + which) for which in (2, 3))
+        k, v = (normal(shape, dtype, 2 * number + which, xp) for which in (2, 3))
         return k, v
 
     count = copies_of(case, l2_bytes)
-    return tuple(Inputs(case, q, *pair(number), table, used) for number in range(count))
+    return tuple(Inputs(case, xp, q, *pair(number), table, used) for number in range(count))
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,6 @@ def _mma_refusal(case: Case) -> str:
 
 def call_of(inputs: Inputs) -> Call:
     """Return the call of a case."""
-    import cupy
-
     from attnprobe.engine import attention, attention_paged, attention_varlen
 
     case, q, k, v = inputs.case, inputs.q, inputs.k, inputs.v
@@ -90,9 +88,9 @@ def call_of(inputs: Inputs) -> Call:
         given |= {"kv_format": case.kv_format}
         given |= {"k_descale": inputs.descale, "v_descale": inputs.descale}
     if "out_dtype" not in given and case.dtype != "e4m3":
-        given["out"] = cupy.empty_like(q)
+        given["out"] = inputs.xp.empty_like(q)
     if case.layout == "packed":
-        ends = cupy.arange(0, case.batch * case.seqlen_q + 1, case.seqlen_q, dtype="int32")
+        ends = inputs.xp.arange(0, case.batch * case.seqlen_q + 1, case.seqlen_q, dtype="int32")
         q, k, v = (array.reshape(-1, *array.shape[2:]) for array in (q, k, v))
         if "out" in given:
             given["out"] = given["out"].reshape(q.shape)
