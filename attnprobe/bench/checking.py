@@ -39,8 +39,8 @@ def _expected(inputs: Inputs, patch: Patch, out_dtype: Any) -> Expected:
         seen = case.seqlen_k - case.seqlen_q + patch.rows
         k, v = k[:, :seen], v[:, :seen]
     stop = patch.first + patch.rows
-    q = to_numpy(inputs.q[patch.batch, patch.first : stop, patch.head])[None, :, None]
-    return expect(q, k, v, _features(inputs, patch), out_dtype=out_dtype)
+    q = inputs.named(to_numpy(inputs.q[patch.batch, patch.first : stop, patch.head]))
+    return expect(q[None, :, None], k, v, _features(inputs, patch), out_dtype=out_dtype)
 
 
 def _features(inputs: Inputs, patch: Patch) -> Features:

@@ -110,7 +110,10 @@ class Inputs:
         return self.xp.full(self.case.kv_heads, 1 / INT8_SCALE, np.float32)
 
     def keys_of(self, batch: int, head: int) -> tuple[Any, Any]:
-        """Return K and V of one sequence and K/V head as NumPy arrays (1, seqlen_k, 1, width)."""
+        """Return K and V of one sequence and K/V head as NumPy arrays (1, seqlen_k, 1, width).
+
+        Those of an 8-bit cache are float32, multiplied by their descale.
+        """
         k, v = (self._rows(array, batch, head) for array in (self.k, self.v))
         return k, v
 
@@ -120,10 +123,15 @@ class Inputs:
         else:
             rows = array[self.table[batch], :, head].reshape(-1, array.shape[-1])
         found = to_numpy(rows)[None, :, None]
-        name = self.case.kv_format or self.case.dtype
-        if name == "int8":
+        if self.case.kv_format == "int8":
             return found.astype(np.float32) / np.float32(INT8_SCALE)
-        return found.view(FORMATS["e4m3"].dtype).astype(np.float32) if name == "e4m3" else found
+        if self.case.kv_format == "e4m3":
+            return found.view(FORMATS["e4m3"].dtype).astype(np.float32)
+        return self.named(found)
+
+    def named(self, rows: Any) -> Any:
+        """Return NumPy rows of q's dtype as numbers of it: bytes of e4m3 get their dtype."""
+        return rows.view(FORMATS["e4m3"].dtype) if self.case.dtype == "e4m3" else rows
 
 
 def make(case: Case, l2_bytes: int, xp: Any = None) -> tuple[Inputs, ...]:

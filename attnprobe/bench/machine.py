@@ -17,6 +17,7 @@ from attnprobe.bench.engines.engine import Engine
 from attnprobe.bench.engines.ours import plan_of
 from attnprobe.bench.record import Ceiling, Result
 from attnprobe.bench.timing import Effort, Sampler
+from attnprobe.engine import tuned
 from attnprobe.engine.arrays import take
 from attnprobe.errors import DeviceError, ProblemError, UnsupportedError
 
@@ -79,7 +80,10 @@ class Gpu:
         from attnprobe.backends.gpu import GpuBackend
 
         effort = f"{self.effort.batches} batches of {1e3 * self.effort.batch_s:g} ms"
-        return {**GpuBackend().environment(), "kernels": kernels_digest(), "effort": effort}
+        counts = sum(not tuned.why_not(entry) for entry in tuned.table().values())
+        of_table = {"tuned": f"{counts} shape classes"} if counts else {}
+        facts = {"kernels": kernels_digest(), "effort": effort, **of_table}
+        return {**GpuBackend().environment(), **facts}
 
     def compile_ahead(self, cases: Sequence[Case]) -> int:
         """Compile what our engines launch for ``cases``, in parallel; return how many texts."""

@@ -22,7 +22,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "features": features.CASES,
 }
 # What must not have changed for a record to be gone on with.
-SAME = ("device", "driver", "nvrtc", "cupy", "torch", "kernels", "engines", "effort")
+SAME = ("device", "driver", "nvrtc", "cupy", "torch", "kernels", "engines", "effort", "tuned")
 
 Show = Callable[[Record, str, float], None]  # the record so far, the case just done, its seconds
 

@@ -28,7 +28,7 @@ class Effort:
     batch_s: float
 
 
-FULL, QUICK = Effort(9, 0.012), Effort(5, 0.006)
+FULL, QUICK = Effort(11, 0.016), Effort(5, 0.006)
 
 
 class Sampler(Protocol):

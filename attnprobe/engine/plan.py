@@ -14,11 +14,10 @@ import numpy as np
 from attnprobe import compile as compile_
 from attnprobe.arch import Arch
 from attnprobe.engine import tuned
-from attnprobe.engine.decode import DECODE
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
-from attnprobe.engine.variants import VARIANTS, Variant
-from attnprobe.engine.wgmma import WGMMA
+from attnprobe.engine.rows import ROWS
+from attnprobe.engine.variants import Variant
 from attnprobe.errors import UnsupportedError
 
 WARP_SIZE = 32
@@ -217,7 +216,7 @@ def _with_tuned(plan: Plan) -> Plan:
 def plan_of_rows(problem: Problem, arch: Arch) -> Plan:
     """Return the plan that the rows make, whatever was tuned; raises as ``make_plan``."""
     passed: list[str] = []
-    for variant in (*DECODE, *WGMMA, *VARIANTS):
+    for variant in ROWS:
         reason = variant.refusal(problem, arch)
         if reason is None:
             features = tuple(row.name for row in FEATURES if row.active(problem))

@@ -24,11 +24,10 @@ from typing import Any
 from attnprobe import cache
 from attnprobe import compile as compile_
 from attnprobe.arch import Arch
-from attnprobe.engine.decode import DECODE
 from attnprobe.engine.features import FEATURES
 from attnprobe.engine.problem import Problem
-from attnprobe.engine.variants import VARIANTS, Variant
-from attnprobe.engine.wgmma import WGMMA
+from attnprobe.engine.rows import ROWS
+from attnprobe.engine.variants import Variant
 
 SCHEMA = "attnprobe.tuned/1"
 _log = logging.getLogger("attnprobe")
@@ -95,11 +94,6 @@ def _nearest(number: int) -> int:
     return 2 ** round(math.log2(number)) if number > 0 else 0
 
 
-def rows() -> tuple[Variant, ...]:
-    """Return every row that an entry may change."""
-    return (*DECODE, *WGMMA, *VARIANTS)
-
-
 def facts(variant: Variant) -> dict[str, Any]:
     """Return the fields of a row that make it what it is: all but ``why``."""
     return {name: value for name, value in vars(variant).items() if name != "why"}
@@ -163,7 +157,7 @@ def write(entries: Iterable[Entry]) -> None:
 
 def why_not(entry: Entry) -> str:
     """Return why an entry no longer counts, or "" where it does."""
-    base = next((row for row in rows() if facts(row) == dict(entry.base)), None)
+    base = next((row for row in ROWS if facts(row) == dict(entry.base)), None)
     if base is None:
         return "the row that it changes is gone"
     if text_of(base.source) != entry.text:
@@ -180,6 +174,6 @@ def variant_for(problem: Problem, arch: Arch) -> Variant | None:
     entry = entries.get(shape_class(problem, arch))
     if entry is None or why_not(entry):
         return None
-    base = next(row for row in rows() if facts(row) == dict(entry.base))
+    base = next(row for row in ROWS if facts(row) == dict(entry.base))
     tuned = replace(base, **entry.changes, why=f"tuned: {entry.note}")
     return tuned if tuned.refusal(problem, arch) is None else None

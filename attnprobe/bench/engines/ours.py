@@ -87,7 +87,9 @@ def call_of(inputs: Inputs) -> Call:
     if case.kv_format:
         given |= {"kv_format": case.kv_format}
         given |= {"k_descale": inputs.descale, "v_descale": inputs.descale}
-    if "out_dtype" not in given and case.dtype != "e4m3":
+    if case.dtype == "e4m3":  # CuPy holds it as bytes; O is of another dtype
+        given["kv_format"] = case.dtype
+    elif "out_dtype" not in given:
         given["out"] = inputs.xp.empty_like(q)
     if case.layout == "packed":
         ends = inputs.xp.arange(0, case.batch * case.seqlen_q + 1, case.seqlen_q, dtype="int32")
