@@ -132,7 +132,11 @@ class Gpu:
         if not taking:
             return [], {name: short(why) for name, why in refused.items()}
         l2_bytes = self._l2_bytes()
-        given = inputs.make(case, l2_bytes)
+        try:
+            given = inputs.make(case, l2_bytes)
+        except Exception as error:  # most likely the memory does not suffice; the next case may fit
+            why = f"failed: {type(error).__name__}: {error}"
+            return [], {name: short(why) for name in (*refused, *(e.name for e in taking))}
         judge = _Judge(given[0])
         samplers: dict[str, Sampler] = {}
         errors: dict[str, checking.Error] = {}

@@ -12,6 +12,7 @@ from attnprobe.render import csv
 from attnprobe.render.document import Block, Document, Heading, Lines, Table, table
 
 _FACTS = ("device", "driver", "nvrtc", "cupy", "torch", "cudnn", "jax", "date", "effort")
+_WRITTEN = {"nvrtc": "NVRTC", "cupy": "CuPy", "cudnn": "cuDNN", "jax": "JAX"}
 _UNITS = {
     ceilings.FLOP: ("TFLOP/s", 1e12),
     ceilings.EXPONENTIALS: ("T/s", 1e12),
@@ -42,6 +43,9 @@ def document(record: Record) -> Document:
     rows = aim_rows(record)
     if rows:
         blocks += [Heading("Aims"), table(AIM_HEADER, rows, numeric=(2, 3))]
+    wrong = wrong_lines(record)
+    if wrong:
+        blocks += [Heading("Wrong"), Lines(wrong)]
     said = (*absent_lines(record), *refused_lines(record))
     if said:
         blocks += [Heading("Not timed"), Lines(said)]
@@ -61,8 +65,12 @@ def about(record: Record) -> Iterable[str]:
 def facts(record: Record) -> str:
     """Return device, versions and date on a line."""
     told = record.environment
-    named = (told[k] if k in ("device", "date", "effort") else f"{k} {told[k]}"
-             for k in _FACTS if k in told)  # fmt: skip
+    bare = ("device", "date", "effort")
+    named = (
+        told[name] if name in bare else f"{_WRITTEN.get(name, name)} {told[name]}"
+        for name in _FACTS
+        if name in told
+    )
     return ", ".join(named)
 
 
@@ -197,6 +205,15 @@ def aim_rows(record: Record) -> list[list[str]]:
             [aim.group, aim.name, wanted, aims.shown(figure.value, aim.unit), word, figure.note]
         )
     return rows
+
+
+def wrong_lines(record: Record) -> tuple[str, ...]:
+    """Return whose result was further from float64 than its derived bound."""
+    return tuple(
+        f"{row.engine}: {row.case}: {row.error_share:.3g} of the bound, max |error| {row.error:.1e}"
+        for row in record.results
+        if row.error_share is not None and row.error_share > 1
+    )
 
 
 def absent_lines(record: Record) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from attnprobe.render.sheet import THEME_BUTTON, sheet
 
 _SHOWN = ("device", "driver", "nvrtc", "cupy", "torch", "cudnn", "jax", "date", "effort", "kernels")
 _CSS = """
-figure.chart { margin: 0 0 18px; padding: 14px; border-radius: 12px; border: 1px solid var(--line); background: #fff; }
+figure.chart { margin: 18px 0 0; padding: 14px; border-radius: 12px; border: 1px solid var(--line); background: #fff; }
 figure.chart img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 .figures td, .figures th { white-space: nowrap; }
 td.n { text-align: right; font-family: var(--mono); font-size: 12px; }
@@ -36,6 +36,7 @@ def page(record: Record) -> str:
         "".join(_charts(record)),
         _aims(record),
         _tables(record),
+        _words("Wrong", bench.wrong_lines(record)),
         _words("Not timed", (*bench.absent_lines(record), *bench.refused_lines(record))),
         f"<footer><code>{escape(record.environment.get('command', ''))}</code></footer>",
     )

@@ -152,6 +152,7 @@ def length(keys: int) -> str:
 def name_lengths(axes: Any, keys: Sequence[int]) -> None:
     """Make x a logarithmic axis of lengths, each named."""
     axes.set_xscale("log", base=2)
+    axes.set_xlim(keys[0] / 1.2, keys[-1] * 1.2)
     axes.set_xticks(keys, [length(each) for each in keys])
     axes.minorticks_off()
 

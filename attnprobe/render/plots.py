@@ -126,7 +126,7 @@ def _rate_over_length(record: Record) -> Any | None:
 
 
 def _rate_lines(axes: Any, record: Record, head_dim: int, causal: bool) -> None:
-    ends = []
+    ends: list[tuple[str, float, float, str]] = []
     for engine in engines_of(record, "prefill"):
         rows = _prefill(record, head_dim, causal, engine)
         if not rows:
@@ -147,7 +147,10 @@ def _rate_lines(axes: Any, record: Record, head_dim: int, causal: bool) -> None:
             zorder=own.order,
         )
         ends.append((f"{engine} {rates[-1]:.0f}", rows[-1].seqlen_k, rates[-1], own.colour))
-    name_ends(axes, ends, 7.5)
+    if ends:
+        name_ends(axes, ends, 7.5)
+    else:
+        axes.text(0.5, 0.3, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
 
 
 def _roofline(record: Record) -> Any | None:
@@ -186,7 +189,7 @@ def _roofline(record: Record) -> Any | None:
     left, right = axes.transData.transform([(low, low * read), (10 * low, 10 * low * read)])
     slope = degrees(atan2(right[1] - left[1], right[0] - left[0]))
     axes.annotate(
-        f"memory read, {read / 1e12:.2f} TB/s", xy=(2.0, 2.0 * read / 1e12), xytext=(0, 5),
+        f"memory read, {read / 1e12:.2f} TB/s", xy=(14, 14 * read / 1e12), xytext=(8, -6),
         textcoords="offset points", rotation=slope, rotation_mode="anchor", fontsize=8, color=SOFT,
     )  # fmt: skip
     _roofline_points(axes, rows)
@@ -276,18 +279,21 @@ def _decode(record: Record) -> Any | None:
     cells = [case for case in cells if record.find(case.name, OURS)]
     if not cells:
         return None
-    note = "GB/s: bytes of K and V over the time. Copies of K and V keep small cases out of L2."
+    note = (
+        "Bytes of K and V over the time; copies keep small cases out of the L2 cache. "
+        "Right: ours, and its share of the memory read rate."
+    )
     figure = figure_of(9.5, 2.1 + 0.34 * len(cells), "Decode, float16, one query: GB/s of K and V",
                      record, note)  # fmt: skip
     axes = panels(figure, 1, 1)[0][0]
     box = axes.get_position()
-    axes.set_position((0.22, box.y0, 0.73, box.height - 0.1 / figure.get_figheight()))
+    axes.set_position((0.22, box.y0, 0.66, box.height - 0.1 / figure.get_figheight()))
     read = record.ceiling(ceilings.READ)
     if read:
         axes.axvline(read / 1e9, color=SOFT, linewidth=0.9, linestyle=(0, (5, 3)))
         axes.annotate(
             f"memory read {read / 1e9:.0f}", xy=(read / 1e9, 1), xycoords=("data", "axes fraction"),
-            xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8, color=SOFT,
+            xytext=(0, 4), textcoords="offset points", ha="right", fontsize=8, color=SOFT,
         )  # fmt: skip
     engines = [name for name in engines_of(record, "decode") if name != OURS_MMA]
     for engine in reversed(engines):
@@ -312,11 +318,24 @@ def _decode(record: Record) -> Any | None:
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("GB/s")
-    for y in range(len(cells)):
+    for y, case in enumerate(cells):
         axes.axhline(y, color=LINE, linewidth=0.6, zorder=0)
+        ours = record.find(case.name, OURS)
+        if ours is not None and ours.gbps is not None:
+            share = f"  {100e9 * ours.gbps / read:.0f} %" if read else ""
+            _beside(axes, y, f"{ours.gbps:.0f}{share}", look(OURS).colour)
+    _beside(axes, -0.62, OURS, look(OURS).colour)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(engines), fontsize=8,
                 handletextpad=0.2, columnspacing=1.4, reverse=True)  # fmt: skip
     return figure
+
+
+def _beside(axes: Any, y: float, text: str, colour: str) -> None:
+    """Write a figure right of the axes."""
+    axes.annotate(
+        text, xy=(1, y), xycoords=("axes fraction", "data"), xytext=(10, 0),
+        textcoords="offset points", va="center", fontsize=8, color=colour, annotation_clip=False,
+    )  # fmt: skip
 
 
 def _cell(head_dim: int, heads: int, kv_heads: int, batch: int, keys: int) -> str:

@@ -66,6 +66,13 @@ def test_what_the_time_did_not_suffice_for_is_listed() -> None:
     assert "no time left for 1: decode of everything" in shown
 
 
+def test_a_result_beyond_its_bound_is_called_wrong() -> None:
+    assert bench.wrong_lines(RECORD) == ()
+    bad = replace(RECORD.results[0], error_share=3.0)
+    (line,) = bench.wrong_lines(replace(RECORD, results=(bad, *RECORD.results[1:])))
+    assert line.startswith(f"{bad.engine}: {bad.case}: 3 of the bound")
+
+
 def test_csv_has_a_line_for_each_result() -> None:
     rows = list(csv.DictReader(io.StringIO(bench.as_csv(RECORD))))
     assert len(rows) == len(RECORD.results)
