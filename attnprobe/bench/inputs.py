@@ -69,9 +69,9 @@ def to_numpy(array: Any) -> Any:
     return array.get() if hasattr(array, "get") else array
 
 
-def copies_of(case: Case, l2_bytes: int) -> int:
-    """Return how many copies of K and V are more than the L2 cache."""
-    return int(min(_MOST_COPIES, max(1, -(-_COLD * l2_bytes // max(1, int(case.cache_bytes))))))
+def copies_of(cache_bytes: float, l2_bytes: int) -> int:
+    """Return how many copies of K and V, ``cache_bytes`` each, are more than the L2 cache."""
+    return int(min(_MOST_COPIES, max(1, -(-_COLD * l2_bytes // max(1, int(cache_bytes))))))
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def make(case: Case, l2_bytes: int, xp: Any = None) -> tuple[Inputs, ...]:
         k, v = (normal(shape, dtype, 2 * number + which, xp) for which in (2, 3))
         return k, v
 
-    count = copies_of(case, l2_bytes)
+    count = copies_of(case.cache_bytes, l2_bytes)
     return tuple(Inputs(case, xp, q, *pair(number), table, used) for number in range(count))
 
 

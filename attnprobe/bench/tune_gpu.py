@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from attnprobe import compile as compile_
-from attnprobe.bench import inputs, timing, tune_space
-from attnprobe.bench.cases import Case
+from attnprobe.bench import timing, tune_space
+from attnprobe.bench.inputs import INT8_SCALE, copies_of, normal, to_numpy
 from attnprobe.bench.timing import Sampler
 from attnprobe.engine.plan import Plan, plans_changed
 from attnprobe.engine.problem import Problem
+from attnprobe.engine.warmup import Outcome, compile_all, texts_of
 from attnprobe.errors import ToleranceError
 from attnprobe.numerics.error import Expected, expect
 from attnprobe.numerics.error import compare as compare_to
@@ -34,26 +35,16 @@ class GpuBench:
     ----------
     problem : what is tuned; sequences of equal lengths.
     options : numbers of the call: causal, window_size, softcap, softmax_scale, num_splits.
+    xp : whose arrays the calls get: CuPy's, or NumPy's for the emulator, which times nothing.
     """
 
     problem: Problem
     options: dict[str, Any]
+    xp: Any
 
     def compile(self, plans: Sequence[Plan]) -> list[str]:
         """Compile plans in parallel and return for each why it is ruled out, or ""."""
-        from attnprobe.engine.warmup import compile_all, texts_of
-
-        wanted = [texts_of([plan])[0] for plan in plans]
-        outcomes = list(compile_all(wanted))
-        faults = []
-        for each in outcomes:
-            if each.error:
-                line = next((n for n in each.error.splitlines() if "error" in n.lower()), "error")
-                faults.append(f"does not compile: {line.strip()[:100]}")
-            else:
-                _, log = compile_.cubin(each.wanted.source, each.wanted.target)
-                faults.append(tune_space.fault_of(log))
-        return faults
+        return [_fault(each) for each in compile_all([texts_of([plan])[0] for plan in plans])]
 
     def sampler(self, plan: Plan) -> Sampler:
         """Return the warm sampler of a plan.
@@ -63,143 +54,137 @@ class GpuBench:
         ToleranceError
             If its result is wrong.
         """
+        calls = self.calls(plan)
+        self.check(calls[0]())
+        return timing.sampler("cupy", calls, BATCH_S)
 
-        def change(_: Plan) -> Plan:
-            return plan
+    def calls(self, plan: Plan) -> list[Callable[[], Any]]:
+        """Return a call for each copy of the arrays, run by ``plan`` whatever would be planned."""
 
         def on(call: Callable[[], Any]) -> Callable[[], Any]:
             def run() -> Any:
-                with plans_changed(change):
+                with plans_changed(lambda _: plan):
                     return call()
 
             return run
 
-        calls = [on(call) for call in self._calls]
-        self._check(calls[0]())
-        return timing.sampler("cupy", calls, BATCH_S)
+        return [on(self._call(*arrays)) for arrays in self._arrays]
+
+    def check(self, result: Any) -> None:
+        """Hold the last queries of the last head against float64.
+
+        Raises
+        ------
+        ToleranceError
+            If they are wrong.
+        """
+        rows = self._expected.exact.o.shape[1]
+        O = result if result.ndim == 4 else result[None]
+        report = compare_to(self._expected, to_numpy(O[-1, -rows:, -1])[None, :, None])
+        if not report.ok:
+            raise ToleranceError(f"wrong result: {report.o.share:.3g} of the bound")
 
     @property
-    def _case(self) -> Case:
-        """The problem as a case, as far as one can say it: for the number of copies."""
-        problem = self.problem
-        kv = _NAMES[problem.kv_format.name]
-        kv_format = "" if problem.kv_format == problem.format else kv
-        return Case(
-            "decode" if problem.seqlen_q == 1 else "prefill",
-            problem.batch,
-            problem.num_heads,
-            max(1, problem.num_kv_heads),
-            problem.seqlen_q,
-            problem.seqlen_k,
-            problem.head_dim,
-            dtype=_NAMES[problem.format.name],
-            kv_format=kv_format,
-        )
+    def _dtypes(self) -> tuple[str, str]:
+        """Return the dtypes of q, and of K and V."""
+        return _NAMES[self.problem.format.name], _NAMES[self.problem.kv_format.name]
 
     @cached_property
     def _arrays(self) -> list[tuple[Any, Any, Any]]:
-        """Q, K and V, as many copies as keep them out of the L2 cache."""
-        import cupy
-
-        problem, case = self.problem, self._case
-        kv_shape = (problem.batch, problem.seqlen_k)
-        q_shape = (problem.batch, problem.seqlen_q)
-        if problem.layout.varlen_q:  # sizes are of all sequences together
+        """Q, K and V, as many copies as keep K and V out of the L2 cache."""
+        problem, layout = self.problem, self.problem.layout
+        q_shape: tuple[int, int] = (problem.batch, problem.seqlen_q)
+        kv_shape: tuple[int, int] = (problem.batch, problem.seqlen_k)
+        if layout.varlen_q:  # sizes are of all sequences together
             q_shape, kv_shape = (1, problem.seqlen_q), (1, problem.seqlen_k)
-        elif problem.layout.page_size:
-            kv_shape = (problem.layout.num_pages, problem.layout.page_size)
-        q = inputs.normal((*q_shape, problem.num_heads, problem.head_dim), case.dtype, 1)
-        count = inputs.copies_of(case, int(cupy.cuda.Device().attributes["L2CacheSize"]))
-        dtype, heads = case.kv_format or case.dtype, problem.num_kv_heads
+        elif layout.page_size:
+            kv_shape = (layout.num_pages, layout.page_size)
+        dtype, kv_dtype = self._dtypes
+        q = normal((*q_shape, problem.num_heads, problem.head_dim), dtype, 1, self.xp)
 
         def made(number: int, width: int, which: int) -> Any:
-            return inputs.normal((*kv_shape, heads, width), dtype, 2 * number + which)
+            shape = (*kv_shape, problem.num_kv_heads, width)
+            return normal(shape, kv_dtype, 2 * number + which, self.xp)
 
+        first = (q, made(0, problem.head_dim, 2), made(0, problem.v_head_dim, 3))
+        count = copies_of(sum(array.nbytes for array in first[1:]), self._l2_bytes)
+        more = range(1, count)
         return [
-            (q, made(n, problem.head_dim, 2), made(n, problem.v_head_dim, 3)) for n in range(count)
+            first,
+            *((q, made(n, problem.head_dim, 2), made(n, problem.v_head_dim, 3)) for n in more),
         ]
+
+    @property
+    def _l2_bytes(self) -> int:
+        if self.xp is np:
+            return 0
+        return int(self.xp.cuda.Device().attributes["L2CacheSize"])
 
     @cached_property
     def _ends(self) -> Any:
-        import cupy
-
-        return cupy.linspace(0, self.problem.seqlen_q, self.problem.batch + 1).astype(np.int32)
+        """Where packed sequences begin and end."""
+        step = self.problem.seqlen_q // self.problem.batch
+        return self.xp.arange(self.problem.batch + 1, dtype=np.int32) * step
 
     @cached_property
     def _table(self) -> Any:
         """The block table, a permutation of all pages."""
-        import cupy
-
-        layout = self.problem.layout
-        order = np.random.default_rng(1).permutation(layout.num_pages).astype(np.int32)
-        return cupy.asarray(order.reshape(self.problem.batch, -1))
-
-    @cached_property
-    def _calls(self) -> list[Callable[[], Any]]:
-        """A call for each copy."""
-        return [self._call(*arrays) for arrays in self._arrays]
+        order = np.random.default_rng(1).permutation(self.problem.layout.num_pages)
+        return self.xp.asarray(order.astype(np.int32).reshape(self.problem.batch, -1))
 
     def _call(self, q: Any, k: Any, v: Any) -> Callable[[], Any]:
-        import cupy
-
         from attnprobe.engine import attention, attention_paged, attention_varlen
 
-        options, layout = dict(self.options), self.problem.layout
-        kv_format = _KV_NAMES.get(self.problem.kv_format.name)
+        options, problem = dict(self.options), self.problem
+        kv_format = _KV_NAMES.get(problem.kv_format.name)
         if kv_format:
-            descale = cupy.full(self.problem.num_kv_heads, self._descale, np.float32)
+            descale = self.xp.full(problem.num_kv_heads, self._descale, np.float32)
             options |= {"kv_format": kv_format, "k_descale": descale, "v_descale": descale}
-        if layout.varlen_q:
+        if problem.layout.varlen_q:
             q, k, v, ends = q[0], k[0], v[0], self._ends
             return lambda: attention_varlen(q, k, v, ends, ends, **options)
-        if layout.page_size:
-            used = cupy.full(self.problem.batch, self.problem.seqlen_k, np.int32)
+        if problem.layout.page_size:
+            used = self.xp.full(problem.batch, problem.seqlen_k, np.int32)
             return lambda: attention_paged(q, k, v, self._table, used, **options)
         return lambda: attention(q, k, v, **options)
 
     @property
     def _descale(self) -> float:
-        return 1 / inputs.INT8_SCALE if self.problem.kv_format.name == "s8" else 1.0
+        return 1 / INT8_SCALE if self.problem.kv_format.name == "s8" else 1.0
 
     @cached_property
     def _expected(self) -> Expected:
         """What the last queries of the last head must be."""
-        import cupy
-
         problem = self.problem
         q, k, v = self._arrays[0]
-        queries = slice(-min(CHECKED_ROWS, problem.seqlen_q), None)
-        keys = slice(None)
-        if problem.layout.varlen_q:
-            ends = cupy.asnumpy(self._ends)
-            keys = slice(int(ends[-2]), int(ends[-1]))
-        rows: list[Any] = []
-        for array in (k, v):
-            if problem.layout.page_size:
-                head = array[self._table[-1], :, -1].reshape(-1, array.shape[-1])
-            else:
-                head = array[-1, keys, -1]
-            rows.append(self._widened(cupy.asnumpy(head))[None, :, None])
+        long_q = problem.seqlen_q // (problem.batch if problem.layout.varlen_q else 1)
+        rows = min(CHECKED_ROWS, long_q)
         given = {name: value for name, value in self.options.items() if name != "num_splits"}
-        last = cupy.asnumpy(q[-1, queries, -1])[None, :, None]
-        return expect(last, rows[0], rows[1], Features(**given))
+        last = to_numpy(q[-1, -rows:, -1])[None, :, None]
+        return expect(last, self._keys(k), self._keys(v), Features(**given))
 
-    def _widened(self, array: Any) -> Any:
-        """Return 8-bit elements as the numbers that they stand for."""
-        name = self.problem.kv_format.name
-        if name not in _KV_NAMES:
-            return array
-        held = array.view(self.problem.kv_format.dtype)
-        return held.astype(np.float32) * np.float32(self._descale)
+    def _keys(self, array: Any) -> Any:
+        """Return K or V of the last sequence and head, (1, seqlen_k, 1, width), as numbers."""
+        problem = self.problem
+        if problem.layout.page_size:
+            rows = array[self._table[-1], :, -1].reshape(-1, array.shape[-1])
+        else:
+            first = -(problem.seqlen_k // problem.batch) if problem.layout.varlen_q else 0
+            rows = array[-1, first:, -1]
+        found = to_numpy(rows)[None, :, None]
+        if problem.kv_format.name not in _KV_NAMES:
+            return found
+        return found.view(problem.kv_format.dtype).astype(np.float32) * np.float32(self._descale)
 
-    def _check(self, result: Any) -> None:
-        import cupy
 
-        rows = self._expected.exact.o.shape[1]
-        O = result if result.ndim == 4 else result[None]
-        report = compare_to(self._expected, cupy.asnumpy(O[-1, -rows:, -1])[None, :, None])
-        if not report.ok:
-            raise ToleranceError(f"wrong result: {report.o.share:.3g} of the bound")
+def _fault(outcome: Outcome) -> str:
+    """Return why a compiled text is ruled out, or ""."""
+    if outcome.error:
+        lines = outcome.error.splitlines()
+        line = next((line for line in lines if "error" in line.lower()), "error")
+        return f"does not compile: {line.strip()[:100]}"
+    _, log = compile_.cubin(outcome.wanted.source, outcome.wanted.target)
+    return tune_space.fault_of(log)
 
 
 def described(problem: Problem) -> Problem:

@@ -103,7 +103,7 @@ def _search(args: argparse.Namespace) -> int:
     plan = plan_of_rows(problem, gpu_arch(int(cupy.cuda.Device().id)))
     if args.forget:
         return _forget(tuned.shape_class(plan.problem, plan.arch))
-    bench = tune_gpu.GpuBench(problem, _options(args))
+    bench = tune_gpu.GpuBench(problem, _options(args), cupy)
     outcome = tune.search(plan, bench, lambda line: print(line, file=sys.stderr), most=args.most)
     entry = None if args.dry_run else _keep(outcome)
     if args.json:

@@ -137,8 +137,8 @@ def test_a_wrong_result_is_seen() -> None:
 def test_small_caches_get_copies_and_large_ones_none() -> None:
     small, large = DECODE[0], DECODE[3]
     l2 = 50 << 20
-    assert inputs.copies_of(small, l2) * small.cache_bytes >= 3 * l2
-    assert inputs.copies_of(large, l2) == 1
+    assert inputs.copies_of(small.cache_bytes, l2) * small.cache_bytes >= 3 * l2
+    assert inputs.copies_of(large.cache_bytes, l2) == 1
 
 
 def test_suites_are_chosen_by_name() -> None:

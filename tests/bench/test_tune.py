@@ -112,6 +112,13 @@ def test_what_spills_is_never_timed_and_what_is_wrong_never_wins() -> None:
     assert "3.5 of the bound" in reasons[wrong]
 
 
+def test_the_plans_own_tile_is_timed_even_if_it_spills() -> None:
+    (fast,) = others(1)
+    outcome = search(MadeUp({OWN: 1e-3, fast: 0.5e-3}, {OWN: "spills 8 bytes"}))
+    assert outcome.own.samples_us
+    assert tile_of(outcome.winner) == fast
+
+
 def test_the_hopeless_get_few_batches_and_the_plans_own_gets_all() -> None:
     fast, hopeless = others(2)
     bench = MadeUp({OWN: 2e-3, fast: 1e-3, hopeless: 5e-3})
