@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Before NumPy is imported, which reads it then: matrices are tiny, and threads only wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +18,6 @@ import pytest
 from attnprobe.backends.gpu import usable
 
 os.environ.setdefault("ATTNPROBE_CHECKED", "1")  # races and uninitialised reads are errors in tests
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What one run compiled the next one finds, and nothing is left in the home of who runs the tests.
 _STORE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "kernels"
 os.environ.setdefault("ATTNPROBE_CACHE_DIR", str(_STORE))
