@@ -44,9 +44,10 @@ class Place:
         owner = array
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
-        copied = self.library.asarray(np.ascontiguousarray(owner))
         if owner is array or not owner.flags.c_contiguous:
-            return copied if owner is array else self.library.asarray(array)
+            return self.library.asarray(array)
+        # As bytes: whatever the owner holds, CuPy need not have a dtype for it.
+        copied = self.library.asarray(owner.reshape(-1).view(np.uint8))
         offset = _address(array) - _address(owner)
         memory = self.library.cuda.MemoryPointer(
             copied.data.mem, copied.data.ptr - copied.data.mem.ptr + offset
