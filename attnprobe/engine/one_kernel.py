@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,20 @@ from attnprobe.arch import EMULATED_ARCH
 from attnprobe.engine import kernels
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.prepared import Prepared, Struct
+
+Change = Callable[[compile_.Source], compile_.Source]
+
+_change: ContextVar[Change | None] = ContextVar("text_change", default=None)
+
+
+@contextmanager
+def texts_changed(change: Change) -> Iterator[None]:
+    """Pass the text of every helper kernel within through ``change``, as ``plans_changed`` does."""
+    token = _change.set(change)
+    try:
+        yield
+    finally:
+        _change.reset(token)
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,9 @@ class OneKernel:
             Where NVRTC or the emulated kernel fails.
         """
         source = compile_.load_source(self.file, dict(self.defines))
+        change = _change.get()
+        if change is not None:
+            source = change(source)
         if isinstance(next(iter(arrays.values())), np.ndarray):
             self._emulate(source, arrays, values, written)
             return None

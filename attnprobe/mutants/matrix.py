@@ -10,13 +10,13 @@ from attnprobe.mutants import workers
 from attnprobe.mutants.mutant import Mutant
 from attnprobe.mutants.outcome import LETTERS, NOT_RUN, SURVIVED, Outcome
 from attnprobe.mutants.scenes import SCENES
-from attnprobe.mutants.workers import Task
+from attnprobe.mutants.workers import Limits, Task
 from attnprobe.numerics.fills import FILLS
 from attnprobe.numerics.fills import fill as find_fill
 
 TAME = "near_uniform"  # the fill that the old test used
-# Seconds that one fill may take: a mutant that loops is ended, a slow machine is waited for.
-LIMITS_S: Mapping[str, float] = {"emulator": 300.0, "gpu": 40.0}
+# A mutant that loops is ended, a slow machine is waited for.
+LIMITS: Mapping[str, Limits] = {"emulator": Limits(300.0, 300.0), "gpu": Limits(40.0, 10.0)}
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _answers(
     found: _Answers = {key: {} for key in sizes}
     finished = 0
     try:
-        for answer in workers.run(tasks, place, jobs, LIMITS_S[place]):
+        for answer in workers.run(tasks, place, jobs, LIMITS[place]):
             key = (answer.task.mutant, answer.task.scene)
             found[key][answer.fill] = answer.outcome
             if len(found[key]) == sizes[key]:

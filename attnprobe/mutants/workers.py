@@ -25,8 +25,24 @@ from attnprobe.mutants.outcome import CRASH, GIVEN_UP, HANG, NO_RESULT, Outcome
 _ENVIRONMENT = {"ATTNPROBE_CHECKED": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # Fills that are left after a crash go on in pieces: each may crash again and need a new process.
 _PIECE = 3
-# A mutant that has ended so many processes on a scene is not run on further fills there.
+# A mutant that has ended so many processes on a scene is not run on further fills there. One that
+# hangs costs more than one that crashes: its time, and on a GPU that of the kernels beside it.
 MOST_FALLEN = 3
+_COUNTS = {CRASH: 1, HANG: 2}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that one fill may take.
+
+    Attributes
+    ----------
+    first : where a process may have to be started and a kernel compiled.
+    further : for the later fills of a task, and where the mutant has ended a process before.
+    """
+
+    first: float
+    further: float
 
 
 @dataclass(frozen=True)
@@ -47,14 +63,14 @@ class Answer:
     outcome: Outcome
 
 
-def run(tasks: list[Task], place: str, jobs: int, limit_s: float) -> Iterator[Answer]:
+def run(tasks: list[Task], place: str, jobs: int, limits: Limits) -> Iterator[Answer]:
     """Yield the outcome of every fill of every task, in the order in which they come.
 
     Parameters
     ----------
     place : "emulator" or "gpu".
     jobs : processes at a time.
-    limit_s : seconds that one fill may take, starting a process and compiling included.
+    limits : seconds that one fill may take.
 
     Raises
     ------
@@ -68,7 +84,7 @@ def run(tasks: list[Task], place: str, jobs: int, limit_s: float) -> Iterator[An
         waiting.put(task)
     fallen: Counter[tuple[str | None, str]] = Counter()
     count = min(jobs, len(tasks))
-    hands = [_Hand(waiting, answers, fallen, place, limit_s) for _ in range(count)]
+    hands = [_Hand(waiting, answers, fallen, place, limits) for _ in range(count)]
     threads = [threading.Thread(target=hand.work, daemon=True) for hand in hands]
     try:
         with _environment():
@@ -109,10 +125,10 @@ class _Hand:
         answers: Any,
         fallen: Counter[tuple[str | None, str]],
         place: str,
-        limit_s: float,
+        limits: Limits,
     ) -> None:
         self._waiting, self._answers, self._fallen = waiting, answers, fallen
-        self._place, self._limit_s = place, limit_s
+        self._place, self._limits = place, limits
         self._process: Any = None
         self._link: Connection | None = None
         self._stopped = False
@@ -144,13 +160,15 @@ class _Hand:
         for number, fill in enumerate(task.fills):
             if self._stopped:
                 return
-            fault = self._answer(link, task, fill)
+            early = number == 0 and not self._fallen[task.mutant, task.scene]
+            limit = self._limits.first if early else self._limits.further
+            fault = self._answer(link, task, fill, limit)
             if fault is None:
                 continue
             self._end()
             if self._stopped:
                 return
-            self._fallen[task.mutant, task.scene] += 1
+            self._fallen[task.mutant, task.scene] += _COUNTS[fault]
             self._fault(task, fill, fault)
             rest = task.fills[number + 1 :]
             for first in range(0, len(rest), _PIECE):
@@ -160,10 +178,10 @@ class _Hand:
     def _fault(self, task: Task, fill: str, name: str) -> None:
         self._answers.put(Answer(task, fill, Outcome((name,), NO_RESULT, NO_RESULT)))
 
-    def _answer(self, link: Connection, task: Task, fill: str) -> str | None:
+    def _answer(self, link: Connection, task: Task, fill: str, limit: float) -> str | None:
         """Wait for one answer and hand it on; or return what befell the process."""
         try:
-            if not link.poll(self._limit_s):
+            if not link.poll(limit):
                 return HANG
             answer = link.recv()
         except (EOFError, OSError):

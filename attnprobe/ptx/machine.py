@@ -172,7 +172,8 @@ class Machine:
             return queue.pop()
         self.steps += 1
         if self.steps % FAIRNESS == 0:
-            chosen = min(queue, key=lambda group: group.stamp)
+            # Never one that must wait for its lanes: run without them it would be an error.
+            chosen = min(queue, key=lambda group: (self._priority(group)[0], group.stamp))
         else:
             chosen = min(queue, key=self._priority)
         same = [group for group in queue if group.block == chosen.block]

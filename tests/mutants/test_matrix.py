@@ -15,8 +15,9 @@ from attnprobe.mutants.catalogue import find
 from attnprobe.mutants.cover import smallest_cover
 from attnprobe.mutants.matrix import Matrix, Row
 from attnprobe.mutants.outcome import CRASH, HANG, NO_RESULT, Outcome
-from attnprobe.mutants.workers import Answer, Task
+from attnprobe.mutants.workers import Answer, Limits, Task
 
+LONG = Limits(60.0, 60.0)
 PASSED = Outcome((), 0.5, 1e-4)
 
 
@@ -115,7 +116,7 @@ def test_a_process_that_dies_costs_one_fill_until_there_are_three(
 ) -> None:
     tasks = [Task(None, "plain", ("normal", "outliers", "sink", "peaked", "rising"))]
     monkeypatch.setattr(workers, "_serve", _die)
-    answers = list(workers.run(tasks, "emulator", 1, 60.0))
+    answers = list(workers.run(tasks, "emulator", 1, LONG))
     assert {each.fill for each in answers} == set(tasks[0].fills)
     assert answers[0] == Answer(tasks[0], "normal", Outcome((CRASH,), NO_RESULT, NO_RESULT))
     assert sorted(each.outcome.letter for each in answers) == ["-", "-", "C", "C", "C"]
@@ -123,7 +124,9 @@ def test_a_process_that_dies_costs_one_fill_until_there_are_three(
 
 def test_a_process_that_takes_too_long_is_ended() -> None:
     tasks = [Task(None, "plain", ("normal", "outliers"))]
-    stuck = [each.outcome.refused_by for each in workers.run(tasks, "emulator", 2, 0.01)]
+    stuck = [
+        each.outcome.refused_by for each in workers.run(tasks, "emulator", 2, Limits(0.01, 0.01))
+    ]
     assert stuck == [(HANG,), (HANG,)]
 
 
@@ -142,7 +145,7 @@ def test_ctrl_c_keeps_what_is_finished() -> None:
 
 def test_an_error_of_the_rig_itself_stops_the_run() -> None:
     with pytest.raises(UsageError, match="no mutant"):
-        list(workers.run([Task("no_such", "plain", ("normal",))], "emulator", 1, 60.0))
+        list(workers.run([Task("no_such", "plain", ("normal",))], "emulator", 1, LONG))
 
 
 def test_an_unknown_fill_is_refused_before_anything_runs() -> None:
