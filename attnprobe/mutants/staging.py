@@ -1,9 +1,9 @@
-"""From the call of a case to what a scene calls: as it is, with bytes for K and V, with rows that
-are appended to the cache, or as two results that are merged.
+"""From the call of a case to what a scene calls, and what must come of it.
 
-What must come back is worked out here once more and by other means than the kernels': a cache of
-bytes by NumPy's casts, a rotation by quarter turns (so that it is exact in every format), the two
-sides of a merge in float64.
+That is the call as it is, one with bytes for K and V, one with rows that are appended to the cache,
+or two results that are merged. What must come back is worked out here once more and by other means
+than the kernels': a cache of bytes by NumPy's casts, a rotation by quarter turns (so that it is
+exact in every format), the two sides of a merge in float64.
 """
 
 from __future__ import annotations
