@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ def texts_changed(change: Change) -> Iterator[None]:
         yield
     finally:
         _change.reset(token)
+
+
+@lru_cache(maxsize=64)
+def _source(file: str, defines: tuple[tuple[str, object], ...]) -> compile_.Source:
+    return compile_.load_source(file, dict(defines))
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class OneKernel:
         CompileError, EmulatorError
             Where NVRTC or the emulated kernel fails.
         """
-        source = compile_.load_source(self.file, dict(self.defines))
+        source = _source(self.file, tuple(self.defines.items()))
         change = _change.get()
         if change is not None:
             source = change(source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -150,11 +150,15 @@ def plan_kernel(mutant: Mutant) -> str:
 
 @contextmanager
 def applied(
-    mutant: Mutant | None, tile: Tile | None = None, kernel: str | None = None
+    mutant: Mutant | None,
+    tile: Tile | None = None,
+    kernel: str | None = None,
+    planned: Callable[[Plan], Any] = lambda plan: None,
 ) -> Iterator[None]:
     """Make the public calls within run a mutant (None: the sound kernel), with a tile of its own.
 
     ``kernel`` is the file whose variants shall serve the calls; None takes the mutant's own.
+    ``planned`` is called with each plan that is about to run.
 
     >>> with applied(find("p_repack_order")):
     ...     O = attnprobe.attention(q, k, v)
@@ -166,5 +170,10 @@ def applied(
             return source
         return _edited(source, tuple(c for c in mutant.changes if isinstance(c, Edit)))
 
-    with plans_changed(lambda plan: mutated(plan, mutant, tile, wanted)), texts_changed(text):
+    def change(plan: Plan) -> Plan:
+        changed = mutated(plan, mutant, tile, wanted)
+        planned(changed)
+        return changed
+
+    with plans_changed(change), texts_changed(text):
         yield

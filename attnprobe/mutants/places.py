@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnprobe.engine import launch
+from attnprobe.engine.plan import Plan
 from attnprobe.numerics.memory import LAYOUTS, Layout
 
 GUARD_ROWS = 3
@@ -53,6 +55,11 @@ class Place:
             copied.data.mem, copied.data.ptr - copied.data.mem.ptr + offset
         )
         return self.library.ndarray(array.shape, array.dtype, memory, strides=array.strides)
+
+    def compile(self, plan: Plan) -> None:
+        """Compile and load the kernels of a plan, so that its launch takes no time but its own."""
+        if self.name == "gpu":
+            launch.plan_kernels(plan, int(self.library.cuda.runtime.getDevice()))
 
     def fetched(self, array: Any) -> npt.NDArray[Any]:
         """Return an array of this place as a NumPy array."""

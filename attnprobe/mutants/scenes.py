@@ -62,7 +62,7 @@ _DECODE_TILE = Tile(16, 16, 2, stages=2)
 
 
 # The Hopper kernel: one block at a time computes all tiles, of 64 queries and 32 keys.
-_TILES = Sizes(150, 100, 2, 1, 64)
+_TILES = Sizes(70, 70, 2, 1, 64)
 _SIDES = Features(causal=True, q_offset=-5)
 _ROTATED_LENGTHS = ((3, 41), (3, 75), (3, 110))
 
@@ -145,13 +145,13 @@ _ROWS: tuple[Scene, ...] = (
     _split("two queries against a cache in pages of 5 tokens",
            Case("decode_paged", _LENGTHS_ASIDE, features=_CAUSAL, lengths=_FEW_LENGTHS,
                 pages=Pages(5)), 1),
-    _hopper("three tiles of queries to a head, the last one short", Case("hopper", _TILES)),
+    _hopper("two tiles of queries to a head, the last one short", Case("hopper", _TILES)),
     _hopper("two warpgroups that take turns, more stages of Q and of keys",
-            Case("hopper_turns", Sizes(300, 150, 1, 1, 64)), consumers=2, q_stages=2, stages=3),
+            Case("hopper_turns", Sizes(140, 100, 1, 1, 64)), consumers=2, q_stages=2, stages=3),
     _hopper("two blocks, two batch entries, four query heads on two",
-            Case("hopper_heads", Sizes(70, 40, 4, 2, 64, batch=2)), multiprocessors=2),
+            Case("hopper_heads", Sizes(64, 40, 4, 2, 64, batch=2)), multiprocessors=2),
     _hopper("causal, more keys than queries: tiles of different lengths, heads in two groups",
-            Case("hopper_causal", Sizes(100, 130, 5, 1, 64), features=_CAUSAL), multiprocessors=3),
+            Case("hopper_causal", Sizes(100, 110, 5, 1, 64), features=_CAUSAL), multiprocessors=3),
     _hopper("causal, and the first 80 queries see no key",
             Case("hopper_no_keys", Sizes(150, 70, 1, 1, 64), features=_CAUSAL)),
     _hopper("a window of 23 keys back and 9 ahead: V is looked at before it is used",

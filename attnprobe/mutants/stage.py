@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from attnprobe.engine.plan import Plan
 from attnprobe.errors import DeadlockError, EmulatorError, MemoryFault, RaceError
 from attnprobe.formats import FORMATS
 from attnprobe.mutants.apply import applied
@@ -43,8 +45,16 @@ FAULTS: tuple[tuple[type[Exception], str], ...] = (
 _CALLS_KEPT = 512
 
 
-def run_one(scene: Scene, fill: Fill, mutant: Mutant | None, place: Place) -> Outcome:
+def run_one(
+    scene: Scene,
+    fill: Fill,
+    mutant: Mutant | None,
+    place: Place,
+    launching: Callable[[], Any] | None = None,
+) -> Outcome:
     """Run a mutant (None: the sound kernel) and judge it.
+
+    ``launching`` is called when its kernel is compiled, right before it runs.
 
     On the emulator races, missing waits and uninitialised reads are faults where
     ``ATTNPROBE_CHECKED`` is set. On a GPU an error of CUDA is raised: the process is then lost.
@@ -56,7 +66,7 @@ def run_one(scene: Scene, fill: Fill, mutant: Mutant | None, place: Place) -> Ou
     """
     staged = _staged(scene.name, fill.name)
     try:
-        O, LSE, wrong = _run(scene, staged, mutant, place)
+        O, LSE, wrong = _run(scene, staged, mutant, place, launching)
     except EmulatorError as error:
         name = next(name for kind, name in FAULTS if isinstance(error, kind))
         return Outcome((name,), NO_RESULT, NO_RESULT)
@@ -96,7 +106,11 @@ def _call(scene_name: str, fill_name: str) -> Call:
 
 
 def _run(
-    scene: Scene, staged: Staged, mutant: Mutant | None, place: Place
+    scene: Scene,
+    staged: Staged,
+    mutant: Mutant | None,
+    place: Place,
+    launching: Callable[[], Any] | None = None,
 ) -> tuple[Array, Array, list[str]]:
     """Return O, LSE, and what is wrong with other memory."""
     arguments: dict[str, Any] = {
@@ -107,7 +121,13 @@ def _run(
     }
     if scene.num_splits is not None:
         arguments["num_splits"] = scene.num_splits
-    with applied(mutant, scene.tile, scene.kernel):
+
+    def planned(plan: Plan) -> None:
+        if launching is not None:
+            place.compile(plan)
+            launching()
+
+    with applied(mutant, scene.tile, scene.kernel, planned):
         if not staged.takes_out:
             O, LSE = staged.entry(**arguments)
             return place.fetched(O), place.fetched(LSE), []

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -37,12 +38,16 @@ class Limits:
 
     Attributes
     ----------
-    first : where a process may have to be started and a kernel compiled.
-    further : for the later fills of a task, and where the mutant has ended a process before.
+    compiling : to start a process, and until the kernel is compiled.
+    running : from there on to the verdict; on the emulator nothing says when that begins, and all
+        is in the first.
     """
 
-    first: float
-    further: float
+    compiling: float
+    running: float
+
+
+_LAUNCHING = "launching"  # what a process says when a kernel is compiled and about to run
 
 
 @dataclass(frozen=True)
@@ -160,9 +165,7 @@ class _Hand:
         for number, fill in enumerate(task.fills):
             if self._stopped:
                 return
-            early = number == 0 and not self._fallen[task.mutant, task.scene]
-            limit = self._limits.first if early else self._limits.further
-            fault = self._answer(link, task, fill, limit)
+            fault = self._answer(link, task, fill)
             if fault is None:
                 continue
             self._end()
@@ -178,12 +181,16 @@ class _Hand:
     def _fault(self, task: Task, fill: str, name: str) -> None:
         self._answers.put(Answer(task, fill, Outcome((name,), NO_RESULT, NO_RESULT)))
 
-    def _answer(self, link: Connection, task: Task, fill: str, limit: float) -> str | None:
+    def _answer(self, link: Connection, task: Task, fill: str) -> str | None:
         """Wait for one answer and hand it on; or return what befell the process."""
         try:
-            if not link.poll(limit):
+            if not link.poll(self._limits.compiling):
                 return HANG
             answer = link.recv()
+            while answer == _LAUNCHING:
+                if not link.poll(self._limits.running):
+                    return HANG
+                answer = link.recv()
         except (EOFError, OSError):
             return CRASH
         if isinstance(answer, BaseException):
@@ -227,7 +234,8 @@ def _serve(link: Connection, place_name: str) -> None:
         for name in task.fills:
             try:
                 mutant = None if task.mutant is None else find(task.mutant)
-                outcome = run_one(SCENES[task.scene], find_fill(name), mutant, place)
+                begin = partial(link.send, _LAUNCHING) if place.name == "gpu" else None
+                outcome = run_one(SCENES[task.scene], find_fill(name), mutant, place, begin)
             except AttnprobeError as error:
                 link.send(error)
                 return

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,6 +130,26 @@ def test_a_process_that_takes_too_long_is_ended() -> None:
         each.outcome.refused_by for each in workers.run(tasks, "emulator", 2, Limits(0.01, 0.01))
     ]
     assert stuck == [(HANG,), (HANG,)]
+
+
+def _hang(link: Any, place: str) -> None:
+    """Compile at once; the kernel of the first fill ends, that of the second never does."""
+    for fill in link.recv().fills:
+        link.send(workers._LAUNCHING)
+        if fill != "normal":
+            time.sleep(60)
+        link.send(PASSED)
+
+
+def test_a_kernel_that_never_ends_is_not_waited_for_as_a_compile_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "_serve", _hang)
+    tasks = [Task(None, "plain", ("normal", "outliers", "sink", "peaked"))]
+    begin = time.monotonic()
+    answers = list(workers.run(tasks, "gpu", 1, Limits(120.0, 0.3)))
+    assert [each.outcome.letter for each in answers] == [".", "D", "D", "-"]
+    assert time.monotonic() - begin < 60
 
 
 def test_ctrl_c_keeps_what_is_finished() -> None:

@@ -181,9 +181,9 @@ HOPPER_TILES: tuple[Mutant, ...] = (
     ),
     _tile(
         "tile_queries",
-        "tiles of queries begin half as far apart as they are long",
+        "tiles of queries begin twice as far apart as they are long",
         "m * kBlockM};",
-        "m * (kBlockM / 2)};",
+        "m * kBlockM * 2};",
         "hopper",
     ),
 )
