@@ -73,12 +73,14 @@ class Matrix:
     rows : one for each mutant.
     sound : the sound kernel, by scene.
     stopped : whether the run was interrupted; then only mutants that were finished have a row.
+    place : "emulator" or "gpu".
     """
 
     fills: tuple[str, ...]
     rows: tuple[Row, ...]
     sound: Mapping[str, Row]
     stopped: bool = False
+    place: str = "emulator"
 
     @property
     def false_alarms(self) -> tuple[tuple[str, str], ...]:
@@ -87,8 +89,15 @@ class Matrix:
 
     @property
     def alive(self) -> tuple[Row, ...]:
-        """Mutants that no fill kills and that are not argued to be equivalent."""
-        return tuple(row for row in self.rows if not row.killed_by and not _argued(row))
+        """Mutants that no fill kills, and that some fill should.
+
+        Those that are argued to be equivalent are none of them, nor on a GPU those of timing.
+        """
+        return tuple(
+            row
+            for row in self.rows
+            if not row.killed_by and not _argued(row) and not (self.place == "gpu" and _timing(row))
+        )
 
     @property
     def refuted(self) -> tuple[Row, ...]:
@@ -103,6 +112,10 @@ class Matrix:
 
 def _argued(row: Row) -> bool:
     return row.mutant is not None and bool(row.mutant.equivalent)
+
+
+def _timing(row: Row) -> bool:
+    return row.mutant is not None and row.mutant.timing
 
 
 def run(
@@ -153,7 +166,7 @@ def run(
         for mutant in mutants
         if whole.issuperset(keys[mutant.name])
     )
-    return Matrix(names, rows, sound, stopped)
+    return Matrix(names, rows, sound, stopped, place)
 
 
 _Answers = dict[tuple[str | None, str], dict[str, Outcome]]

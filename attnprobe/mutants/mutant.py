@@ -97,6 +97,8 @@ class Mutant:
     equivalent : the argument why nothing can tell it from the sound kernel, or "".
     slipped : whether near-uniform data under the old tolerance let this very fault through.
     kernel : the file below kernels/ that it edits; other files of the same call run as they are.
+    timing : whether nothing but the order of things is wrong: checked emulation always sees that, a
+        GPU only where its timing is bad.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Mutant:
     equivalent: str = ""
     slipped: bool = False
     kernel: str = MAIN_KERNEL
+    timing: bool = False
 
     def __post_init__(self) -> None:
         edits = [change for change in self.changes if isinstance(change, Edit)]

@@ -70,6 +70,28 @@ def test_a_record_comes_back_as_it_was(small: Matrix, tmp_path: Path) -> None:
     assert (first["killed_by"], first["survived"]) == (["normal"], ["near_uniform"])
 
 
+def test_a_part_that_is_run_again_replaces_that_part_of_a_record() -> None:
+    old = record.Record(
+        {"device": "a", "command": "all"},
+        ("near_uniform", "normal"),
+        (record.Line("p_pack_halves", ".O", True), record.Line("barrier_missing", "RR", False)),
+    )
+    new = record.Record(
+        {"device": "a", "command": "some"},
+        ("normal", "rising"),
+        (record.Line("barrier_missing", "MR", False), record.Line("wait_missing", "R.", False)),
+    )
+    both = record.joined(old, new)
+    assert both.fills == ("near_uniform", "normal", "rising")
+    assert {line.name: line.cells for line in both.lines} == {
+        "p_pack_halves": ".O-",
+        "barrier_missing": "RMR",
+        "wait_missing": "-R.",
+    }
+    assert both.environment == {"device": "a", "command": "some", "before": "all"}
+    assert [line.old_rule for line in both.lines] == [True, False, False]
+
+
 def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text("{}", encoding="utf-8")
@@ -85,6 +107,12 @@ def test_a_survivor_a_false_alarm_and_a_refuted_equivalence_are_told() -> None:
     alarm = Matrix(("normal",), (), {"plain": Row(None, {"normal": {"plain": outcome("lse")}})})
     assert alarm.false_alarms == (("plain", "normal"),)
     assert [found.ok for found in (alive, refuted, alarm)] == [False] * 3
+
+
+def test_a_gpu_need_not_see_what_is_wrong_by_its_timing_alone() -> None:
+    row = Row(find("wgmma_fence_of_s"), {"normal": {"hopper": PASSED}})
+    assert Matrix(("normal",), (row,), {}, place="gpu").alive == ()
+    assert Matrix(("normal",), (row,), {}).alive == (row,)
 
 
 def test_the_gravest_of_several_scenes_is_shown() -> None:

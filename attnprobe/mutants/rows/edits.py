@@ -25,6 +25,7 @@ class Edited:
         count: int = 1,
         equivalent: str = "",
         field: str = "",
+        timing: bool = False,
     ) -> Mutant:
         """Return the row that replaces ``old``, which stands there ``count`` times, by ``new``.
 
@@ -40,4 +41,5 @@ class Edited:
             field,
             equivalent,
             kernel=self.kernel,
+            timing=timing,
         )

@@ -37,6 +37,7 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
         _RESCALE,
         "hopper",
         by=("rising",),
+        timing=True,
     ),
     _row(
         "wgmma_rescale_rows",

@@ -83,6 +83,7 @@ HOPPER_TILES: tuple[Mutant, ...] = (
         "",
         "hopper_window",
         by=("nan_in_v",),
+        timing=True,
     ),
     _row(
         "look_handed_on_early",
@@ -91,6 +92,7 @@ HOPPER_TILES: tuple[Mutant, ...] = (
         "fence_proxy_async_shared();",
         "hopper_window",
         by=("nan_in_v",),
+        timing=True,
     ),
     _row(
         "look_before_it_landed",
@@ -98,6 +100,7 @@ HOPPER_TILES: tuple[Mutant, ...] = (
         "mbarrier_wait(smem.v_landed + stage * 8, landed_phases >> stage & 1);",
         "",
         "hopper_window",
+        timing=True,
     ),
     _row(
         "look_parity_kept",

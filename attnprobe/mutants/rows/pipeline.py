@@ -27,6 +27,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "registers_change(S); wgmma_fence();",
         "registers_change(S);",
         "hopper",
+        timing=True,
     ),
     _row(
         "wgmma_fence_of_o",
@@ -34,6 +35,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "registers_change(O); wgmma_fence();",
         "registers_change(O);",
         "hopper",
+        timing=True,
     ),
     _row(
         "wgmma_commit_of_s",
@@ -41,6 +43,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "K_ring.stage * kKBytes); wgmma_commit_group();",
         "K_ring.stage * kKBytes);",
         "hopper",
+        timing=True,
     ),
     _row(
         "wgmma_commit_of_o",
@@ -48,6 +51,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "V_ring.stage * kVBytes, accumulate); wgmma_commit_group();",
         "V_ring.stage * kVBytes, accumulate);",
         "hopper",
+        timing=True,
     ),
     _row(
         "wgmma_s_not_waited_for",
@@ -55,6 +59,7 @@ PIPELINE: tuple[Mutant, ...] = (
         _FINISH_QK,
         "finish_qk(work);",
         "hopper",
+        timing=True,
     ),
     _row(
         "wgmma_wait_leaves_both",
@@ -62,6 +67,7 @@ PIPELINE: tuple[Mutant, ...] = (
         _FINISH_QK,
         _FINISH_QK.replace("<1>", "<2>"),
         "hopper",
+        timing=True,
     ),
     _row(
         "wgmma_waits_for_both",
@@ -77,6 +83,7 @@ PIPELINE: tuple[Mutant, ...] = (
         _FINISH_TILE,
         _FINISH_TILE.replace("<1>", "<2>"),
         "hopper",
+        timing=True,
     ),
     _row(
         "wgmma_last_not_waited_for",
@@ -84,6 +91,7 @@ PIPELINE: tuple[Mutant, ...] = (
         _LAST,
         _LAST.replace("<0>", "<1>"),
         "hopper",
+        timing=True,
     ),
     # rings
     _row(
@@ -92,6 +100,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "K_ring.wait_full(); turns.wait(); issue_qk(); V_ring.wait_full();",
         "turns.wait(); issue_qk(); V_ring.wait_full();",
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_v_not_awaited",
@@ -99,6 +108,7 @@ PIPELINE: tuple[Mutant, ...] = (
         _PV_LANDED,
         "issue_pv(accumulate);",
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_q_not_awaited",
@@ -106,6 +116,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "const Work next(p, schedule, place); Q_ring.wait_full();",
         "const Work next(p, schedule, place);",
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_k_not_given_back",
@@ -141,6 +152,7 @@ PIPELINE: tuple[Mutant, ...] = (
         _K_READERS,
         _K_READERS.replace("* 4", "* 4 - 1"),
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_one_reader_more",
@@ -162,6 +174,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "K_ring.wait_empty();",
         "",
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_v_overwritten",
@@ -169,6 +182,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "V_ring.wait_empty();",
         "",
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_q_overwritten",
@@ -176,6 +190,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "Q_ring.wait_empty();",
         "",
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_parity_of_full",
@@ -212,6 +227,7 @@ PIPELINE: tuple[Mutant, ...] = (
         _BYTES,
         _BYTES.replace("Bytes);", "Bytes / 2);"),
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_bytes_twice",
@@ -226,6 +242,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "fence_mbarrier_init();",
         "",
         "hopper",
+        timing=True,
     ),
     _row(
         "ring_init_not_awaited",
@@ -233,6 +250,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "__syncthreads(); const TileSchedule",
         "const TileSchedule",
         "hopper",
+        timing=True,
     ),
     _row(
         "load_first_column",
