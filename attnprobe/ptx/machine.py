@@ -19,6 +19,7 @@ from attnprobe.ptx.launch_state import LaunchState
 from attnprobe.ptx.mbarriers import MBarriers
 from attnprobe.ptx.program import CodeBlock
 from attnprobe.ptx.proxies import Proxies
+from attnprobe.ptx.register_fences import RegisterFences
 from attnprobe.ptx.spaces import Spaces
 from attnprobe.ptx.values import LANES, Array, poison, spread
 from attnprobe.ptx.warpgroup import Products
@@ -64,6 +65,9 @@ class Machine:
         self.mbarriers = MBarriers(self)
         self.bulk = Bulk(self)
         self.products = Products(self)
+        self.fences: RegisterFences | None = None
+        if checker is not None and self.code.group_wide:
+            self.fences = RegisterFences(self)
         self.registers = np.zeros(self.warps, np.int64)  # of setmaxnreg, for each thread
         self.queue: list[Group] = []
         self.steps = 0
@@ -126,7 +130,8 @@ class Machine:
         """
         regs = [poison(code) for code in self.code.codes]
         rows = np.arange(self.warps)
-        self.queue = [Group(rows, self.live.copy(), 0, regs)]
+        known = None if self.fences is None else self.fences.begin()
+        self.queue = [Group(rows, self.live.copy(), 0, regs, known)]
         while True:
             while (group := self._next_group()) is not None:
                 self._step(group)
@@ -202,6 +207,8 @@ class Machine:
         self.lane_instructions += block.count * group.lanes
         if self.products.pending:
             self.products.check_writes(group, block)
+        if self.fences is not None:
+            self.fences.step(group, block.fences)
         try:
             result = block.call(self, group, group.regs)
         except InFlightError as error:

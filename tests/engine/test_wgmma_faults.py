@@ -66,6 +66,12 @@ FAULTS: dict[str, Fault] = {
         "        wgmma_commit_group();",
         "        product_pv(O, P, smem.V + V_ring.stage * kVBytes, accumulate);",
         EmulatorError, "of a wgmma that nobody has waited for"),
+    "the scores' registers are not fenced": Fault(
+        "        registers_change(S);\n        wgmma_fence();\n", "        registers_change(S);\n",
+        EmulatorError, "no wgmma.fence stands before the first wgmma"),
+    "P and the rescaled O are not fenced": Fault(
+        "        registers_change(O);\n        wgmma_fence();\n", "        registers_change(O);\n",
+        EmulatorError, "no wgmma.fence stands between this and the latest access to"),
     "nobody gives V back": Fault(
         "        if (speaks) mbarrier_arrive(V_ring.empty());\n        V_ring.advance();\n    };",
         "        V_ring.advance();\n    };",
