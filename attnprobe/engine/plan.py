@@ -18,11 +18,13 @@ from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import VARIANTS, Variant
 from attnprobe.engine.wgmma import WGMMA
+from attnprobe.engine.wgmma8 import WGMMA8
 from attnprobe.errors import UnsupportedError
+from attnprobe.formats import Format
 
 WARP_SIZE = 32
 COMBINE_BLOCK = (128, 1, 1)  # threads of one block of combine.cu (kThreads)
-KV_TYPES = {"e4m3": "e4m3_t", "s8": "s8_t"}  # how kernels name 8-bit elements (types.cuh)
+BYTE_TYPES = {"e4m3": "e4m3_t", "s8": "s8_t"}  # how kernels name 8-bit elements (types.cuh)
 MAX_BLOCKS = (
     2**31 - 1
 )  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
@@ -104,9 +106,9 @@ class Plan:
             "ATTN_BLOCK_N": variant.block_n,
             "ATTN_WARPS": variant.warps,
             "ATTN_BLOCKS_PER_SM": variant.blocks_per_sm,
-            "ATTN_ELEMENT": self.problem.format.c_type,
+            "ATTN_ELEMENT": _c_type(self.problem.format),
             "ATTN_OUT": self.problem.out_format.c_type,
-            "ATTN_KV": KV_TYPES.get(self.problem.kv_format.name, self.problem.format.c_type),
+            "ATTN_KV": _c_type(self.problem.kv_format),
             "ATTN_SPLIT": int(self.num_splits > 1),
             **variant.macros(),
         }
@@ -163,6 +165,10 @@ class Plan:
         return values
 
 
+def _c_type(format_: Format) -> str:
+    return BYTE_TYPES.get(format_.name, format_.c_type)
+
+
 @lru_cache(maxsize=256)
 def _source(name: str, defines: tuple[tuple[str, object], ...]) -> compile_.Source:
     return compile_.load_source(name, dict(defines))
@@ -202,7 +208,7 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
 @lru_cache(maxsize=1024)
 def _make_plan(problem: Problem, arch: Arch) -> Plan:
     passed: list[str] = []
-    for variant in (*DECODE, *WGMMA, *VARIANTS):
+    for variant in (*DECODE, *WGMMA, *WGMMA8, *VARIANTS):
         reason = variant.refusal(problem, arch)
         if reason is None:
             features = tuple(row.name for row in FEATURES if row.active(problem))

@@ -1,13 +1,25 @@
 // Online softmax over the key blocks for the 64 rows of a warpgroup, in fp32. A lane holds two rows: of accumulator
 // element i, row i % 4 / 2.
 //
-// The maximum that P is taken against follows the true one only when that has grown by more than 2^kSlack: O is scaled
-// seldom, and P stays below 2^kSlack. Each row decides by itself, so no row's bits depend on another's.
+// P = 2^(s - maximum + kOffset), and the maximum that P is taken against follows the true one only when that has grown by
+// more than 2^kSlack: O is scaled seldom, and P stays below 2^(kOffset + kSlack). Each row decides by itself, so no row's
+// bits depend on another's.
 #pragma once
 #include "attention/online_softmax.cuh"
 
-struct RowSoftmax {
-    static constexpr float kSlack = 8.0f;
+// P of 16 bits.
+struct WideRange {
+    static constexpr float kOffset = 0.0f, kSlack = 8.0f;
+};
+
+// P of e4m3, whose greatest number is 448 = 2^8.8 and whose least is 2^-9: weights down to 2^-17 of the greatest are kept.
+struct NarrowRange {
+    static constexpr float kOffset = 8.0f, kSlack = 0.75f;
+};
+
+template <class Range>
+struct RowSoftmaxIn {
+    static constexpr float kOffset = Range::kOffset, kSlack = Range::kSlack;
     float row_max[kRowsPerLane];  // what P is taken against; -inf before the first key
     float row_sum[kRowsPerLane];  // this lane's share of sum P
     float rescale[kRowsPerLane];  // by which what was accumulated before must shrink: 1 nearly always
@@ -34,7 +46,8 @@ struct RowSoftmax {
         }
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
-            const float bias = row_max[r] == -infinity() ? 0.0f : -row_max[r] * exponent_scale;
+            float bias = row_max[r] == -infinity() ? 0.0f : -row_max[r] * exponent_scale;
+            if constexpr (kOffset != 0.0f) bias += kOffset;
             float sum = 0.0f;
 #pragma unroll
             for (int i = 0; i < kCount; i += 4) {
@@ -59,3 +72,5 @@ struct RowSoftmax {
         for (int i = 0; i < kCount; ++i) O[i] *= rescale[i % 4 / 2];
     }
 };
+
+using RowSoftmax = RowSoftmaxIn<WideRange>;

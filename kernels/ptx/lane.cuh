@@ -43,3 +43,6 @@ __device__ __forceinline__ int first_set(u32_t bits) { return __ffs(static_cast<
 
 // vote.sync.any: whether the predicate holds in any lane of the warp.
 __device__ __forceinline__ bool vote_any(bool predicate) { return __any_sync(kFullMask, predicate); }
+
+// bar.warp.sync: what the lanes of the warp wrote before, all of them see after.
+__device__ __forceinline__ void warp_sync() { __syncwarp(); }
