@@ -153,7 +153,7 @@ def bring(name: str, value: Any, query: Operand, dtype: Any) -> Any:
         raise ProblemError(f"{name} is in GPU memory and q is not; move it to q's place")
     if query.on_gpu and (taken is None or not taken.on_gpu):
         refuse_in_capture(f"bringing {name} to the GPU")
-    return library.ascontiguousarray(library.asarray(source, dtype))
+    return library.asarray(source, dtype, order="C")
 
 
 def _integers(name: str, value: Any, query: Operand) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from attnprobe.arch import Arch
 from attnprobe.engine.problem import Problem
@@ -19,6 +20,7 @@ from attnprobe.engine.wgmma import (
 
 COLUMNS = 32  # of V that are transposed together (kVtRows)
 FORMAT = "e4m3"
+TOTAL_BYTES = 4  # of an element of O that is added up in shared memory
 
 # What the kernel does not do: whether a problem wants it, and what the plan says then.
 _LACKS: tuple[tuple[Callable[[Problem], bool], str], ...] = (
@@ -47,21 +49,32 @@ class Wgmma8Variant(WgmmaVariant):
     """
 
     promoted: bool = False
+    total_blocks: int = 0
+    vt_stages: int = 2
+    turns: bool = False
 
     def macros(self) -> Mapping[str, object]:
         """Return macros of the kernel text beside those that every kernel has."""
-        return {**super().macros(), "ATTN_PROMOTED": int(self.promoted)}
+        return {
+            **super().macros(),
+            "ATTN_TURNS": int(self.turns),
+            "ATTN_PROMOTED": int(self.promoted),
+            "ATTN_TOTAL_BLOCKS": self.total_blocks,
+            "ATTN_VT_STAGES": self.vt_stages,
+        }
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
         qk, v = padded_bytes(problem.head_dim), padded_bytes(problem.v_head_dim)
         rows = -(-problem.v_head_dim // COLUMNS) * COLUMNS
         transposed = rows * padded_bytes(self.block_n)
-        stage = self.block_n * (qk + v) + transposed
-        # Full and empty of each ring, and what the kernel for 16 bits has per stage.
-        barriers = 2 * (self.q_stages + 3 * self.stages) + 2 * self.stages
-        tiles = self.q_stages * self.block_m * qk + self.stages * stage
-        return tiles + barriers * BARRIER_BYTES
+        tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
+        if self.total_blocks:
+            tiles += self.block_m * (problem.v_head_dim + 8) * TOTAL_BYTES
+        # Full and empty of each ring; per stage what is told of V, per stage of V^T what was found.
+        barriers = 2 * (self.q_stages + 2 * self.stages + self.vt_stages)
+        told = self.stages + self.vt_stages
+        return tiles + self.vt_stages * transposed + (barriers + told) * BARRIER_BYTES
 
     def serves(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths and formats that the kernel can take."""
@@ -94,7 +107,7 @@ def _wgmma8(
     *,
     windowed: bool | None = None,
     plain_scores: bool = False,
-    promoted: bool = False,
+    **more: Any,
 ) -> Wgmma8Variant:
     """Return the row of one tile: (warpgroups that compute, keys, stages, stages of Q)."""
     consumers, block_n, stages, q_stages = tile
@@ -118,7 +131,7 @@ def _wgmma8(
         q_stages=q_stages,
         windowed=windowed,
         plain_scores=plain_scores,
-        promoted=promoted,
+        **more,
     )
 
 
@@ -131,7 +144,7 @@ WGMMA8: tuple[Wgmma8Variant, ...] = (
         promoted=True,
     ),
     _wgmma8((16, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
-    _wgmma8((80, 128), (2, 192, 2, 2), "long blocks: fewer maxima and barriers", windowed=False),
+    _wgmma8((80, 128), (3, 96, 2, 1), "three", total_blocks=8, vt_stages=3, windowed=False),
     _wgmma8(
         (80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing", promoted=True
     ),

@@ -56,9 +56,9 @@ def short_product(products: F64, walk: F64, imbalance: F64, terms: int) -> F64:
     """Return the greatest error of sums of ``terms`` products of 8 bits, made in one chain.
 
     A term loses up to 2^-13 of the greatest partial sum, about ``products + 2 * walk``. What terms
-    of either sign lose cancels but for their ``imbalance``, half a unit each, and for what is random
-    in it: four standard deviations of numbers that are spread over a unit. Each step cuts its sum
-    once more.
+    of either sign lose cancels but for their ``imbalance``, half a unit each, and for what is
+    random in it: four standard deviations of numbers that are spread over a unit. Each step cuts
+    its sum once more.
 
     Parameters
     ----------

@@ -297,8 +297,8 @@ def yardstick(
     """Return O and LSE computed with a kernel's own rounding points, in NumPy float32.
 
     Scores and softmax in float32; exp(S - running maximum) rounded to the dtype of q (of e4m3 times
-    2^8) before it meets V; sums in float32; O divided by the sum of the unrounded exponentials, then
-    rounded to the dtype of q, of e4m3 to bfloat16. It is a sound kernel with another order of
+    2^8) before it meets V; sums in float32; O divided by the sum of the unrounded exponentials,
+    then rounded to the dtype of q, of e4m3 to bfloat16. It is a sound kernel with another order of
     summation.
 
     Parameters

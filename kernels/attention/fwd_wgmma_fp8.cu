@@ -7,7 +7,8 @@
 // that it uses e4m3's range (warpgroup_softmax.cuh); sums of P and everything else are f32. The tensor core adds 8-bit
 // products with 14 bits (docs/numerics.md).
 //
-// Macros from the plan: those of fwd_wgmma.cu, and ATTN_PROMOTED.
+// Macros from the plan: those of fwd_wgmma.cu, and ATTN_PROMOTED,
+// ATTN_TOTAL_BLOCKS, ATTN_VT_STAGES.
 #include "attention/transpose_values.cuh"
 #include "attention/transposed_columns.cuh"
 #include "attention/turns.cuh"
@@ -22,6 +23,9 @@ constexpr int kStepK = 32;  // elements of k of one product
 
 // Whether the tensor core sums over one block of keys only, and f32 additions over all of them: its own sums have 14 bits.
 constexpr bool kPromoted = ATTN_PROMOTED;
+
+// Or blocks after which O is added to a total in shared memory; 0: never.
+constexpr int kTotalBlocks = ATTN_TOTAL_BLOCKS;
 
 // S = Q K^T   [64, kBlockN]
 __device__ __forceinline__ void product_qk8(float (&S)[kBlockN / 2], u32_t Q_smem, u32_t K_smem) {
@@ -55,6 +59,49 @@ __device__ __forceinline__ void pack_p8(u32_t (&P)[kBlockN / 8], const float (&S
         P[i] = pack4_e4m3(S[at], S[at + 1], S[at + 4], S[at + 5]);
     }
 }
+
+// O of a thread, added up in shared memory, and the maxima in whose units it is.
+struct Total {
+    static constexpr int kStride = kConsumers * kWarpgroupSize * 16;
+    static constexpr int kMaxima = kVDim / 8 * kStride;  // behind O
+    u32_t smem;
+
+    __device__ __forceinline__ Total(u32_t smem, int thread) : smem(smem + thread * 16) {}
+
+    __device__ __forceinline__ void begin() const {
+#pragma unroll
+        for (int i = 0; i < kVDim / 2; i += 4) st_shared_v4(smem + i / 4 * kStride, {0, 0, 0, 0});
+        const u32_t none = __float_as_uint(-infinity());
+        st_shared_v4(smem + kMaxima, {none, none, none, none});
+    }
+
+    // O += total; and the total becomes O where it goes on.
+    template <bool kLast, int kCount>
+    __device__ __forceinline__ void add(float (&O)[kCount], const float (&now)[kRowsPerLane],
+                                        float exponent_scale) const {
+        u32_t words[4];
+        ld_shared_v4(words, smem + kMaxima);
+        float factors[kRowsPerLane];
+#pragma unroll
+        for (int r = 0; r < kRowsPerLane; ++r) {
+            const float before = __uint_as_float(words[r]);
+            // -inf - -inf, of a row that has seen no key yet, is NaN.
+            factors[r] = before == now[r] ? 1.0f : ex2_approx((before - now[r]) * exponent_scale);
+            words[r] = __float_as_uint(now[r]);
+        }
+        if constexpr (!kLast) st_shared_v4(smem + kMaxima, words);
+#pragma unroll
+        for (int i = 0; i < kCount; i += 4) {
+            ld_shared_v4(words, smem + i / 4 * kStride);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                O[i + j] = fma_rn(__uint_as_float(words[j]), factors[j / 2], O[i + j]);
+                words[j] = __float_as_uint(O[i + j]);
+            }
+            if constexpr (!kLast) st_shared_v4(smem + i / 4 * kStride, words);
+        }
+    }
+};
 
 // q_descale * k_descale and v_descale of one head.
 struct Descales {
@@ -103,17 +150,19 @@ struct Work {
 __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem,
                                         const TileSchedule<kBlockM> &schedule, int warpgroup) {
     Ring<kQStages> Q_ring(smem.q_ring);
-    Ring<kStages> K_ring(smem.k_ring), Vt_ring(smem.vt_ring);
+    Ring<kStages> K_ring(smem.k_ring);
+    Ring<kVtStages> Vt_ring(smem.vt_ring);
     const Turns turns(warpgroup);
     const int warp_row = warpgroup * 64 + warp_id() % 4 * 16 + lane_id() / 4;  // of this lane's element 0, in the tile
     const int lane_key = lane_id() % 4 * 2;
     const bool speaks = lane_id() == 0;  // for its warp
 
     float S[kBlockN / 2], O[kVDim / 2];
-    float O_block[kVDim / 2];                                  // where promoted
-    float(&O_sum)[kVDim / 2] = kPromoted ? O_block : O;  // of the tensor core
+    float O_block[kVDim / 2];                             // where promoted
+    float (&O_sum)[kVDim / 2] = kPromoted ? O_block : O;  // of the tensor core
     u32_t P[kBlockN / 8];
     RowSoftmaxIn<NarrowRange> softmax;
+    Total total(smem.total, threadIdx.x - kWarpgroupSize);
 
     // Issues S = Q K^T of the next block.
     const auto issue_qk = [&]() {
@@ -171,6 +220,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     };
     const auto finish_tile = [&](const Work &work) {
         finish_pv(work, work.block, true);
+        if constexpr (kTotalBlocks > 0) total.add<true>(O, softmax.row_max, work.exponent_scale);
         float max_log2[kRowsPerLane];
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
@@ -188,6 +238,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     issue_qk();
     turns.pass_on();
     wgmma_wait_group<0>();
+    bool accumulate;
     for (;;) {
         finish_qk(work);
         softmax.step<true>(S, work.exponent_scale);
@@ -196,7 +247,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
 #pragma unroll
             for (int i = 0; i < kVDim / 2; ++i) O[i] = 0.0f;
         }
-        bool accumulate = false;
+        accumulate = false;
+        if constexpr (kTotalBlocks > 0) total.begin();
         while (work.block > work.blocks.begin) {
             K_ring.wait_full();
             turns.wait();
@@ -223,6 +275,10 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             finish_pv(work, work.block + 1, false);
             registers_change(S);
             pack_p8(P, S);
+            if constexpr (kTotalBlocks > 0) {
+                accumulate = (work.blocks.end - 1 - work.block) % kTotalBlocks != 0;
+                if (!accumulate) total.add<false>(O, softmax.row_max, work.exponent_scale);
+            }
         }
         place = schedule.place(++turn);
         Vt_ring.wait_full();
@@ -242,7 +298,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         wgmma_wait_group<0>();
         work = next;
     }
-    issue_pv(work.block != work.blocks.end - 1);
+    issue_pv(accumulate);
     turns.pass_on();
     wgmma_wait_group<0>();
     finish_tile(work);
@@ -258,7 +314,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         Ring<kQStages>::init(smem.q_ring, kConsumers * 4);
         Ring<kStages>::init(smem.k_ring, kConsumers * 4);
         Ring<kStages>::init(smem.v_ring, kTransposers);
-        Ring<kStages>::init(smem.vt_ring, kConsumers * 4, kTransposers);
+        Ring<kVtStages>::init(smem.vt_ring, kConsumers * 4, kTransposers);
         fence_mbarrier_init();
     }
     __syncthreads();

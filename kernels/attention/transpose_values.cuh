@@ -99,28 +99,28 @@ __device__ __forceinline__ void load_noted_values(const AttentionParams &p, cons
     mbarrier_arrive(V_ring.full());
 }
 
-// kTransposers warps. The ring of V^T goes round with that of V: the same stage, the same phase.
+// kTransposers warps.
 __device__ __forceinline__ void transpose_values(const SharedMemory &smem, int warp) {
     Ring<kStages> V_ring(smem.v_ring);
-    const u32_t to_vt_ring = smem.vt_ring - smem.v_ring;
-    for (;; V_ring.advance()) {
+    Ring<kVtStages> Vt_ring(smem.vt_ring);
+    for (;; V_ring.advance(), Vt_ring.advance()) {
         V_ring.wait_full();
         const u32_t note = ld_shared(smem.notes + V_ring.stage * 4);
         if (note == kNoMore) break;
-        mbarrier_wait(V_ring.empty() + to_vt_ring, V_ring.phase ^ 1);
-        const u32_t V_smem = smem.V + V_ring.stage * kVBytes, Vt_smem = smem.Vt + V_ring.stage * kVtBytes;
+        Vt_ring.wait_empty();
+        const u32_t V_smem = smem.V + V_ring.stage * kVBytes, Vt_smem = smem.Vt + Vt_ring.stage * kVtBytes;
         const u32_t nonfinite = transpose_share<false>(V_smem, Vt_smem, warp);
         if constexpr (kLookWhileTransposing) {
             // In blocks that all queries see whole, NaN may go through the product.
             const bool found = note == kAtEdge && vote_any(nonfinite != 0);
             if (found) transpose_share<true>(V_smem, Vt_smem, warp);
-            if (lane_id() == 0) st_shared(smem.found + (V_ring.stage * 2 + warp) * 4, found);
+            if (lane_id() == 0) st_shared(smem.found + (Vt_ring.stage * 2 + warp) * 4, found);
         }
         fence_proxy_async_shared();
         warp_sync();
         if (lane_id() == 0) {
             mbarrier_arrive(V_ring.empty());
-            mbarrier_arrive(V_ring.full() + to_vt_ring);
+            mbarrier_arrive(Vt_ring.full());
         }
     }
 }

@@ -10,11 +10,13 @@
 // P of 16 bits.
 struct WideRange {
     static constexpr float kOffset = 0.0f, kSlack = 8.0f;
+    static constexpr int kChains = 1;  // of maxima that one row is compared with side by side
 };
 
 // P of e4m3, whose greatest number is 448 = 2^8.8 and whose least is 2^-9: weights down to 2^-17 of the greatest are kept.
 struct NarrowRange {
     static constexpr float kOffset = 8.0f, kSlack = 0.75f;
+    static constexpr int kChains = 4;
 };
 
 template <class Range>
@@ -29,11 +31,16 @@ struct RowSoftmaxIn {
     __device__ __forceinline__ void step(float (&S)[kCount], float exponent_scale) {
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
-            float block_max = max_f32(S[2 * r], S[2 * r + 1]);
+            constexpr int kChains = Range::kChains;
+            float maxima[kChains];
 #pragma unroll
-            for (int i = 4; i < kCount; i += 4) {
-                block_max = max_f32(block_max, max_f32(S[i + 2 * r], S[i + 2 * r + 1]));
+            for (int i = 0; i < kCount; i += 4) {
+                const float pair = max_f32(S[i + 2 * r], S[i + 2 * r + 1]);
+                maxima[i / 4 % kChains] = i / 4 < kChains ? pair : max_f32(maxima[i / 4 % kChains], pair);
             }
+            float block_max = maxima[0];
+#pragma unroll
+            for (int i = 1; i < kChains; ++i) block_max = max_f32(block_max, maxima[i]);
             block_max = quad_max(block_max);
             if constexpr (kFirst) {
                 row_max[r] = block_max;

@@ -39,10 +39,17 @@ constexpr int kKBytes = kBlockN * kPanelsQK * kPanelRowBytes;
 constexpr int kVBytes = kBlockN * kPanelsV * kPanelRowBytes;
 // V^T: panels of 128 keys. Two 16-byte chunks of V are transposed together, so there may be 16 rows that nobody reads.
 constexpr int kVtRows = (kVDim + 31) / 32 * 32;
-constexpr int kVtBytes = kTransposesV ? (kBlockN + 127) / 128 * kVtRows * kPanelRowBytes : 0;
+#if defined(ATTN_VT_STAGES)
+constexpr int kVtStages = ATTN_VT_STAGES;
+// Where O is added up from time to time, a place for each thread.
+constexpr int kTotalBytes = ATTN_TOTAL_BLOCKS > 0 ? kConsumers * kWarpgroupSize * (kVDim / 2 + 4) * 4 : 0;
+#else
+constexpr int kVtStages = 0, kTotalBytes = 0;
+#endif
+constexpr int kVtBytes = (kBlockN + 127) / 128 * kVtRows * kPanelRowBytes;
 
 struct SharedMemory {
-    u32_t Q, K, V, Vt;
+    u32_t Q, K, V, Vt, total;
     u32_t q_ring, k_ring, v_ring, vt_ring;
     u32_t v_landed;  // a barrier per stage: V is there, and nobody has looked at it
     u32_t notes;     // a word per stage: what the loading thread says of a block of V that is transposed
@@ -53,12 +60,13 @@ struct SharedMemory {
         K = Q + kQStages * kQBytes;
         V = K + kStages * kKBytes;
         Vt = V + kStages * kVBytes;
-        q_ring = Vt + kStages * kVtBytes;
+        total = Vt + kVtStages * kVtBytes;
+        q_ring = total + kTotalBytes;
         k_ring = q_ring + Ring<kQStages>::kBytes;
         v_ring = k_ring + Ring<kStages>::kBytes;
         vt_ring = v_ring + Ring<kStages>::kBytes;
-        v_landed = vt_ring + (kTransposesV ? Ring<kStages>::kBytes : 0);
-        found = v_landed + kStages * 8;
+        v_landed = vt_ring + Ring<kVtStages>::kBytes;
         notes = v_landed;  // either is used
+        found = v_landed + kStages * 8;
     }
 };

@@ -21,6 +21,9 @@ from attnprobe.engine.wgmma8 import WGMMA8, Wgmma8Variant
 from attnprobe.errors import ProblemError, UnsupportedError
 from attnprobe.formats import FORMATS
 from attnprobe.numerics.error import check_attention
+from attnprobe.numerics.fills import E4M3_FILLS, EQUAL_COLUMNS, FILLS, Sizes
+from attnprobe.numerics.oracle import Question
+from attnprobe.numerics.reference import Features
 
 E4M3 = ml_dtypes.float8_e4m3fn
 HOPPER = arch(90)
@@ -172,8 +175,9 @@ def test_every_column_of_v_comes_out_in_its_place(head_dim: int) -> None:
     v = np.arange(256, dtype=np.uint8)
     v = np.where(v & 0x7F == 0x7F, 0, v).astype(np.uint8).view(E4M3).reshape(1, 1, -1, head_dim)
     q, k, _ = qkv((5, 1), (v.shape[2], v.shape[2]), head_dim)
-    O, _ = run(q, k, v, out_dtype="float32")
-    np.testing.assert_array_equal(O, np.broadcast_to(v.astype(np.float32), O.shape))
+    O, _ = run(q, k, v)
+    expected = np.broadcast_to(v.astype(np.float32), O.shape)
+    np.testing.assert_array_equal(O.astype(np.float32), expected)
 
 
 @pytest.mark.parametrize("head_dim", [64, 128])
@@ -244,11 +248,21 @@ def test_data_that_shows_faults(change: Any, head_dim: int) -> None:
     check_attention(O, LSE, q, k, v, causal=head_dim == 64)
 
 
+@pytest.mark.parametrize("name", E4M3_FILLS)
+def test_every_fill_on_the_grid_of_e4m3(name: str) -> None:
+    fill = FILLS[name]
+    q, k, v = fill(Sizes(40, 140, 2, 1, 64), E4M3)
+    O, LSE = run(q, k, v, causal=True)
+    checks = tuple(name for name in fill.checks if name == EQUAL_COLUMNS)
+    verdict = Question(q, k, v, Features(causal=True), checks).judge(O, LSE)
+    assert verdict.ok, str(verdict)
+
+
 @pytest.mark.parametrize("window", [(-1, 0), (50, 0), (30, 20)])
 def test_a_nan_of_v_reaches_the_rows_that_see_it_and_no_other(window: tuple[int, int]) -> None:
     q, k, v = qkv((70, 300), (1, 1), 64)
     spoilt = v.copy()
-    for key, column in ((299, 0), (250, 5), (140, 63)):
+    for key, column in ((299, 0), (250, 5), (240, 63)):
         spoilt[0, key, 0, column] = np.nan
     clean, _ = run(q, k, v, window_size=window)
     O, LSE = run(q, k, spoilt, window_size=window)
