@@ -54,7 +54,8 @@ __device__ __forceinline__ RowEnd finish_row_log2(const AttentionParams &p, int 
 }
 
 __device__ __forceinline__ RowEnd finish_row(const AttentionParams &p, int head, float row_max, float sum) {
-    return finish_row_log2(p, head, row_max * p.exponent_scale, sum);
+    const float max_log2 = row_max * p.exponent_scale;
+    return finish_row_log2(p, head, max_log2, sum);
 }
 
 // Stores the rows of this warp that exist. first_query: of the warp, within the sequence.
