@@ -21,6 +21,7 @@ examples:
   attnprobe plan --head-dim 256 --seqlen 1024 --arch 89
   attnprobe plan --head-dim 128 --seqlen 8192 --seqlen-q 1 --batch 16 --page-size 16
   attnprobe plan --head-dim 128 --seqlen 8192 --seqlen-q 1 --heads 32 --kv-heads 8 --kv-format e4m3
+  attnprobe plan --head-dim 128 --seqlen 8192 --heads 16 --dtype e4m3
   attnprobe plan --head-dim 576 --v-head-dim 512 --seqlen 8192 --heads 128 --kv-heads 1 --json
 """
 

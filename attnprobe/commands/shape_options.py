@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DTYPES = {"float16": "f16", "bfloat16": "bf16"}
+BYTE_DTYPES = {"e4m3": "e4m3"}  # of Q, K and V together
 KV_FORMATS = {"e4m3": "e4m3", "int8": "s8"}
 
 
@@ -35,7 +36,7 @@ def add_shape_options(parser: argparse.ArgumentParser, *, head_dim_required: boo
     add("--heads", type=int, default=1, metavar="N", help="query heads")
     add("--kv-heads", type=int, metavar="N", help="K/V heads; as many as query heads by default")
     add("--batch", type=int, default=1, metavar="N")
-    add("--dtype", choices=tuple(DTYPES), default="float16")
+    add("--dtype", choices=(*DTYPES, *BYTE_DTYPES), default="float16", help="of q")
     add("--causal", action="store_true")
     add("--window", default="-1,-1", metavar="LEFT,RIGHT", help="window_size; -1 is open")
     add("--softcap", type=float, default=0.0, metavar="X")
@@ -70,7 +71,7 @@ def problem_of(args: argparse.Namespace, rows: Sequences) -> Any:
         left, right = (int(side) for side in args.window.split(","))
     except ValueError:
         raise UsageError(f"--window is {args.window!r}; LEFT,RIGHT is wanted: 128,0") from None
-    format_ = FORMATS[DTYPES[args.dtype]]
+    format_ = FORMATS[{**DTYPES, **BYTE_DTYPES}[args.dtype]]
     kv_format = FORMATS[KV_FORMATS.get(args.kv_format, format_.name)]
 
     def spec(name: str, shape: tuple[int, int, int, int]) -> ArraySpec:

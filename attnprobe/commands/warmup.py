@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from attnprobe.commands.shape_options import (
+    BYTE_DTYPES,
     DTYPES,
     Sequences,
     add_shape_options,
@@ -18,18 +19,21 @@ from attnprobe.commands.shape_options import (
 
 SCHEMA = "attnprobe.warmup/1"
 CALLS = ("prefill", "decode", "varlen", "paged")
+BYTE_CALLS = ("prefill", "decode")  # that take a q of 8 bits
 COMMON_HEAD_DIMS = (64, 128, 256)
 
 _EPILOG = """\
 The kernels of four kinds of call are compiled: attention over whole sequences (prefill) and of one
-query (decode), attention_varlen, and attention_paged of one query. --calls takes fewer. A kernel
-depends on widths, dtype and features, not on the lengths; --seqlen decides where the plan does.
+query (decode), attention_varlen, and attention_paged of one query; of e4m3 the first two, with the
+three descales. --calls takes fewer. A kernel depends on widths, dtype and features, not on the
+lengths; --seqlen decides where the plan does.
 
 Needs no GPU where --arch is given. ATTNPROBE_CACHE_DIR says where the kernels are kept.
 
 examples:
   attnprobe warmup --head-dim 128 --heads 32 --kv-heads 8 --causal --dtype float16 --arch sm_90
   attnprobe warmup --head-dim 64 --calls prefill,varlen
+  attnprobe warmup --head-dim 128 --dtype e4m3 --arch sm_90
   attnprobe warmup --all --arch 89 --jobs 8
 """
 
@@ -47,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
     add_shape_options(parser, head_dim_required=False)
     add("--seqlen", type=int, default=4096, metavar="N", help="keys of a sequence (4096)")
     add("--page-size", type=int, default=16, metavar="N", help="keys in a page (16)")
-    add("--calls", default=",".join(CALLS), metavar="LIST", help=f"of {', '.join(CALLS)}")
+    add("--calls", metavar="LIST", help=f"of {', '.join(CALLS)}; all of them by default")
     widths = ", ".join(map(str, COMMON_HEAD_DIMS))
     add(
         "--all",
@@ -109,7 +113,8 @@ def _problems(args: argparse.Namespace) -> Iterator[Any]:
         "varlen": Sequences(args.seqlen, args.seqlen, packed=True),
         "paged": Sequences(1, args.seqlen, page_size=args.page_size),
     }
-    for call in args.calls.split(","):
+    usual = BYTE_CALLS if args.dtype in BYTE_DTYPES else CALLS
+    for call in args.calls.split(",") if args.calls else usual:
         if call not in rows:
             raise UsageError(f"--calls has {call!r}; of {', '.join(CALLS)} is wanted")
         for each in _classes(args):

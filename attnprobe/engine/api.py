@@ -8,7 +8,7 @@ from attnprobe.engine import known
 from attnprobe.engine.call import Call, perform
 from attnprobe.engine.score_arguments import SCORE_FIELDS, score_arrays, score_options
 
-_FIELDS = ("Q", "K", "V", *SCORE_FIELDS, "k_descale", "v_descale", "O")
+_FIELDS = ("Q", "K", "V", *SCORE_FIELDS, "q_descale", "k_descale", "v_descale", "O")
 
 
 def attention(
@@ -30,6 +30,7 @@ def attention(
     out: Any = None,
     out_dtype: Any = None,
     num_splits: int | None = None,
+    q_descale: Any = None,
     k_descale: Any = None,
     v_descale: Any = None,
     kv_format: str | None = None,
@@ -42,8 +43,8 @@ def attention(
 
     Parameters
     ----------
-    q : (batch, seqlen_q, num_heads, head_dim), float16 or bfloat16; head_dim a multiple of 16 up
-        to 576.
+    q : (batch, seqlen_q, num_heads, head_dim), float16 or bfloat16, or e4m3 where k and v are e4m3
+        (on Hopper, up to head_dim 256); head_dim a multiple of 16 up to 576.
     k : (batch, seqlen_k, num_kv_heads, head_dim), q's dtype, or e4m3 or int8; num_kv_heads divides
         num_heads, and query head h reads K/V head ``h // (num_heads // num_kv_heads)``.
     v : (batch, seqlen_k, num_kv_heads, v_head_dim), k's dtype; v_head_dim a multiple of 16 up to
@@ -64,13 +65,16 @@ def attention(
     sinks : (num_heads,) logits that join the sum of the softmax and carry no value.
     return_lse : return (O, LSE).
     out : array to write O to, of O's shape and dtype; it may share no memory with q, k or v.
-    out_dtype : float16, bfloat16 or float32 (a dtype or its name); by default out's, else q's.
+    out_dtype : float16, bfloat16 or float32 (a dtype or its name); by default out's, else q's, and
+        bfloat16 of e4m3.
     num_splits : parts into which the keys of a few queries are split, computed side by side and
         combined; None chooses by the size of the GPU. With a number given, the bits of a sequence's
         result do not depend on the batch that it is in.
-    k_descale, v_descale : (num_kv_heads,) or (batch, num_kv_heads): what 8-bit K and V are
-        multiplied by; 1 by default.
-    kv_format : "e4m3" or "int8" where k and v are plain bytes of it.
+    q_descale, k_descale, v_descale : a number, (num_kv_heads,) or (batch, num_kv_heads): what 8-bit
+        Q (of all heads that share a K/V head), K and V are multiplied by; 1 by default. With q of
+        e4m3, those of q and k are positive.
+    kv_format : "e4m3" or "int8" where k and v are plain bytes of it, and q with them if it has 8
+        bits.
 
     Returns
     -------
@@ -93,7 +97,8 @@ def attention(
     ------
     Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
-    others = (softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale, out)
+    descales = (q_descale, k_descale, v_descale)
+    others = (softmax_scale, alibi_slopes, bias, mask, sinks, *descales, out)
     numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
     options = (numbers, out_dtype, kv_format)
     key, call, addresses = known.find("attention", q, k, v, others, options)
@@ -103,6 +108,7 @@ def attention(
             return result
     extras = {
         **score_arrays(softmax_scale, alibi_slopes, bias, mask, sinks),
+        "q_descale": q_descale,
         "k_descale": k_descale,
         "v_descale": v_descale,
     }

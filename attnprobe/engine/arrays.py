@@ -13,7 +13,9 @@ import numpy as np
 from attnprobe import formats
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import DeviceError, ProblemError
+from attnprobe.formats import FORMATS, Format
 
+_E4M3 = FORMATS["e4m3"]
 _CPU_DEVICE_TYPES = (1, 3)  # kDLCPU, kDLCUDAHost; Source: dlpack.h
 
 
@@ -26,11 +28,13 @@ class Operand:
     array : numpy.ndarray or cupy.ndarray over the caller's memory.
     on_gpu : which of the two.
     original : what the caller gave; results are returned in its kind.
+    format : number format of bytes whose dtype does not say it: CuPy has no 8-bit floats; or None.
     """
 
     array: Any
     on_gpu: bool
     original: Any
+    format: Format | None = None
 
     def spec(self, name: str) -> ArraySpec:
         """Return the array without its contents."""
@@ -43,8 +47,9 @@ class Operand:
                 "elements: copy it"
             )
         address = array.data.ptr if self.on_gpu else array.__array_interface__["data"][0]
-        format_ = formats.of_dtype(array.dtype)
-        return ArraySpec(name, tuple(array.shape), strides, format_, str(array.dtype), int(address))
+        format_ = self.format or formats.of_dtype(array.dtype)
+        dtype = str(array.dtype if self.format is None else self.format.dtype)
+        return ArraySpec(name, tuple(array.shape), strides, format_, dtype, int(address))
 
 
 def take(name: str, given: Any) -> Operand:
@@ -69,6 +74,8 @@ def take(name: str, given: Any) -> Operand:
         if hasattr(given, "__dlpack__") and hasattr(given, "__dlpack_device__"):
             if int(given.__dlpack_device__()[0]) in _CPU_DEVICE_TYPES:
                 return Operand(_from_cpu(given), False, given)
+            if _is_e4m3(given):
+                return Operand(_cupy().from_dlpack(_bytes_of(given)), True, given, _E4M3)
             return Operand(_cupy().from_dlpack(given), True, given)
         if hasattr(given, "__cuda_array_interface__"):
             return Operand(_cupy().asarray(given), True, given)
@@ -115,7 +122,19 @@ def library_of(operand: Operand) -> Any:
     return _cupy() if operand.on_gpu else np
 
 
+def _is_e4m3(given: Any) -> bool:
+    return str(getattr(given, "dtype", "")).rpartition(".")[2] == _E4M3.dtype.name
+
+
+def _bytes_of(given: Any) -> Any:
+    """Return an array of 8-bit floats as bytes: few exporters and importers know more of them."""
+    namespace = _namespace(given)
+    return given.view(namespace.uint8) if namespace is not None else given
+
+
 def _from_cpu(given: Any) -> Any:
+    if _is_e4m3(given):
+        return np.from_dlpack(_bytes_of(given)).view(_E4M3.dtype)
     if "bfloat16" not in str(given.dtype):
         return np.from_dlpack(given)
     namespace = _namespace(given)

@@ -31,7 +31,7 @@ class Call:
     extras : arrays of extras.py by field name; None where not given.
     out : array to write O to, or None.
     out_dtype : dtype of O, or None for that of ``out`` or q.
-    kv_format : "e4m3" where K and V are bytes of it, or None.
+    kv_format : "e4m3" where K and V, and Q if it has 8 bits, are bytes of it, or None.
     """
 
     q: Any
@@ -92,7 +92,7 @@ def perform(call: Call) -> Done:
             **options,
             extras=extras_.extra_specs(more),
         )
-        plan = make_plan(problem, arch_of(query))
+        plan = make_plan(problem, arch_of(query, problem))
         o = operands["out"].array if call.out is not None else _empty_output(query, problem)
         lse = launch.empty_lse(plan, query.array)
         launched = None
@@ -135,7 +135,8 @@ def _with_batch_axis(name: str, operand: Operand, boundaries: str) -> Operand:
 
 def _specs(operands: Mapping[str, Operand], kv_format: str | None) -> dict[str, ArraySpec]:
     specs = {name: operand.spec(name) for name, operand in operands.items()}
-    for name in ("k", "v"):
+    byte_query = specs["q"].format is not None and specs["q"].format.bits == 8
+    for name in ("q", "k", "v") if byte_query else ("k", "v"):
         specs[name] = with_kv_format(specs[name], kv_format)
     return specs
 
@@ -187,11 +188,11 @@ def out_format(out_dtype: Any) -> Format | None:
     return found
 
 
-def arch_of(query: Operand) -> Any:
+def arch_of(query: Operand, problem: Problem) -> Any:
     """Return the arch that the call runs on."""
     if query.on_gpu:
         return launch.gpu_arch(int(query.array.device.id))
-    return launch.emulated_arch()
+    return launch.emulated_arch(problem)
 
 
 @contextmanager

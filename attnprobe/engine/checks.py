@@ -8,13 +8,15 @@ from typing import Any
 
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
-from attnprobe.formats import Format
+from attnprobe.formats import FORMATS, Format
 
 WIDTH_STEP = 16  # head_dim is cut into steps of one mma
 MAX_HEAD_DIM, MAX_V_HEAD_DIM = 576, 512
 FORMAT_NAMES: tuple[str, ...] = ("f16", "bf16")
 OUT_FORMAT_NAMES: tuple[str, ...] = (*FORMAT_NAMES, "f32")
 CACHE_FORMAT_NAMES: tuple[str, ...] = ("e4m3", "s8")  # of K and V beside q's own
+BYTE_QUERY = "e4m3"  # of Q too, where K and V have it
+BYTE_QUERY_OUT = "bf16"  # of O then, where nobody says
 MAX_SIZE = 2**28  # so that query + diagonal + window fits in 32 bits
 MAX_SPLITS = 256
 ALIGNMENTS = ("bottom-right", "top-left")
@@ -24,10 +26,16 @@ _AXES = "(batch, seqlen, num_heads, head_dim)"
 
 def check_formats(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> tuple[Format, Format]:
     """Return the formats of Q, and of K and V."""
-    if q.format is None or q.format.name not in FORMAT_NAMES:
+    if q.format is None or q.format.name not in (*FORMAT_NAMES, BYTE_QUERY):
         raise ProblemError(
-            f"q has dtype {q.dtype}; supported are float16 and bfloat16 "
-            "(ml_dtypes.bfloat16): convert it, e.g. q.astype('float16')"
+            f"q has dtype {q.dtype}; supported are float16 and bfloat16 (ml_dtypes.bfloat16), and "
+            "with k and v of e4m3 also e4m3 (ml_dtypes.float8_e4m3fn, or uint8 with "
+            "kv_format='e4m3'): convert it, e.g. q.astype('float16')"
+        )
+    if q.format.name == BYTE_QUERY and not k.format == v.format == q.format:
+        raise ProblemError(
+            f"q is e4m3, k has dtype {k.dtype} and v {v.dtype}; with q of 8 bits all three must be "
+            "e4m3: convert k and v to it, or q to float16 or bfloat16"
         )
     for spec in (k, v):
         if spec.format is None or (
@@ -44,8 +52,13 @@ def check_formats(q: ArraySpec, k: ArraySpec, v: ArraySpec) -> tuple[Format, For
 
 
 def check_out_format(wanted: Format | None, out: ArraySpec | None, query: Format) -> Format:
-    """Return the format of O: ``out_dtype`` where given, else that of ``out``, else q's."""
-    found = wanted or (out.format if out is not None else query)
+    """Return the format of O: ``out_dtype`` where given, else that of ``out``, else q's.
+
+    Q of e4m3 gives bfloat16: e4m3 is too coarse for O, and bfloat16 has its range, whatever
+    v_descale is.
+    """
+    by_query = FORMATS[BYTE_QUERY_OUT] if query.name == BYTE_QUERY else query
+    found = wanted or (out.format if out is not None else by_query)
     if found is None or found.name not in OUT_FORMAT_NAMES:
         given = out.dtype if out is not None else found
         raise ProblemError(

@@ -68,7 +68,8 @@ class DecodeVariant(Variant):
 
     def serves(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths and formats that the kernel can take."""
-        return self.serves_widths(problem) and problem.kv_format.bits == self.kv_bits
+        formats = problem.kv_format.bits == self.kv_bits and problem.format.bits == 16
+        return formats and self.serves_widths(problem)
 
     def refusal(self, problem: Problem, arch: Arch) -> str | None:
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""

@@ -35,6 +35,7 @@ STRIDES: Mapping[str, tuple[str, ...]] = {
     "head_scales": (),
     "sinks": (),
     "alibi_slopes": ("batch", "head"),
+    "q_descale": ("batch", "head"),
     "k_descale": ("batch", "head"),
     "v_descale": ("batch", "head"),
     "bias": ("batch", "head", "row", "col"),
@@ -47,7 +48,12 @@ STRIDES: Mapping[str, tuple[str, ...]] = {
 }
 PLANES = ("bias", "mask")
 INTEGERS = ("cu_seqlens_q", "cu_seqlens_k", "seqused_k", "leftpad_k", "block_table")
-BATCHED = ("alibi_slopes", "k_descale", "v_descale")  # may have a batch axis before the heads
+BATCHED = (
+    "alibi_slopes",
+    "q_descale",
+    "k_descale",
+    "v_descale",
+)  # may have a batch axis before the heads
 
 
 def is_per_head(softmax_scale: Any) -> bool:
@@ -65,10 +71,10 @@ def take_extras(query: Operand, sizes: Sizes, given: Mapping[str, Any]) -> dict[
     query : q, taken in.
     sizes : of q and k; K's keys in pages are those of one page.
     given : ``head_scales``, ``sinks`` (num_heads,); ``alibi_slopes`` (num_heads,) or (batch,
-        num_heads); ``k_descale``, ``v_descale`` (num_kv_heads,) or (batch, num_kv_heads); ``bias``
-        and ``mask`` broadcastable to (batch, num_heads, seqlen_q, seqlen_k); ``cu_seqlens_q``,
-        ``cu_seqlens_k`` (batch + 1,), ``seqused_k``, ``leftpad_k`` (batch,), ``block_table``
-        (batch, max_pages), whole numbers; None where not given.
+        num_heads); ``q_descale``, ``k_descale``, ``v_descale`` a number, (num_kv_heads,) or (batch,
+        num_kv_heads); ``bias`` and ``mask`` broadcastable to (batch, num_heads, seqlen_q,
+        seqlen_k); ``cu_seqlens_q``, ``cu_seqlens_k`` (batch + 1,), ``seqused_k``, ``leftpad_k``
+        (batch,), ``block_table`` (batch, max_pages), whole numbers; None where not given.
 
     Raises
     ------
@@ -89,6 +95,8 @@ def take_extras(query: Operand, sizes: Sizes, given: Mapping[str, Any]) -> dict[
             shapes: list[tuple[int, ...]] = [(heads,)]
             if name in BATCHED:
                 shapes.append((batch, heads))
+            if name.endswith("descale"):
+                shapes.append(())
             array = _per_head(name, value, query, shapes)
             if name in BATCHED:
                 array = library_of(query).broadcast_to(array, (batch, heads))
@@ -145,7 +153,7 @@ def bring(name: str, value: Any, query: Operand, dtype: Any) -> Any:
         raise ProblemError(f"{name} is in GPU memory and q is not; move it to q's place")
     if query.on_gpu and (taken is None or not taken.on_gpu):
         refuse_in_capture(f"bringing {name} to the GPU")
-    return library.ascontiguousarray(library.asarray(source, dtype))
+    return library.asarray(source, dtype, order="C")
 
 
 def _integers(name: str, value: Any, query: Operand) -> Any:

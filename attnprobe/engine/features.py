@@ -47,7 +47,7 @@ class Feature:
 
 def _scaled(problem: Problem) -> bool:
     """Whether S must be in natural units before the softmax, because something is added to it."""
-    by_head = problem.head_scales or problem.k_descale
+    by_head = problem.head_scales or (problem.k_descale and not problem.by_tile)
     return problem.softcap > 0 or by_head or problem.alibi or problem.bias is not None
 
 
@@ -101,6 +101,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("scaled", "ATTN_SCALED", _scaled, _scale_fields),
     Feature("head_scale", "ATTN_HEAD_SCALE", lambda p: p.head_scales, _none,
             "`softmax_scale` per head"),
+    Feature("q_descale", "ATTN_Q_DESCALE", lambda p: p.q_descale, _none,
+            "8-bit Q, with 8-bit K and V: `q_descale`"),
     Feature("k_descale", "ATTN_K_DESCALE", lambda p: p.k_descale, _none,
             "8-bit K: `k_descale`"),
     Feature("v_descale", "ATTN_V_DESCALE", lambda p: p.v_descale, _none,

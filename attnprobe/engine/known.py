@@ -168,7 +168,9 @@ def remember(key: Key | None, fields: Sequence[str], given: Sequence[Any], done:
     names = []
     for field, array in zip(fields, given, strict=True):
         if type(array) is not kind:
-            if array is not None and not isinstance(array, _NUMBERS):
+            # A number for all heads became an array, which a repeated call would not make again.
+            made = isinstance(array, _NUMBERS) and field in launched.arrays
+            if array is not None and (made or not isinstance(array, _NUMBERS)):
                 return
             continue
         used = launched.arrays.get(field)

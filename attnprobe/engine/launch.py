@@ -20,6 +20,7 @@ from attnprobe.engine.one_kernel import strides
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.plan import Plan
 from attnprobe.engine.prepared import Prepared, Struct
+from attnprobe.engine.problem import Problem
 from attnprobe.engine.tensor_maps import mapped, tensor_map
 from attnprobe.errors import DeviceError
 from attnprobe.formats import Format
@@ -62,9 +63,13 @@ class Launched:
         )
 
 
-def emulated_arch() -> Arch:
-    """Return the arch that the emulator pretends to be: what every GPU runs is what it shows."""
-    return arch(EMULATED_ARCH).portable
+def emulated_arch(problem: Problem | None = None) -> Arch:
+    """Return the arch that the emulator pretends to be: what every GPU runs is what it shows.
+
+    What only Hopper's own instructions can do, it shows with them.
+    """
+    emulated = arch(EMULATED_ARCH)
+    return emulated if problem is not None and problem.by_tile else emulated.portable
 
 
 @lru_cache(maxsize=64)

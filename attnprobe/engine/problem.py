@@ -63,7 +63,8 @@ class Problem:
     softcap : 0 for none.
     diagonal : the key that query 0 is aligned with; None: the last query with the last key of a
         sequence whose lengths the device knows.
-    head_scales, alibi, mask, sinks, k_descale, v_descale : whether the call has such an array.
+    head_scales, alibi, mask, sinks, q_descale, k_descale, v_descale : whether the call has such an
+        array.
     bias : number format of the additive bias, or None.
     aligned : whether all arrays allow 16-byte accesses.
     mappable : whether tensor maps can describe Q, K and V.
@@ -95,11 +96,17 @@ class Problem:
     v_descale: bool = False
     bias: Format | None = None
     mappable: bool = False
+    q_descale: bool = False
 
     @property
     def windowed(self) -> bool:
         """Whether some side of the window is closed."""
         return self.window != (-1, -1)
+
+    @property
+    def by_tile(self) -> bool:
+        """Whether Q and K are scaled back tile by tile in the softmax, not score by score."""
+        return self.format.bits == 8
 
     @property
     def empty(self) -> bool:
@@ -172,6 +179,7 @@ def make_problem(
         v_descale="v_descale" in extras,
         bias=extras["bias"].format if "bias" in extras else None,
         mappable=all(spec.mappable for spec in (q, k, v)),
+        q_descale="q_descale" in extras,
     )
 
 

@@ -5,5 +5,6 @@ from __future__ import annotations
 from attnprobe.engine.decode import DECODE
 from attnprobe.engine.variants import VARIANTS, Variant
 from attnprobe.engine.wgmma import WGMMA
+from attnprobe.engine.wgmma8 import WGMMA8
 
-ROWS: tuple[Variant, ...] = (*DECODE, *WGMMA, *VARIANTS)
+ROWS: tuple[Variant, ...] = (*DECODE, *WGMMA, *WGMMA8, *VARIANTS)

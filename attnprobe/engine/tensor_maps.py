@@ -10,7 +10,7 @@ from attnprobe.engine.prepared import Encoded
 from attnprobe.formats import Format
 from attnprobe.layouts.tensor_map import BYTES, TensorMap
 
-PANEL = 64  # elements of a box along head_dim: 128 bytes, the span of the swizzle
+PANEL_BYTES = 128  # of a box along head_dim: the span of the swizzle
 
 
 def tensor_map(array: Any, address: int, format_: Format, rows: int) -> TensorMap:
@@ -42,11 +42,11 @@ def _map(
     axes = ((seqlen, row_step), (heads, head_step), (batch, batch_step))
     return TensorMap(
         address,
-        format_.name,
+        format_.name if format_.bits > 8 else "u8",
         (width, *(extent for extent, _ in axes)),
         # A step along an axis of one element means nothing, and may be any number.
         tuple(step if extent > 1 else row_bytes for extent, step in axes),
-        (PANEL, rows, 1, 1),
+        (PANEL_BYTES * 8 // format_.bits, rows, 1, 1),
         swizzle="128B",
         promotion="128B",
     )

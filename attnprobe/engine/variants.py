@@ -85,7 +85,8 @@ class Variant:
 
     def serves(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths and formats that the kernel can take."""
-        return self.serves_widths(problem) and problem.kv_format == problem.format
+        alike = problem.kv_format == problem.format and problem.format.bits == 8 * ELEMENT_BYTES
+        return alike and self.serves_widths(problem)
 
     def serves_widths(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths that the kernel can take, on any arch."""

@@ -91,7 +91,7 @@ class WgmmaVariant(Variant):
         for wanted, reason in _LACKS:
             if wanted(problem):
                 return reason
-        if self.plain_scores and _transforms(problem):
+        if self.plain_scores and transforms(problem):
             return "has no registers left to transform scores"
         if self.blocks(problem, 1) > MAX_TILES:
             return "counts its tiles in 32 bits"
@@ -151,7 +151,8 @@ def _mean_keys(problem: Problem) -> int:
     return MAX_SIZE if problem.num_splits else problem.seqlen_k // max(1, problem.batch)
 
 
-def _transforms(problem: Problem) -> bool:
+def transforms(problem: Problem) -> bool:
+    """Return whether scores are changed before the softmax."""
     negated = problem.softmax_scale < 0
     return negated or problem.softcap > 0 or problem.alibi or problem.head_scales
 

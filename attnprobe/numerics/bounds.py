@@ -11,11 +11,11 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from attnprobe.numerics.precision import EPS32, Precision, precision, short_product, short_sum
 from attnprobe.numerics.reference import Array, Features, Head, Mask, Softmax
 
 F64 = npt.NDArray[np.float64]
 
-EPS32 = 2.0**-23  # tensor cores truncate to float32, so a whole ulp and not half of one
 LSE_RELATIVE = 1e-5
 FLUSHED = 2.0**-126  # kernels may take smaller float32 numbers for 0; bf16 has as small ones
 LEAST_RHO = 2.0
@@ -45,9 +45,9 @@ def least(dtype: np.dtype[Any]) -> float:
     return float(finfo(dtype).smallest_subnormal)
 
 
-def vanishing(dtype: np.dtype[Any]) -> float:
+def vanishing(points: Precision) -> float:
     """Return the weight of a key up to which a sound kernel may take it for 0."""
-    return max(least(dtype) / 2, FLUSHED)
+    return max(least(points.weights) / 2 / 2.0**points.offset, FLUSHED)
 
 
 def greatest_error(measured: list[Array], exact: F64) -> F64:
@@ -63,18 +63,23 @@ def score_error(head: Head, seen: Mask, features: Features) -> F64:
 
     A dot product is a chain of head_dim / 8 truncated additions (the shortest block of a tensor
     core) whose partial sums are about as large as the score and two steps of a random walk; scale,
-    softcap, what is added and the subtraction of the maximum round a few times more.
+    softcap, what is added and the subtraction of the maximum round a few times more. Products of 8
+    bits are summed with 14 (precision.py).
     """
-    q, k = head.q, head.k
-    scale = abs(features.scale(q.shape[-1], head.head))
+    q, k, width = head.q, head.k, head.q.shape[-1]
+    scale = abs(features.scale(width, head.head))
     with np.errstate(invalid="ignore", over="ignore"):
         walk = np.sqrt(np.square(q.astype(np.float64)) @ np.square(k.astype(np.float64)).T)
         uncapped = np.abs(q.astype(np.float64) @ k.astype(np.float64).T)
         added = np.abs(features.added(head))
-        size = np.where(seen, scale * (uncapped + 2 * walk) + added, 0.0)
-    greatest: F64 = np.where(np.isfinite(size), size, 0.0).max(axis=1, initial=0.0)
-    roundings = -(-q.shape[-1] // 8) + 4
-    return np.asarray(EPS32 * roundings * greatest)
+        size = scale * (uncapped + 2 * walk) + added
+        error = EPS32 * (-(-width // 8) + 4) * size
+        if precision(q.dtype).short_sums:
+            signs = [np.sign(x.astype(np.float64)) for x in (q, k)]
+            imbalance = np.abs(signs[0] @ signs[1].T)
+            error = error + scale * short_product(uncapped, walk, imbalance, width)
+    error = np.where(seen & np.isfinite(error), error, 0.0)
+    return np.asarray(error.max(axis=1, initial=0.0))
 
 
 def any_key(seen: Mask) -> Mask:
@@ -95,22 +100,25 @@ def o_bound(
     seen: Mask,
     yardstick_errors: F64,
     of_scores: F64,
-    dtypes: tuple[np.dtype[Any], np.dtype[Any]],
+    points: Precision,
+    out_dtype: np.dtype[Any],
 ) -> tuple[F64, F64]:
-    """Return the bound of O (queries, v_head_dim), and the part of it that float32 makes.
+    """Return the bound of O (queries, v_head_dim), and the part of it that scores and sums make.
 
-    ``dtypes`` are the one that P is rounded to and that of O.
+    ``points`` says what P is rounded to.
     """
-    dtype, out_dtype = dtypes
     values = np.abs(v.astype(np.float64))
     values = np.where(np.isfinite(values), values, 0.0)
     size = np.where(np.isfinite(exact), np.abs(exact), 0.0)
     P = np.nan_to_num(rows.probabilities)
     weights = np.nan_to_num(rows.weights)
     total = np.maximum(np.nan_to_num(rows.row_sum), np.finfo(np.float64).tiny)[:, None]
-    moved = np.maximum(unit_roundoff(dtype) * weights, vanishing(dtype))
+    moved = np.maximum(unit_roundoff(points.weights) * weights, vanishing(points))
     noise = np.sqrt(np.square(np.minimum(weights, moved) / total) @ np.square(values))
-    of_sums = _sum_error(seen)[:, None] * (size + 2 * np.sqrt(np.square(P) @ np.square(values)))
+    walk = np.sqrt(np.square(P) @ np.square(values))
+    of_sums = _sum_error(seen)[:, None] * (size + 2 * walk)
+    if points.short_sums:
+        of_sums = of_sums + short_sum(P, np.copysign(values, v.astype(np.float64)), walk)
     # A factor of O that is flushed takes all that it multiplies with it.
     flushed = FLUSHED * (1 + seen.sum(axis=1)[:, None] * values.max(axis=0, initial=0.0))
     fp32 = 2 * of_scores[:, None] * (P @ values) + of_sums + flushed

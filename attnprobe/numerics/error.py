@@ -31,6 +31,7 @@ import numpy.typing as npt
 from attnprobe.errors import ToleranceError
 from attnprobe.numerics import bounds
 from attnprobe.numerics.bounds import finfo, ulp, unit_roundoff
+from attnprobe.numerics.precision import precision
 from attnprobe.numerics.reference import (
     PLAIN,
     Array,
@@ -167,7 +168,7 @@ def check_attention(
 
     Parameters
     ----------
-    actual_o : (batch, seqlen_q, num_heads, head_dim), dtype of q.
+    actual_o : (batch, seqlen_q, num_heads, head_dim), dtype of q; of e4m3 bfloat16 or float32.
     actual_lse : (batch, num_heads, seqlen_q) float32, natural logarithm.
     q, k, v : the inputs, NumPy arrays as ``attention`` takes them.
     features : fields of ``reference.Features``.
@@ -177,7 +178,9 @@ def check_attention(
     ToleranceError
         An AssertionError: with the worst index, both values and the bound.
     """
-    report = compare(expect(q, k, v, Features(**features)), actual_o, actual_lse)
+    out_dtype = actual_o.dtype if precision(q.dtype).out != q.dtype else None
+    expected = expect(q, k, v, Features(**features), out_dtype=out_dtype)
+    report = compare(expected, actual_o, actual_lse)
     if not report.ok:
         raise ToleranceError(str(report))
     return report
@@ -197,9 +200,9 @@ def expect(
     Parameters
     ----------
     queries : positions of the queries that are judged, rising; None is all of them.
-    out_dtype : of O; None is that of q.
+    out_dtype : of O; None is that of q, and bfloat16 of e4m3.
     """
-    dtypes = (q.dtype, np.dtype(out_dtype or q.dtype))
+    dtype = np.dtype(out_dtype or precision(q.dtype).out)
     every = list(heads(q, k, v, queries))
     count = q.shape[1] if queries is None else len(queries)
     shape = (q.shape[0], count, q.shape[2])
@@ -213,22 +216,23 @@ def expect(
         fp32=np.zeros((*shape, v.shape[3])),
         yardstick=np.zeros((*shape, v.shape[3])),
         top=np.zeros(shape),
-        dtype=dtypes[1],
+        dtype=dtype,
         features=features,
         queries=None if queries is None else np.asarray(queries),
         seqlen_q=q.shape[1],
     )
     if len(every) * count * k.shape[1] < PARALLEL:
         for head in every:
-            _expect_head(found, head, dtypes)
+            _expect_head(found, head)
         return found
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda head: _expect_head(found, head, dtypes), every))
+        list(pool.map(lambda head: _expect_head(found, head), every))
     return found
 
 
-def _expect_head(found: Expected, head: Head, dtypes: tuple[np.dtype[Any], np.dtype[Any]]) -> None:
+def _expect_head(found: Expected, head: Head) -> None:
     """Fill in one head."""
+    points = precision(head.q.dtype)
     b, h, features = head.batch, head.head, found.features
     seen = features.seen(head)
     rows = softmax(head, seen, features)
@@ -241,10 +245,10 @@ def _expect_head(found: Expected, head: Head, dtypes: tuple[np.dtype[Any], np.dt
     found.yardstick[b, :, h] = errors
     of_scores = bounds.score_error(head, seen, features)
     found.o_bound[b, :, h], found.fp32[b, :, h] = bounds.o_bound(
-        rows, O[b, :, h], head.v, seen, errors, of_scores, dtypes
+        rows, O[b, :, h], head.v, seen, errors, of_scores, points, found.dtype
     )
     found.lse_bound[b, h] = bounds.lse_bound(rows, seen, of_scores)
-    underflows = bounds.any_key(seen & (rows.weights <= bounds.vanishing(dtypes[0])))
+    underflows = bounds.any_key(seen & (rows.weights <= bounds.vanishing(points)))
     found.nan_allowed[b, :, h] = np.isinf(O[b, :, h]) & underflows[:, None]
 
 

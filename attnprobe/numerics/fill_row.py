@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnprobe.formats import FORMATS
+
 Array = npt.NDArray[Any]
 QKV = tuple[Array, Array, Array]
 
+_E4M3 = FORMATS["e4m3"]
 BOTH_FORMATS = ("f16", "bf16")
 # What a fill lets the judge ask beyond the bound (oracle.py).
 EXACT = "exact"  # where the exact answer is a number of O's format, O is that number
@@ -78,10 +81,14 @@ class Fill:
     formats: tuple[str, ...] = BOTH_FORMATS
 
     def __call__(self, sizes: Sizes, dtype: npt.DTypeLike, seed: int = 0) -> QKV:
-        """Return q, k, v of ``sizes``, rounded to ``dtype``."""
+        """Return q, k, v of ``sizes``, rounded to ``dtype``; what e4m3 cannot hold becomes 448."""
         m, n = sizes.seqlen_q, sizes.seqlen_k
         # Numbers are made for one row at least, so that no fill has to think of none.
         q, k, v = self.values(replace(sizes, seqlen_q=max(1, m), seqlen_k=max(1, n)), seed)
+        if np.dtype(dtype) == _E4M3.dtype:
+            limit = 448.0
+            clipped = (np.clip(x.astype(np.float32), -limit, limit) for x in (q, k, v))
+            q, k, v = (np.ascontiguousarray(x) for x in clipped)
         return q[:, :m].astype(dtype), k[:, :n].astype(dtype), v[:, :n].astype(dtype)
 
 

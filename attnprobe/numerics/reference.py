@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from attnprobe.numerics.precision import precision
+
 Array = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -294,15 +296,16 @@ def yardstick(
 ) -> Attention:
     """Return O and LSE computed with a kernel's own rounding points, in NumPy float32.
 
-    Scores and softmax in float32; exp(S - running maximum) rounded to the dtype of q before it
-    meets V; sums in float32; O divided by the sum of the unrounded exponentials, then rounded to
-    the dtype of q. It is a sound kernel with another order of summation.
+    Scores and softmax in float32; exp(S - running maximum) rounded to the dtype of q (of e4m3 times
+    2^8) before it meets V; sums in float32; O divided by the sum of the unrounded exponentials,
+    then rounded to the dtype of q, of e4m3 to bfloat16. It is a sound kernel with another order of
+    summation.
 
     Parameters
     ----------
     block : keys per step of the online softmax; None takes all keys at once.
     """
-    O = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
+    O = np.zeros((*q.shape[:3], v.shape[3]), precision(q.dtype).out)
     LSE = np.zeros((q.shape[0], q.shape[2], q.shape[1]), np.float32)
     for head in heads(q, k, v):
         o, lse = online(head, features, block)
@@ -312,7 +315,7 @@ def yardstick(
 
 def online(head: Head, features: Features, block: int | None) -> tuple[Array, Array]:
     """Return the yardstick's O and LSE of one head."""
-    v, dtype, seqlen_q, seqlen_k = head.v, head.q.dtype, len(head.q), len(head.k)
+    v, points, seqlen_q, seqlen_k = head.v, precision(head.q.dtype), len(head.q), len(head.k)
     seen = features.seen(head)
     row_max = np.full(seqlen_q, -np.inf, np.float32)
     row_sum = np.zeros(seqlen_q, np.float32)
@@ -327,7 +330,7 @@ def online(head: Head, features: Features, block: int | None) -> tuple[Array, Ar
             shift = np.where(new_max == -np.inf, np.float32(0), new_max)
             P = np.where(seen[:, keys], np.exp(masked - shift[:, None]), np.float32(0))
             rescale = np.exp(row_max - shift)
-            rounded = P.astype(dtype).astype(np.float32)
+            rounded = points.rounded(P)
             row_sum = row_sum * rescale + P.sum(axis=1)
             O = O * rescale[:, None] + weighted_sum(rounded, seen[:, keys], v[keys])
             row_max = new_max
@@ -340,7 +343,7 @@ def online(head: Head, features: Features, block: int | None) -> tuple[Array, Ar
         empty = row_sum == 0
         O = np.where(empty[:, None], 0, O / np.where(empty, 1, row_sum)[:, None])
         lse = np.where(empty, -np.inf, row_max + np.log(row_sum))
-        return O.astype(dtype), lse
+        return O.astype(points.out), lse
 
 
 def _scores32(head: Head, features: Features) -> Array:

@@ -35,9 +35,9 @@ struct RowEnd {
 
 // A row with no key has sum 0: O = 0, LSE = -inf. A row that saw a NaN has a NaN sum and keeps it. A sink is one more
 // logit in the sum, without a value: it may well be the maximum. Where the keys are split it joins when they are combined.
-__device__ __forceinline__ RowEnd finish_row(const AttentionParams &p, int head, float row_max, float sum) {
+// O_acc and the sum are in units of 2^max_log2.
+__device__ __forceinline__ RowEnd finish_row_log2(const AttentionParams &p, int head, float max_log2, float sum) {
     constexpr float kLn2 = 0.69314718055994531f;
-    float max_log2 = row_max * p.exponent_scale;
     float shrink = 1.0f;
 #if ATTN_SINKS && !ATTN_SPLIT
     constexpr float kLog2e = 1.4426950408889634f;
@@ -51,6 +51,11 @@ __device__ __forceinline__ RowEnd finish_row(const AttentionParams &p, int head,
 #endif
     if (sum == 0.0f) return {0.0f, -infinity()};
     return {__frcp_rn(sum) * shrink, max_log2 * kLn2 + logf(sum)};
+}
+
+__device__ __forceinline__ RowEnd finish_row(const AttentionParams &p, int head, float row_max, float sum) {
+    const float max_log2 = row_max * p.exponent_scale;
+    return finish_row_log2(p, head, max_log2, sum);
 }
 
 // Stores the rows of this warp that exist. first_query: of the warp, within the sequence.

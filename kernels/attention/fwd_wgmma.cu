@@ -9,35 +9,14 @@
 // (the warpgroups issue their products in turn), ATTN_PASSES (wgmma_tile.cuh), ATTN_BLOCKS_PER_SM, ATTN_PAGE_ROWS (keys
 // that a copy takes out of a page; 0 where there are none), ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0
 // or 1.
-#include "attention/score.cuh"
+#include "attention/turns.cuh"
+#include "attention/warpgroup_scores.cuh"
 #include "attention/warpgroup_softmax.cuh"
 #include "attention/warpgroup_store.cuh"
 #include "attention/wgmma_load.cuh"
 #include "attention/wgmma_tile.cuh"
 #include "ptx/ldmatrix.cuh"
 #include "ptx/wgmma.cuh"
-
-// Warpgroups issue their products in turn, so that one's softmax runs under the other's products.
-struct Turns {
-    static constexpr bool kTaken = ATTN_TURNS && kConsumers > 1;
-    static constexpr int kFirstBarrier = 1;
-    int warpgroup;
-
-    __device__ __forceinline__ explicit Turns(int warpgroup) : warpgroup(warpgroup) {
-        if (kTaken && warpgroup == kConsumers - 1) pass_on();
-    }
-    __device__ __forceinline__ void wait() const {
-        if (kTaken) bar_sync(kFirstBarrier + warpgroup, 2 * kWarpgroupSize);
-    }
-    __device__ __forceinline__ void pass_on() const {
-        const int next = warpgroup == kConsumers - 1 ? 0 : warpgroup + 1;
-        if (kTaken) bar_arrive(kFirstBarrier + next, 2 * kWarpgroupSize);
-    }
-    // The last turn is passed on to the first warpgroup, which has no use for it.
-    __device__ __forceinline__ void end() const {
-        if (warpgroup == 0) wait();
-    }
-};
 
 // S = Q K^T   [64, kBlockN]
 __device__ __forceinline__ void product_qk(float (&S)[kBlockN / 2], u32_t Q_smem, u32_t K_smem) {
@@ -66,39 +45,6 @@ __device__ __forceinline__ void pack_p(u32_t (&P)[kBlockN / 4], const float (&S)
 #pragma unroll
     for (int i = 0; i < kBlockN / 4; ++i) P[i] = pack2<Element>(S[2 * i], S[2 * i + 1]);
 }
-
-// Bits of the lane's elements [0, 32) of a row whose key is less than `end`: element e has key e / 2 * 8 + e % 2.
-__device__ __forceinline__ u32_t elements_before(int end) {
-    const int count = clamped(end / 8 * 2 + min(end % 8, 2), 0, 32);
-    return count == 32 ? ~0u : (1u << count) - 1;
-}
-
-// S = -inf where the query does not see the key. query, key: of this lane's element 0.
-__device__ __forceinline__ void mask_scores(float (&S)[kBlockN / 2], const Mask &mask, int query, int key) {
-#pragma unroll
-    for (int r = 0; r < kRowsPerLane; ++r) {
-        const int begin = max(mask.first_key(query + r * 8) - key, 0), end = max(mask.end_key(query + r * 8) - key, 0);
-#pragma unroll
-        for (int part = 0; part < kBlockN; part += 128) {  // 32 elements
-            const u32_t visible = elements_before(end - part) & ~elements_before(begin - part);
-#pragma unroll
-            for (int e = 0; e < 32 && part + e * 4 < kBlockN; ++e) {
-                const int i = part / 2 + e / 2 * 4 + 2 * r + e % 2;
-                if (!(visible & 1u << e)) S[i] = -infinity();
-            }
-        }
-    }
-}
-
-#if ATTN_TRANSFORMED
-__device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], const ScoreTransform &transform,
-                                                 const Mask &mask, int query, int key) {
-#pragma unroll
-    for (int i = 0; i < kBlockN / 2; ++i) {
-        S[i] = transform(S[i], mask, query + i % 4 / 2 * 8, key + i / 4 * 8 + i % 2);
-    }
-}
-#endif
 
 // A tile under way: what a warpgroup must know of it. It computes the blocks that its own 64 queries see; others of the
 // tile pass it by.

@@ -20,6 +20,19 @@ __device__ __forceinline__ u32_t nonfinite_bits(u32_t pair) {
     return (pair & kExponents) + kLowest & 0x80008000u;
 }
 
+// e4m3 has NaN alone, 0x7f and 0xff: nonzero in the top bit of each such byte. The bytes do not carry into each other.
+template <>
+__device__ __forceinline__ u32_t nonfinite_bits<e4m3_t>(u32_t four) {
+    return (four & 0x7f7f7f7fu) + 0x01010101u & 0x80808080u;
+}
+
+// All bits of the elements that are NaN or infinite.
+template <class T>
+__device__ __forceinline__ u32_t nonfinite_mask(u32_t word) {
+    constexpr int kBits = sizeof(T) * 8;
+    return (nonfinite_bits<T>(word) >> (kBits - 1)) * ((1u << kBits) - 1);
+}
+
 // Whether this thread finds a NaN or infinity in its share of kBytes bytes, of kThreads threads: 0 times it is NaN, and
 // stays so in the sum.
 template <class T, int kBytes, int kThreads>
@@ -31,7 +44,13 @@ __device__ __forceinline__ bool finds_nonfinite(u32_t smem, int thread) {
         u32_t words[4];
         ld_shared_v4(words, smem + offset + thread * 16);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) sum[i] = fma_rn_x2<T>(words[i], 0, sum[i]);
+        for (int i = 0; i < 4; ++i) {
+            if constexpr (sizeof(T) == 1) {
+                sum[i] |= nonfinite_mask<T>(words[i]);
+            } else {
+                sum[i] = fma_rn_x2<T>(words[i], 0, sum[i]);
+            }
+        }
     }
     return (nonfinite_bits<T>(sum[0]) | nonfinite_bits<T>(sum[1]) | nonfinite_bits<T>(sum[2]) |
             nonfinite_bits<T>(sum[3])) != 0;
@@ -43,7 +62,7 @@ __device__ __forceinline__ void zero_nonfinite(u32_t smem, int thread) {
 #pragma unroll 1
     for (int offset = thread * 4; offset < kBytes; offset += kThreads * 4) {
         const u32_t word = ld_shared(smem + offset);
-        st_shared(smem + offset, word & ~((nonfinite_bits<T>(word) >> 15) * 0xffffu));
+        st_shared(smem + offset, word & ~nonfinite_mask<T>(word));
     }
 }
 

@@ -62,6 +62,9 @@ struct AttentionParams {
     const float *v_descale;  // likewise of V
     i64_t v_descale_batch_stride;
     i64_t v_descale_head_stride;
+    const float *q_descale;  // (batch, num_kv_heads): factor of an 8-bit Q
+    i64_t q_descale_batch_stride;
+    i64_t q_descale_head_stride;
     const float *head_scales;   // (num_heads)
     const float *sinks;         // (num_heads)
     const float *alibi_slopes;  // (batch, num_heads)

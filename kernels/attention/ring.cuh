@@ -12,9 +12,9 @@ struct Ring {
 
     __device__ __forceinline__ explicit Ring(u32_t barriers) : barriers(barriers) {}
 
-    static __device__ __forceinline__ void init(u32_t barriers, int readers) {
+    static __device__ __forceinline__ void init(u32_t barriers, int readers, int writers = 1) {
         for (int i = 0; i < kStages; ++i) {
-            mbarrier_init(barriers + i * 8, 1);
+            mbarrier_init(barriers + i * 8, writers);
             mbarrier_init(barriers + (kStages + i) * 8, readers);
         }
     }

@@ -36,6 +36,9 @@ struct ScoreTransform {
 #if ATTN_K_DESCALE
         scale *= p.k_descale[batch * p.k_descale_batch_stride + head / p.heads_per_kv_head * p.k_descale_head_stride];
 #endif
+#if ATTN_Q_DESCALE
+        scale *= p.q_descale[batch * p.q_descale_batch_stride + head / p.heads_per_kv_head * p.q_descale_head_stride];
+#endif
 #if ATTN_ALIBI
         slope = p.alibi_slopes[batch * p.alibi_slopes_batch_stride + head * p.alibi_slopes_head_stride];
 #endif

@@ -1,34 +1,47 @@
 // Online softmax over the key blocks for the 64 rows of a warpgroup, in fp32. A lane holds two rows: of accumulator
 // element i, row i % 4 / 2.
 //
-// The maximum that P is taken against follows the true one only when that has grown by more than 2^kSlack: O is scaled
-// seldom, and P stays below 2^kSlack. Each row decides by itself, so no row's bits depend on another's.
+// P = 2^(s - maximum + kOffset), and the maximum that P is taken against follows the true one only when that has grown by
+// more than 2^kSlack: O is scaled seldom, and P stays below 2^(kOffset + kSlack). Each row decides by itself, so no row's
+// bits depend on another's.
 #pragma once
 #include "attention/online_softmax.cuh"
 #include "ptx/warpgroup.cuh"
 
-struct RowSoftmax {
-    static constexpr float kSlack = 8.0f;
-    static constexpr int kChains = 1;  // of maxima and sums that do not wait for each other
-    float row_max[kRowsPerLane];       // what P is taken against; -inf before the first key
-    float row_sum[kRowsPerLane];       // this lane's share of sum P
-    float rescale[kRowsPerLane];       // by which what was accumulated before must shrink: 1 nearly always
+// P of 16 bits.
+struct WideRange {
+    static constexpr float kOffset = 0.0f, kSlack = 8.0f;
+    static constexpr int kChains = 1;  // of maxima that one row is compared with side by side
+};
+
+// P of e4m3, whose greatest number is 448 = 2^8.8 and whose least is 2^-9: weights down to 2^-17 of the greatest are kept.
+struct NarrowRange {
+    static constexpr float kOffset = 8.0f, kSlack = 0.75f;
+    static constexpr int kChains = 4;
+};
+
+template <class Range>
+struct RowSoftmaxIn {
+    static constexpr float kOffset = Range::kOffset, kSlack = Range::kSlack;
+    float row_max[kRowsPerLane];  // what P is taken against; -inf before the first key
+    float row_sum[kRowsPerLane];  // this lane's share of sum P
+    float rescale[kRowsPerLane];  // by which what was accumulated before must shrink: 1 nearly always
 
     // Replaces S by P. In the first block of a tile nothing was accumulated before.
     template <bool kFirst, int kCount>
     __device__ __forceinline__ void step(float (&S)[kCount], float exponent_scale) {
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
+            constexpr int kChains = Range::kChains;
             float maxima[kChains];
 #pragma unroll
             for (int i = 0; i < kCount; i += 4) {
-                const float larger = max_f32(S[i + 2 * r], S[i + 2 * r + 1]);
-                float &chain = maxima[i / 4 % kChains];
-                chain = i / 4 < kChains ? larger : max_f32(chain, larger);
+                const float pair = max_f32(S[i + 2 * r], S[i + 2 * r + 1]);
+                maxima[i / 4 % kChains] = i / 4 < kChains ? pair : max_f32(maxima[i / 4 % kChains], pair);
             }
             float block_max = maxima[0];
 #pragma unroll
-            for (int c = 1; c < kChains; ++c) block_max = max_f32(block_max, maxima[c]);
+            for (int i = 1; i < kChains; ++i) block_max = max_f32(block_max, maxima[i]);
             block_max = quad_max(block_max);
             if constexpr (kFirst) {
                 row_max[r] = block_max;
@@ -41,19 +54,15 @@ struct RowSoftmax {
         }
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
-            const float bias = row_max[r] == -infinity() ? 0.0f : -row_max[r] * exponent_scale;
-            float sums[kChains];
+            float bias = row_max[r] == -infinity() ? 0.0f : -row_max[r] * exponent_scale;
+            if constexpr (kOffset != 0.0f) bias += kOffset;
+            float sum = 0.0f;
 #pragma unroll
             for (int i = 0; i < kCount; i += 4) {
                 S[i + 2 * r] = ex2_approx(fma_rn(S[i + 2 * r], exponent_scale, bias));
                 S[i + 2 * r + 1] = ex2_approx(fma_rn(S[i + 2 * r + 1], exponent_scale, bias));
-                const float pair = S[i + 2 * r] + S[i + 2 * r + 1];
-                float &chain = sums[i / 4 % kChains];
-                chain = i / 4 < kChains ? pair : chain + pair;
+                sum += S[i + 2 * r] + S[i + 2 * r + 1];
             }
-            float sum = sums[0];
-#pragma unroll
-            for (int c = 1; c < kChains; ++c) sum += sums[c];
             row_sum[r] = kFirst ? sum : fma_rn(row_sum[r], rescale[r], sum);
         }
     }
@@ -74,3 +83,5 @@ struct RowSoftmax {
         for (int i = 0; i < kCount; ++i) O[i] *= rescale[i % 4 / 2];
     }
 };
+
+using RowSoftmax = RowSoftmaxIn<WideRange>;

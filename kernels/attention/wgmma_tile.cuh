@@ -3,6 +3,7 @@
 #include "attention/packed_schedule.cuh"
 #include "attention/ring.cuh"
 #include "attention/schedule.cuh"
+#include "ptx/lane.cuh"
 #include "ptx/types.cuh"
 #include "ptx/warpgroup.cuh"
 
@@ -17,10 +18,14 @@ constexpr int kStages = ATTN_STAGES;
 constexpr int kQStages = ATTN_Q_STAGES;
 constexpr int kThreads = (kConsumers + 1) * kWarpgroupSize;
 
+// 8-bit V is transposed on its way to the tensor core (transpose_values.cuh).
+constexpr bool kTransposesV = sizeof(Element) == 1;
+
 // Keys past the end are zeros in shared memory where the array ends with them. Where only the device knows the lengths,
-// rows that are no keys may be copied with them; only these and a window make P 0 beside V that is not.
+// rows that are no keys may be copied with them; only these and a window make P 0 beside V that is not. Where V is
+// transposed, that is where it is looked at.
 constexpr bool kForeignRows = ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_PAGED;
-constexpr bool kLookForNonfinite = ATTN_WINDOW || kForeignRows;
+constexpr bool kLookForNonfinite = (ATTN_WINDOW || kForeignRows) && !kTransposesV;
 constexpr int kLookers = 2 * kWarpSize;
 
 // Whether a warpgroup lets blocks of its tile pass that its own queries do not see: they see fewer under a window.
@@ -40,30 +45,45 @@ constexpr int kLaunchRegisters = 65536 / (kBlocksPerSM * kThreads) / 8 * 8;
 constexpr int kLoadRegisters = kConsumers > 2 ? 32 : kWarpsLoad &&kVDim <= 64 ? 56 : 40;
 constexpr int kComputeRegisters = (kLaunchRegisters * (kConsumers + 1) - kLoadRegisters) / kConsumers / 8 * 8;
 
-// Tiles in shared memory: panels of 64 columns, each row 128 bytes, swizzled by TMA as wgmma reads them.
-constexpr int kPanel = 64;
+// Tiles in shared memory: panels of 64 columns (of 8 bits: 128), each row 128 bytes, swizzled by TMA as wgmma reads them.
 constexpr int kPanelRowBytes = 128;
+constexpr int kPanel = kPanelRowBytes / sizeof(Element);
 constexpr int kPanelsQK = (kHeadDim + kPanel - 1) / kPanel;
 constexpr int kPanelsV = (kVDim + kPanel - 1) / kPanel;
 constexpr int kQBytes = kBlockM * kPanelsQK * kPanelRowBytes;
 constexpr int kKBytes = kBlockN * kPanelsQK * kPanelRowBytes;
 constexpr int kVBytes = kBlockN * kPanelsV * kPanelRowBytes;
+// V^T: panels of 128 keys. Two 16-byte chunks of V are transposed together, so there may be 16 rows that nobody reads.
+constexpr int kVtRows = (kVDim + 31) / 32 * 32;
+#if defined(ATTN_VT_STAGES)
+constexpr int kVtStages = ATTN_VT_STAGES;
+// Where O is added up from time to time, a place for each thread.
+constexpr int kTotalBytes = ATTN_TOTAL_BLOCKS > 0 ? kConsumers * kWarpgroupSize * (kVDim / 2 + 4) * 4 : 0;
+#else
+constexpr int kVtStages = 0, kTotalBytes = 0;
+#endif
+constexpr int kVtBytes = (kBlockN + 127) / 128 * kVtRows * kPanelRowBytes;
 
 struct SharedMemory {
-    u32_t Q, K, V;
-    u32_t q_ring, k_ring, v_ring;
+    u32_t Q, K, V, Vt, total;
+    u32_t q_ring, k_ring, v_ring, vt_ring;
     u32_t v_landed;  // a barrier per stage: V is there, and nobody has looked at it
-    u32_t found;     // a word per stage: whether V has an element that is not finite
+    u32_t notes;     // a word per stage: what the loading thread says of a block of V that is transposed
+    u32_t found;     // a word per stage: whether V has an element that is not finite; where transposed two, one a warp
     u32_t tiles;     // of packed sequences: a TileRing
 
     __device__ __forceinline__ explicit SharedMemory(u32_t base) {
         Q = base;
         K = Q + kQStages * kQBytes;
         V = K + kStages * kKBytes;
-        q_ring = V + kStages * kVBytes;
+        Vt = V + kStages * kVBytes;
+        total = Vt + kVtStages * kVtBytes;
+        q_ring = total + kTotalBytes;
         k_ring = q_ring + Ring<kQStages>::kBytes;
         v_ring = k_ring + Ring<kStages>::kBytes;
-        v_landed = v_ring + Ring<kStages>::kBytes;
+        vt_ring = v_ring + Ring<kStages>::kBytes;
+        v_landed = vt_ring + Ring<kVtStages>::kBytes;
+        notes = v_landed;  // either is used
         found = v_landed + kStages * 8;
         tiles = found + kStages * 8;
     }

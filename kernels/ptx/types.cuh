@@ -22,6 +22,11 @@ struct __align__(8) float2_t {
     float y;
 };
 
+// Two words that one access moves.
+struct __align__(8) word2_t {
+    u32_t v[2];
+};
+
 // Four floats, and four words, that one access moves.
 struct __align__(16) float4_t {
     float v[4];

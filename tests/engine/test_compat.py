@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import attnprobe
-from attnprobe.compat import flash_attn
+from attnprobe.compat import flash_attn, flash_attn_interface
 from attnprobe.errors import ProblemError
 from attnprobe.numerics.error import check_attention
 
@@ -106,3 +107,32 @@ def test_what_is_not_there_is_refused() -> None:
     with pytest.raises(ProblemError, match="cache_batch_idx and block_table both"):
         flash_attn.flash_attn_with_kvcache(q, q, q, cache_batch_idx=[0], block_table=[[0]])
     assert np.isfinite(attnprobe.attention(q, q, q)).all()
+
+
+# Source: flash-attn 3, hopper/flash_attn_interface.py
+SIGNATURE_3 = (
+    "q k v softmax_scale causal qv q_descale k_descale v_descale window_size attention_chunk "
+    "softcap num_splits pack_gqa deterministic sm_margin return_attn_probs"
+)
+
+
+def test_flash_attn_3_takes_e4m3_and_descales() -> None:
+    parameters = inspect.signature(flash_attn_interface.flash_attn_func).parameters
+    assert list(parameters) == SIGNATURE_3.split()
+    q, k, v = (normal(1, n, 2, 32).astype(ml_dtypes.float8_e4m3fn) for n in (20, 30, 30))
+    descales = [np.array([[0.5, 2.0]], np.float32) for _ in range(3)]
+    O, LSE = flash_attn_interface.flash_attn_func(
+        q, k, v, None, True, None, *descales, return_attn_probs=True
+    )
+    assert O.dtype == ml_dtypes.bfloat16
+    scales = descales[0][0] * descales[1][0] / np.float32(np.sqrt(32))
+    unscaled = (O.astype(np.float32) / descales[2][0][:, None]).astype(O.dtype)
+    check_attention(unscaled, LSE, q, k, v, causal=True, softmax_scale=scales)
+
+
+def test_flash_attn_3_refuses_what_it_has_no_word_for() -> None:
+    q = normal(1, 4, 1, 16)
+    with pytest.raises(ProblemError, match="qv is given"):
+        flash_attn_interface.flash_attn_func(q, q, q, qv=q)
+    with pytest.raises(ProblemError, match="attention_chunk is 64"):
+        flash_attn_interface.flash_attn_func(q, q, q, attention_chunk=64)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from attnprobe.engine.checks import (
+    BYTE_QUERY,
+    BYTE_QUERY_OUT,
     CACHE_FORMAT_NAMES,
     FORMAT_NAMES,
     MAX_HEAD_DIM,
@@ -28,6 +30,7 @@ HAVE: dict[str, tuple[str, str, str, str]] = {
     "paged": ("pages of 256", "any page size", "any page size", YES),
     "window": (YES, YES, "left side only", "yes, top-left too"),
     "head_scale": (NO, NO, NO, NO),
+    "q_descale": (NO, "yes: e4m3", NO, "yes: fp8"),
     "k_descale": (NO, "yes: e4m3", "yes: e4m3, e5m2", "yes: fp8"),
     "v_descale": (NO, "yes: e4m3", "yes: e4m3, e5m2", "yes: fp8"),
     "softcap": (YES, YES, YES, "as a score_mod graph"),
@@ -40,11 +43,11 @@ HAVE: dict[str, tuple[str, str, str, str]] = {
 OTHERS: tuple[tuple[str, str, tuple[str, str, str, str]], ...] = (
     ("head_dim", f"multiples of {WIDTH_STEP} to {MAX_HEAD_DIM}, V to {MAX_V_HEAD_DIM}",
      ("up to 256", "up to 256; 64/512 and 192/128", "64, 128, 256, 512", "up to 256; 192/128")),
-    ("dtypes of Q", ", ".join(FORMAT_NAMES),
+    ("dtypes of Q", f"{', '.join(FORMAT_NAMES)}; {BYTE_QUERY} on Hopper, whole sequences",
      ("f16, bf16", "f16, bf16, e4m3", "f16, bf16, fp8", "f16, bf16, fp8")),
     ("dtypes of an 8-bit cache", ", ".join(FORMATS[n].ptx for n in CACHE_FORMAT_NAMES),
      (NO, "e4m3, with Q of e4m3", "e4m3, e5m2", "fp8, with Q of fp8")),
-    ("dtypes of O", ", ".join(OUT_FORMAT_NAMES),
+    ("dtypes of O", f"{', '.join(OUT_FORMAT_NAMES)}; of {BYTE_QUERY} by default {BYTE_QUERY_OUT}",
      ("Q's", "Q's; bf16 of e4m3", "chosen", "chosen")),
     ("split keys in decode, combined", "yes; `num_splits`", (YES, YES, YES, YES)),
     ("append to the cache, rotary", "yes; `k`, `v`, `rotary_cos`", (YES, YES, "apart", NO)),

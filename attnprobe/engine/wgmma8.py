@@ -1,0 +1,152 @@
+"""Variants of the Hopper kernel for Q, K and V of e4m3, fwd_wgmma_fp8.cu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attnprobe.arch import Arch
+from attnprobe.engine.problem import Problem
+from attnprobe.engine.variants import Variant, padded_bytes
+from attnprobe.engine.wgmma import (
+    BARRIER_BYTES,
+    MAX_TILES,
+    ROWS,
+    WARPS,
+    WgmmaVariant,
+    transforms,
+)
+
+COLUMNS = 32  # of V that are transposed together (kVtRows)
+FORMAT = "e4m3"
+TOTAL_BYTES = 4  # of an element of O that is added up in shared memory
+
+# What the kernel does not do: whether a problem wants it, and what the plan says then.
+_LACKS: tuple[tuple[Callable[[Problem], bool], str], ...] = (
+    (
+        lambda p: p.layout.varlen_q or p.layout.lengths_vary,
+        "takes 8-bit Q in whole sequences only: pad them, or give q in float16 or bfloat16",
+    ),
+    (
+        lambda p: p.layout.page_size > 0,
+        "takes no pages with 8-bit Q: give q in float16 or bfloat16",
+    ),
+    (lambda p: not p.mappable, "no tensor map describes Q, K and V: copy them to plain arrays"),
+    (lambda p: p.mask or p.bias is not None, "takes no mask and no bias with 8-bit Q"),
+    (lambda p: p.num_splits > 1, "does not split the keys"),
+)
+
+
+@dataclass(frozen=True)
+class Wgmma8Variant(WgmmaVariant):
+    """One tile of fwd_wgmma_fp8.cu.
+
+    Attributes
+    ----------
+    promoted : whether O is summed in f32 from block to block, and in the tensor core's 14 bits
+        within one only.
+    """
+
+    promoted: bool = False
+    total_blocks: int = 0
+    vt_stages: int = 2
+    turns: bool = False
+
+    def macros(self, problem: Problem) -> Mapping[str, object]:
+        """Return macros of the kernel text beside those that every kernel has."""
+        return {
+            **super().macros(problem),
+            "ATTN_PROMOTED": int(self.promoted),
+            "ATTN_TOTAL_BLOCKS": self.total_blocks,
+            "ATTN_VT_STAGES": self.vt_stages,
+        }
+
+    def shared_bytes(self, problem: Problem) -> int:
+        """Return the dynamic shared memory of one block, bytes."""
+        qk, v = padded_bytes(problem.head_dim), padded_bytes(problem.v_head_dim)
+        rows = -(-problem.v_head_dim // COLUMNS) * COLUMNS
+        transposed = rows * padded_bytes(self.block_n)
+        tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
+        if self.total_blocks:
+            tiles += self.block_m * (problem.v_head_dim + 8) * TOTAL_BYTES
+        # Full and empty of each ring; per stage what is told of V, per stage of V^T what was found.
+        barriers = 2 * (self.q_stages + 2 * self.stages + self.vt_stages)
+        told = self.stages + self.vt_stages
+        return tiles + self.vt_stages * transposed + (barriers + told) * BARRIER_BYTES
+
+    def serves(self, problem: Problem) -> bool:
+        """Return whether Q, K and V are of widths and formats that the kernel can take."""
+        alike = problem.kv_format == problem.format and problem.format.name == FORMAT
+        return alike and self.serves_widths(problem)
+
+    def refusal(self, problem: Problem, arch: Arch) -> str | None:
+        """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
+        if arch.cc != self.min_cc or arch.suffix != self.suffix:
+            return (
+                f"needs sm_{self.min_cc}{self.suffix}; elsewhere give q in float16 or bfloat16 "
+                "(k and v may stay in e4m3), q_descale in softmax_scale"
+            )
+        for wanted, reason in _LACKS:
+            if wanted(problem):
+                return reason
+        if self.plain_scores and transforms(problem):
+            return "has no registers left to transform scores"
+        if self.blocks(problem, 1) > MAX_TILES:
+            return "counts its tiles in 32 bits"
+        if self.windowed is not None and problem.windowed != self.windowed:
+            return f"is for problems {'with' if self.windowed else 'without'} a window"
+        return Variant.refusal(self, problem, arch)
+
+
+def _wgmma8(
+    widths: tuple[int, int],
+    tile: tuple[int, int, int, int],
+    why: str,
+    *,
+    windowed: bool | None = None,
+    plain_scores: bool = False,
+    **more: Any,
+) -> Wgmma8Variant:
+    """Return the row of one tile: (warpgroups that compute, keys, stages, stages of Q)."""
+    consumers, block_n, stages, q_stages = tile
+    return Wgmma8Variant(
+        source="attention/fwd_wgmma_fp8.cu",
+        entry="attention_fwd_wgmma_fp8",
+        min_cc=90,
+        suffix="a",
+        head_dim=widths[1],
+        v_head_dim=widths[1],
+        least_head_dim=widths[0],
+        block_m=consumers * ROWS,
+        block_n=block_n,
+        warps=(consumers + 1) * WARPS,
+        blocks_per_sm=1,
+        v_parts=1,
+        why=why,
+        persistent=True,
+        consumers=consumers,
+        stages=stages,
+        q_stages=q_stages,
+        windowed=windowed,
+        plain_scores=plain_scores,
+        **more,
+    )
+
+
+WGMMA8: tuple[Wgmma8Variant, ...] = (
+    _wgmma8(
+        (16, 64),
+        (3, 128, 3, 2),
+        "S, P and O take 112 of 160 registers",
+        plain_scores=True,
+        promoted=True,
+    ),
+    _wgmma8((16, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
+    _wgmma8((80, 128), (3, 96, 2, 1), "three", total_blocks=8, vt_stages=3, windowed=False),
+    _wgmma8(
+        (80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing", promoted=True
+    ),
+    _wgmma8((144, 256), (2, 96, 2, 1), "the longest blocks that do not spill", plain_scores=True),
+    _wgmma8((144, 256), (2, 64, 2, 1), "registers left to transform scores"),
+)
