@@ -73,7 +73,7 @@ FAULTS: dict[str, Fault] = {
         "static constexpr float kOffset = 8.0f, kSlack = 4.0f;",
         ToleranceError, "elements over the bound"),
     "O is not made smaller when the maximum grows": Fault(
-        "            if (softmax.rescales()) {", "            if (false) {",
+        "return vote_any(rescale[0] != 1.0f || rescale[1] != 1.0f);", "return false;",
         ToleranceError, "elements over the bound"),
     "a NaN that a window hides is multiplied by 0": Fault(
         "const bool found = note == kAtEdge && vote_any(nonfinite != 0);",
