@@ -153,15 +153,26 @@ def paged(
     pages: Pages,
     garbage: float,
     seed: int = 0,
+    leftpad: Sequence[int] = (),
 ) -> Call:
     """Return a call of ``attention_paged``, the pages in disorder and garbage in what is unused.
 
     Sequences with the same number of queries are batched, others packed with ``cu_seqlens_q``.
+    ``leftpad`` is how many rows of garbage stand before the keys of each; () for no such argument.
     """
-    lengths = [qkv[1].shape[1] for qkv in sequences]
+    before = leftpad or [0] * len(sequences)
+    lengths = [qkv[1].shape[1] + pad for qkv, pad in zip(sequences, before, strict=True)]
     counts = [qkv[0].shape[1] for qkv in sequences]
     table, cache = _table(lengths, pages, seed)
-    k, v = (_cache([qkv[i][0] for qkv in sequences], table, cache, garbage) for i in (1, 2))
+    k, v = (
+        _cache(
+            [_padded(qkv[i][0], pad, garbage) for qkv, pad in zip(sequences, before, strict=True)],
+            table,
+            cache,
+            garbage,
+        )
+        for i in (1, 2)
+    )
     arrays = {"q": np.concatenate([q[0] for q, _, _ in sequences]), "k_cache": k, "v_cache": v}
     options: dict[str, Any] = dict(features.arguments())
     if pages.size:
@@ -169,6 +180,8 @@ def paged(
     else:
         options["block_table"] = None
     arrays["cache_seqlens"] = np.array(lengths, np.int32)
+    if leftpad:
+        arrays["cache_leftpad"] = np.array(leftpad, np.int32)
     packed = len(set(counts)) > 1
     bounds = _cumulative(counts)
     if packed:
@@ -190,6 +203,10 @@ def paged(
 def _with_slack(rows: Array, garbage: float) -> Array:
     slack = np.full((SLACK_ROWS, *rows.shape[1:]), garbage, rows.dtype)
     return np.concatenate([rows, slack])
+
+
+def _padded(rows: Array, count: int, garbage: float) -> Array:
+    return np.concatenate([np.full((count, *rows.shape[1:]), garbage, rows.dtype), rows])
 
 
 def _cumulative(counts: Sequence[int]) -> npt.NDArray[np.int32]:

@@ -42,6 +42,7 @@ struct KeyRing {
     int seqlen_k;
 #if ATTN_PAGED
     const int *table;
+    int first_row;  // of key 0, counted through the pages
     i64_t k_page_stride;
     i64_t v_page_stride;
     int page_size;
@@ -59,6 +60,7 @@ struct KeyRing {
           seqlen_k(sequence.seqlen_k) {
 #if ATTN_PAGED
         table = p.block_table + sequence.batch * p.block_table_batch_stride;
+        first_row = static_cast<int>(sequence.k_row);
         k_page_stride = p.k_batch_stride;
         v_page_stride = p.v_batch_stride;
         page_size = p.page_size;
@@ -75,8 +77,8 @@ struct KeyRing {
     static __device__ __forceinline__ int lane_row(int i) { return lane_id() / kRowLanes + i * kPassRows; }
 
 #if ATTN_PAGED
-    __device__ __forceinline__ int page_index(int key) const {
-        return static_cast<int>(static_cast<u64_t>(key) * magic >> shift);
+    __device__ __forceinline__ int page_index(int row) const {
+        return static_cast<int>(static_cast<u64_t>(row) * magic >> shift);
     }
 #endif
 
@@ -87,7 +89,7 @@ struct KeyRing {
         for (int i = 0; i < kLaneRows; ++i) {
             const int key = first_key + lane_row(i);
             // The block table says nothing about keys that are not in use.
-            pages[i] = key < seqlen_k ? table[page_index(key)] : 0;
+            pages[i] = key < seqlen_k ? table[page_index(first_row + key)] : 0;
         }
 #endif
     }
@@ -100,7 +102,8 @@ struct KeyRing {
             const int key = first_key + lane_row(i);
             const bool inside = key < seqlen_k;
 #if ATTN_PAGED
-            const int page = clamped(pages[i], 0, num_pages - 1), slot = key - page_index(key) * page_size;
+            const int row = first_row + key, slot = row - page_index(row) * page_size;
+            const int page = clamped(pages[i], 0, num_pages - 1);
             const Kv *K_row = inside ? K + page * k_page_stride + slot * k_stride : K;
             const Kv *V_row = inside ? V + page * v_page_stride + slot * v_stride : V;
 #else

@@ -82,6 +82,18 @@ def test_pages_are_what_float64_gives(backend: str, name: str) -> None:
     check(call, run(make_backend(backend), call))
 
 
+@pytest.mark.parametrize("lengths", [SEVERAL, ((70, 150), (1, 9), (17, 0))])
+@pytest.mark.parametrize("page_size", [0, 7, 16])
+def test_left_padding_hides_what_stands_before_the_first_key(
+    xp_backend: Backend, page_size: int, lengths: tuple[tuple[int, int], ...]
+) -> None:
+    padding = (5, 0, 16, 33)[: len(lengths)]
+    call = calls.paged(
+        sequences(lengths), SCORES["causal"], ("bound",), Pages(page_size), np.nan, leftpad=padding
+    )
+    check(call, run(xp_backend, call))
+
+
 @pytest.mark.parametrize("page_size", [0, 1, 64, 100])
 def test_every_page_size_gives_the_same_bits(xp_backend: Backend, page_size: int) -> None:
     inputs = sequences(SEVERAL)

@@ -15,9 +15,10 @@ import attnprobe
 from attnprobe import compile as compile_
 from attnprobe import ptx
 from attnprobe.engine.params import pack_params
-from attnprobe.engine.plan import make_plan
+from attnprobe.engine.plan import Plan, make_plan
 from attnprobe.engine.problem import Layout
 from attnprobe.engine.wgmma import WGMMA, WgmmaVariant
+from attnprobe.errors import EmulatorError
 from attnprobe.numerics import calls
 from attnprobe.numerics.calls import Call, Pages
 from attnprobe.numerics.reference import Features
@@ -160,28 +161,7 @@ def call_of(case: Case, inputs: list[tuple[Array, Array, Array]], garbage: float
     """Return the call, ``garbage`` wherever nobody may look."""
     if case.pages is None:
         return calls.varlen(inputs, case.features, ("bound",), garbage)
-    own = calls.paged(inputs, case.features, ("bound",), case.pages, garbage)
-    if not case.leftpad:
-        return own
-    padded = [
-        (
-            q,
-            *(
-                np.concatenate([np.full((1, pad, *x.shape[2:]), garbage, x.dtype), x], 1)
-                for x in kv
-            ),
-        )
-        for pad, (q, *kv) in zip(case.leftpad, inputs, strict=True)
-    ]
-    call = calls.paged(padded, case.features, ("bound",), case.pages, garbage)  # type: ignore[arg-type]
-    call.arrays["cache_leftpad"] = np.array(case.leftpad, np.int32)
-    return replace(
-        call,
-        parts=tuple(
-            replace(part, question=mine.question)
-            for part, mine in zip(call.parts, own.parts, strict=True)
-        ),
-    )
+    return calls.paged(inputs, case.features, ("bound",), case.pages, garbage, leftpad=case.leftpad)
 
 
 def run(call: Call, blocks: int = 2) -> tuple[Array, Array]:
@@ -251,6 +231,54 @@ def test_the_bits_of_a_sequence_do_not_depend_on_its_neighbours() -> None:
         mine = call.result_of(call.parts[number], O, LSE)
         for packed, other in zip(mine, alone.result_of(alone.parts[0], *run(alone)), strict=True):
             np.testing.assert_array_equal(packed, other)
+
+
+# fmt: off
+# A case that shows it, text of the kernel, and what stands there instead.
+MISTAKES: dict[str, tuple[str, str, str]] = {
+    "keys of the next sequence count": (
+        "packed",
+        "end_whole = mask.end_key(first_query) / kBlockN;",
+        "end_whole = (mask.end_key(first_query) + kBlockN - 1) / kBlockN;"),
+    "values of the next sequence are not looked at": (
+        "packed", "kForeignRows = ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_PAGED;",
+        "kForeignRows = false;"),
+    "packed keys are looked for in their own batch entry": (
+        "packed, causal", "batch(ATTN_VARLEN_K ? 0 : sequence.batch)", "batch(sequence.batch)"),
+    "queries of the first sequence stand in for all": (
+        "packed, causal", "static_cast<int>(sequence.q_row) + tile.first_query, tile.head,",
+        "tile.first_query, tile.head,"),
+    "a copy takes the first keys of its page": (
+        "pages of 256", "row = number - index * p.page_size;", "row = 0;"),
+    "page numbers are off by one": (
+        "pages of 16", "p.block_table_batch_stride + index]",
+        "p.block_table_batch_stride + max(index - 1, 0)]"),
+    "what stands before the first key is seen": (
+        "left padding, pages of 16", "first_key(int) const { return lowest; }",
+        "first_key(int) const { return 0; }"),
+    "the diagonal is counted from the first key": (
+        "left padding, pages of 64", "    result.diagonal += result.first_key;\n", ""),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, old, new = CASES[MISTAKES[name][0]], *MISTAKES[name][1:]
+    text = Plan.source
+
+    def planted(plan: Plan, file: str | None = None) -> compile_.Source:
+        source = text(plan, file)
+        assert old in source.text
+        return source.replaced(old, new)
+
+    monkeypatch.setattr(Plan, "source", planted)
+    call = call_of(case, sequences(case), np.nan)
+    try:
+        results = run(call)
+    except EmulatorError:
+        return
+    assert not call.judge(*results, diagnose=False).ok
 
 
 LINES: dict[str, tuple[list[int], list[int], int]] = {
