@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Before NumPy is imported, which reads it then: matrices are tiny, and threads only wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +16,9 @@ import numpy as np
 import pytest
 
 from attnprobe.backends.gpu import usable
+from attnprobe.rig.libraries import LIBRARIES
 
 os.environ.setdefault("ATTNPROBE_CHECKED", "1")  # races and uninitialised reads are errors in tests
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What one run compiled the next one finds, and nothing is left in the home of who runs the tests.
 _STORE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "kernels"
 os.environ.setdefault("ATTNPROBE_CACHE_DIR", str(_STORE))
@@ -31,31 +35,12 @@ class Backend:
     asnumpy: Callable[[Any], Any]
 
 
-def _gpu_array(array: Any) -> Any:
-    """Copy to the GPU with the same strides, gaps of a strided view included."""
-    import cupy
-
-    base = array
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    start = base.__array_interface__["data"][0]
-    if base is array or not base.flags.c_contiguous:
-        return cupy.asarray(array)
-    copied = cupy.asarray(base)
-    offset = array.__array_interface__["data"][0] - start
-    memory = cupy.cuda.MemoryPointer(
-        copied.data.mem, copied.data.ptr - copied.data.mem.ptr + offset
-    )
-    return cupy.ndarray(array.shape, array.dtype, memory, strides=array.strides)
-
-
 def make_backend(name: str) -> Backend:
     """Return the backend ``emulator`` (NumPy) or ``gpu`` (CuPy)."""
     if name == "emulator":
         return Backend(name, lambda array: array, np.asarray)
-    import cupy
-
-    return Backend(name, _gpu_array, cupy.asnumpy)
+    library = LIBRARIES["cupy"]
+    return Backend(name, library.put, library.get)
 
 
 @pytest.fixture(params=["emulator", pytest.param("gpu", marks=pytest.mark.gpu)])

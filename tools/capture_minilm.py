@@ -12,9 +12,7 @@ It needs NumPy alone and takes a few seconds.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,8 @@ import numpy.typing as npt
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # a checkout need not be installed
 
-from capture_smollm2 import PARAGRAPH  # noqa: E402
+import capturing  # noqa: E402
+from capturing import PARAGRAPH  # noqa: E402
 
 from attnprobe.models.attend import OneCall  # noqa: E402
 from attnprobe.models.minilm import load  # noqa: E402
@@ -58,28 +57,6 @@ def capture(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the data set, or check it; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--package", type=Path, required=True, help="pip's --target folder")
-    parser.add_argument("--check", action="store_true", help="compare with the kept file instead")
-    arguments = parser.parse_args(argv)
-    arrays = capture(arguments.package / MINILM.module / MINILM.file)
-    if not arguments.check:
-        np.savez_compressed(OUTPUT, **arrays)
-        print(f"wrote {OUTPUT.name}: {OUTPUT.stat().st_size / 1024:.0f} KiB")
-        return 0
-    # Another BLAS may round a few values to the neighbouring fp16 number.
-    with np.load(OUTPUT) as kept:
-        same = set(kept.files) == set(arrays) and all(
-            np.allclose(kept[n].astype(float), a.astype(float), rtol=2e-3, atol=2e-3)
-            for n, a in arrays.items()
-        )
-    print("the kept file agrees" if same else "the kept file DIFFERS")
-    return 0 if same else 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    MEMBER = Path(MINILM.module) / MINILM.file
+    raise SystemExit(capturing.main(__doc__, MEMBER, OUTPUT, capture))

@@ -11,16 +11,17 @@ It takes about ten seconds.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT)]  # a checkout need not be installed
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # a checkout need not be installed
+
+import capturing  # noqa: E402
+from capturing import PARAGRAPH  # noqa: E402
 
 from attnprobe.models import attend, packages, smollm2  # noqa: E402
 from attnprobe.models.generate import continuations, mean_nll  # noqa: E402
@@ -28,18 +29,6 @@ from attnprobe.numerics import real  # noqa: E402
 
 OUTPUT = ROOT / "attnprobe/numerics/data" / real.SMOLLM2.file
 LAYERS, SEQLEN = real.SMOLLM2.layers, real.SMOLLM2.seqlen
-
-# Charles Darwin, On the Origin of Species (London: John Murray, 1859), first lines of the
-# Introduction. In the public domain.
-PARAGRAPH = (
-    "When on board H.M.S. 'Beagle,' as naturalist, I was much struck with certain facts in the "
-    "distribution of the inhabitants of South America, and in the geological relations of the "
-    "present to the past inhabitants of that continent. These facts seemed to me to throw some "
-    "light on the origin of species—that mystery of mysteries, as it has been called by one of our "
-    "greatest philosophers. On my return home, it occurred to me, in 1837, that something might "
-    "perhaps be made out on this question by patiently accumulating and reflecting on all sorts of "
-    "facts which could possibly have any bearing on it."
-)
 
 
 class Capturing:
@@ -61,42 +50,20 @@ def capture(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     tokens = bpe.encode(PARAGRAPH)[:SEQLEN]
     if len(tokens) < SEQLEN:
         raise ValueError(f"the paragraph has {len(tokens)} tokens; {SEQLEN} are needed")
-    capturing = Capturing()
-    logits = model.logits(tokens, capturing)
+    kept = Capturing()
+    logits = model.logits(tokens, kept)
     (after,) = continuations(model, [tokens], attend.exact(), 12, language.end)
     print(f"tokens       {len(tokens)}: {bpe.decode(tokens)!r}")
     print(f"mean NLL     {mean_nll(logits[:-1], tokens[1:]):.3f} nats a token")
     print(f"goes on with {bpe.decode(after.tokens)!r}")
     arrays: dict[str, npt.NDArray[np.generic]] = {"tokens": np.array(tokens, np.int32)}
     for layer in LAYERS:
-        for name, array in zip("qkv", capturing.calls[layer], strict=True):
+        for name, array in zip("qkv", kept.calls[layer], strict=True):
             arrays[f"layer{layer}_{name}"] = array.astype(np.float16)
             print(f"layer {layer:2} {name.upper()}   max |x| {np.abs(array).max():.2f}")
     return arrays
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--package", type=Path, required=True, help="pip's --target folder")
-    parser.add_argument("--check", action="store_true", help="compare with the kept file instead")
-    arguments = parser.parse_args(argv)
-    arrays = capture(arguments.package / packages.SMOLLM2.module / packages.SMOLLM2.file)
-    if not arguments.check:
-        OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(OUTPUT, **arrays)
-        print(f"wrote {OUTPUT.name}: {OUTPUT.stat().st_size / 1024:.0f} KiB")
-        return 0
-    # Another BLAS may round a few values to the neighbouring fp16 number.
-    with np.load(OUTPUT) as kept:
-        same = set(kept.files) == set(arrays) and all(
-            np.allclose(kept[n].astype(float), a.astype(float), rtol=2e-3, atol=2e-3)
-            for n, a in arrays.items()
-        )
-    print("the kept file agrees" if same else "the kept file DIFFERS")
-    return 0 if same else 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    MEMBER = Path(packages.SMOLLM2.module) / packages.SMOLLM2.file
+    raise SystemExit(capturing.main(__doc__, MEMBER, OUTPUT, capture))

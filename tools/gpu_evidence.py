@@ -1,6 +1,6 @@
-"""Run what only a GPU can show, and record it: the GPU tests, and compute-sanitizer.
+"""Run what only a GPU can show, and record it: the GPU tests, compute-sanitizer, and repeats.
 
-    python tools/gpu_evidence.py                   # both; needs a GPU, CuPy, compute-sanitizer
+    python tools/gpu_evidence.py                   # all; needs a GPU, CuPy, compute-sanitizer
     python tools/gpu_evidence.py --only sanitizer
 
 Writes tests/recorded/gpu-<device>.json: device, driver, NVRTC, command, date, what was said.
@@ -40,7 +40,7 @@ _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|deselected|errors?)")
 def main() -> int:
     """Run, print, record; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("tests", "sanitizer"), help="run one half only")
+    parser.add_argument("--only", choices=PARTS, help="run one part only")
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "recorded")
     arguments = parser.parse_args()
     try:
@@ -52,23 +52,19 @@ def main() -> int:
     environment["command"] = " ".join(["python tools/gpu_evidence.py", *args])
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"gpu-{environment['device'].lower().replace(' ', '-')}.json"
-    halves: dict[str, Any] = {}
-    if arguments.only != "sanitizer":
-        halves["tests"] = {"environment": environment, **run_tests()}
-    if arguments.only != "tests":
-        compile_ahead()
-        with ThreadPoolExecutor() as pool:  # each has a process of its own
-            tools = list(pool.map(run_sanitizer, SANITIZERS))
-        sound = all(tool["ok"] for tool in tools)
-        halves["sanitizer"] = {"environment": environment, "ok": sound, "tools": tools}
-    record = {**_kept(path), **halves}
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    asked = PARTS if arguments.only is None else {arguments.only: PARTS[arguments.only]}
+    sound = True
+    for name, part in asked.items():
+        found = {"environment": environment, **part()}
+        record = {**_kept(path), name: found}  # kept at once: a later part may be cut off
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        sound = sound and found["ok"]
     print(f"record: {path.name}", file=sys.stderr)
-    return 0 if all(half["ok"] for half in halves.values()) else 1
+    return 0 if sound else 1
 
 
 def _kept(path: Path) -> dict[str, Any]:
-    """Return the record as it is, so that a run of one half keeps the other."""
+    """Return the record as it is, so that a run of one part keeps the others."""
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if found.get("schema") == SCHEMA:
@@ -91,6 +87,21 @@ def run_tests() -> dict[str, Any]:
         "counts": counts,
         "seconds": round(seconds, 1),
     }
+
+
+def run_sanitizers() -> dict[str, Any]:
+    """Run all tools of compute-sanitizer side by side."""
+    compile_ahead()
+    with ThreadPoolExecutor() as pool:  # each has a process of its own
+        tools = list(pool.map(run_sanitizer, SANITIZERS))
+    return {"ok": all(tool["ok"] for tool in tools), "tools": tools}
+
+
+def run_repeats() -> dict[str, Any]:
+    """Repeat every kernel's calls, and return what was found."""
+    import repeats
+
+    return repeats.run()
 
 
 def compile_ahead() -> None:
@@ -135,6 +146,8 @@ def _run(command: list[str]) -> tuple[int, str, float]:
         time.monotonic() - start,
     )
 
+
+PARTS = {"tests": run_tests, "sanitizer": run_sanitizers, "repeats": run_repeats}
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -146,6 +146,14 @@ def _by_value(data: bytes) -> Any:
     return np.frombuffer(data, np.dtype([("words", np.uint64, (len(data) // 8,))]))[0]
 
 
+def free_bytes() -> int:
+    """Return the free memory of the GPU that has least, without a context of our own; 0: unknown.
+
+    A context would take hundreds of MB of what is asked for.
+    """
+    return min((int(line) << 20 for line in _told_by_driver("memory.free")), default=0)
+
+
 def driver_version() -> str:
     """Return the version of the NVIDIA driver, "580.95.05", or "unknown"."""
     module = Path("/proc/driver/nvidia/version")
@@ -154,10 +162,14 @@ def driver_version() -> str:
         versions = [word for word in words if word[0].isdigit() and word.count(".") in (1, 2)]
         if versions:
             return versions[0]
+    return next(iter(_told_by_driver("driver_version")), "unknown")
+
+
+def _told_by_driver(name: str) -> list[str]:
+    """Return what nvidia-smi says of a property, a word for each GPU; nothing where it cannot."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return "unknown"
-    query = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+        return []
+    query = [tool, f"--query-gpu={name}", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    words = answer.stdout.split()
-    return words[0] if answer.returncode == 0 and words else "unknown"
+    return answer.stdout.split() if answer.returncode == 0 else []

@@ -58,7 +58,12 @@ def add_parser(subparsers: Any) -> None:
     form.add_argument("--json", action="store_true", help="a list of one object for each mutant")
     form.add_argument("--md", action="store_true", help="Markdown tables")
     form.add_argument("--list", action="store_true", help="list the mutants and run nothing")
-    add("--record", type=Path, metavar="DIR", help="keep the matrix in DIR/mutants-<device>.json")
+    add(
+        "--record",
+        type=Path,
+        metavar="DIR",
+        help="keep the matrix in DIR/mutants-<device>.json; a part of it replaces that part",
+    )
     parser.set_defaults(run=run)
 
 
@@ -90,7 +95,10 @@ def run(args: argparse.Namespace) -> int:
     if args.record:
         where = kept.environment["device"] if backend.name == "gpu" else backend.name
         path = args.record / f"mutants-{where.lower().replace(' ', '-')}.json"
-        record.save(kept, path)
+        part = found.stopped or args.mutant or args.family or args.fill
+        record.save(
+            record.joined(record.load(path), kept) if part and path.exists() else kept, path
+        )
         print(f"record: {path}", file=sys.stderr)
     _complain(found)
     if found.stopped:

@@ -13,19 +13,18 @@ from attnprobe.engine.extras import Sizes, bring, take_extras
 from attnprobe.engine.launch import Launched
 from attnprobe.engine.one_kernel import OneKernel, strides
 from attnprobe.errors import ProblemError
-from attnprobe.formats import Format
+from attnprobe.formats import FORMATS, Format
 
 FILE, ENTRY = "attention/append_kv.cu", "attention_append_kv"
 THREADS = 128
 _AXES = ("batch", "row", "head")
-_CACHE_TYPES = {"f16": "f16_t", "bf16": "bf16_t", "e4m3": "e4m3_t", "s8": "s8_t"}
 
 
 def append_defines(element: str, cache: str) -> dict[str, object]:
     """Return the macros of the kernel text, for the number formats of new rows and of the cache."""
     return {
-        "ATTN_ELEMENT": _CACHE_TYPES[element],
-        "ATTN_CACHE": _CACHE_TYPES[cache],
+        "ATTN_ELEMENT": FORMATS[element].c_type,
+        "ATTN_CACHE": FORMATS[cache].c_type,
         "ATTN_THREADS": THREADS,
     }
 

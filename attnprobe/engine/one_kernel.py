@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,25 @@ from attnprobe.arch import EMULATED_ARCH
 from attnprobe.engine import kernels
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.prepared import Prepared, Struct
+
+Change = Callable[[compile_.Source], compile_.Source]
+
+_change: ContextVar[Change | None] = ContextVar("text_change", default=None)
+
+
+@contextmanager
+def texts_changed(change: Change) -> Iterator[None]:
+    """Pass the text of every helper kernel within through ``change``, as ``plans_changed`` does."""
+    token = _change.set(change)
+    try:
+        yield
+    finally:
+        _change.reset(token)
+
+
+@lru_cache(maxsize=64)
+def _source(file: str, defines: tuple[tuple[str, object], ...]) -> compile_.Source:
+    return compile_.load_source(file, dict(defines))
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,10 @@ class OneKernel:
         CompileError, EmulatorError
             Where NVRTC or the emulated kernel fails.
         """
-        source = compile_.load_source(self.file, dict(self.defines))
+        source = _source(self.file, tuple(self.defines.items()))
+        change = _change.get()
+        if change is not None:
+            source = change(source)
         if isinstance(next(iter(arrays.values())), np.ndarray):
             self._emulate(source, arrays, values, written)
             return None

@@ -22,7 +22,6 @@ from attnprobe.errors import UnsupportedError
 
 WARP_SIZE = 32
 COMBINE_BLOCK = (128, 1, 1)  # threads of one block of combine.cu (kThreads)
-KV_TYPES = {"e4m3": "e4m3_t", "s8": "s8_t"}  # how kernels name 8-bit elements (types.cuh)
 MAX_BLOCKS = (
     2**31 - 1
 )  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
@@ -108,9 +107,9 @@ class Plan:
             "ATTN_BLOCKS_PER_SM": variant.blocks_per_sm,
             "ATTN_ELEMENT": self.problem.format.c_type,
             "ATTN_OUT": self.problem.out_format.c_type,
-            "ATTN_KV": KV_TYPES.get(self.problem.kv_format.name, self.problem.format.c_type),
+            "ATTN_KV": self.problem.kv_format.c_type,
             "ATTN_SPLIT": int(self.num_splits > 1),
-            **variant.macros(),
+            **variant.macros(self.problem),
         }
         macros.update({row.define: int(row.name in self.features) for row in FEATURES})
         return macros
@@ -120,7 +119,7 @@ class Plan:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
         shape = (self.grid, self.block, self.shared_bytes)
-        first = Step(variant.source, variant.entry, *shape, variant.boxes)
+        first = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
         if self.num_splits == 1:
             return (first,)
         rows = (math.prod(self.lse_shape), 1, 1)

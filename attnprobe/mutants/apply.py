@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
+from attnprobe.arch import Arch
 from attnprobe.compile import Source
 from attnprobe.engine.decode import DECODE
+from attnprobe.engine.one_kernel import texts_changed
 from attnprobe.engine.plan import Plan, plans_changed
+from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import VARIANTS, Variant
+from attnprobe.engine.wgmma import WGMMA
 from attnprobe.errors import CompileError, UnsupportedError
 from attnprobe.mutants.mutant import (
-    COMBINE,
+    BESIDE,
+    HOPPER_KERNEL,
     MAIN_KERNEL,
     Argument,
     Blocks,
@@ -25,7 +30,7 @@ from attnprobe.mutants.mutant import (
     Mutant,
     SharedBytes,
 )
-from attnprobe.mutants.scenes import Tile
+from attnprobe.mutants.scene import Tile, with_wgmma
 
 
 def edited(source: Source, edit: Edit) -> Source:
@@ -116,20 +121,22 @@ def mutated(
     UnsupportedError
         If none does.
     """
-    variant = plan.variant
+    variant, arch = plan.variant, plan.arch
+    if kernel == HOPPER_KERNEL:
+        arch = with_wgmma(arch)
     if variant.source != kernel:
-        variant = _variant_of(kernel, plan)
+        variant = _variant_of(kernel, plan.problem, arch)
     if tile is not None:
-        variant = tile.placed(variant)
+        variant, arch = tile.placed(variant), tile.arch(arch)
     own = {item.name: getattr(plan, item.name) for item in fields(Plan)}
-    return MutatedPlan(**{**own, "variant": variant}, mutant=mutant)
+    return MutatedPlan(**{**own, "variant": variant, "arch": arch}, mutant=mutant)
 
 
-def _variant_of(kernel: str, plan: Plan) -> Variant:
+def _variant_of(kernel: str, problem: Problem, arch: Arch) -> Variant:
     refusals = {}
-    for row in (*DECODE, *VARIANTS):
+    for row in (*DECODE, *WGMMA, *VARIANTS):
         if row.source == kernel:
-            refusals[row] = row.refusal(plan.problem, plan.arch)
+            refusals[row] = row.refusal(problem, arch)
             if refusals[row] is None:
                 return row
     reasons = "; ".join(dict.fromkeys(str(reason) for reason in refusals.values()))
@@ -138,20 +145,35 @@ def _variant_of(kernel: str, plan: Plan) -> Variant:
 
 def plan_kernel(mutant: Mutant) -> str:
     """Return the kernel whose plans run the file that a mutant edits."""
-    return DECODE[0].source if mutant.kernel == COMBINE else mutant.kernel
+    return BESIDE.get(mutant.kernel, mutant.kernel)
 
 
 @contextmanager
 def applied(
-    mutant: Mutant | None, tile: Tile | None = None, kernel: str | None = None
+    mutant: Mutant | None,
+    tile: Tile | None = None,
+    kernel: str | None = None,
+    planned: Callable[[Plan], Any] = lambda plan: None,
 ) -> Iterator[None]:
     """Make the public calls within run a mutant (None: the sound kernel), with a tile of its own.
 
     ``kernel`` is the file whose variants shall serve the calls; None takes the mutant's own.
+    ``planned`` is called with each plan that is about to run.
 
     >>> with applied(find("p_repack_order")):
     ...     O = attnprobe.attention(q, k, v)
     """
     wanted = kernel or (plan_kernel(mutant) if mutant else MAIN_KERNEL)
-    with plans_changed(lambda plan: mutated(plan, mutant, tile, wanted)):
+
+    def text(source: Source) -> Source:
+        if mutant is None or source.name != mutant.kernel:
+            return source
+        return _edited(source, tuple(c for c in mutant.changes if isinstance(c, Edit)))
+
+    def change(plan: Plan) -> Plan:
+        changed = mutated(plan, mutant, tile, wanted)
+        planned(changed)
+        return changed
+
+    with plans_changed(change), texts_changed(text):
         yield

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from attnprobe.errors import UsageError
 from attnprobe.mutants.mutant import Mutant
+from attnprobe.mutants.rows.appending import APPENDING
+from attnprobe.mutants.rows.bytes8 import BYTES
 from attnprobe.mutants.rows.copies import COPIES
 from attnprobe.mutants.rows.features import FEATURES
 from attnprobe.mutants.rows.fragments import FRAGMENTS
+from attnprobe.mutants.rows.hopper import HOPPER
+from attnprobe.mutants.rows.hopper_rows import HOPPER_ROWS
+from attnprobe.mutants.rows.hopper_tiles import HOPPER_TILES
 from attnprobe.mutants.rows.indexing import INDEXING
 from attnprobe.mutants.rows.masks import MASKS
+from attnprobe.mutants.rows.pipeline import PIPELINE
 from attnprobe.mutants.rows.plans import PLANS
 from attnprobe.mutants.rows.sequences import SEQUENCES
 from attnprobe.mutants.rows.softmax import SOFTMAX
@@ -24,6 +30,12 @@ MUTANTS: tuple[Mutant, ...] = (
     *SEQUENCES,
     *SPLITS,
     *PLANS,
+    *HOPPER,
+    *HOPPER_ROWS,
+    *PIPELINE,
+    *HOPPER_TILES,
+    *BYTES,
+    *APPENDING,
 )
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(row.family for row in MUTANTS))
 

@@ -15,6 +15,10 @@ Grid = tuple[int, int, int]
 # Files below kernels/ that mutants are made of, most of the first.
 MAIN_KERNEL = "attention/fwd_mma.cu"
 DECODE_KERNEL, COMBINE = "attention/decode_split.cu", "attention/combine.cu"
+HOPPER_KERNEL = "attention/fwd_wgmma.cu"
+APPEND_KERNEL, MERGE_KERNEL = "attention/append_kv.cu", "attention/merge_states.cu"
+# What runs beside an attention kernel of its own: the file -> the kernel whose plans run with it.
+BESIDE = {COMBINE: DECODE_KERNEL, APPEND_KERNEL: DECODE_KERNEL, MERGE_KERNEL: MAIN_KERNEL}
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ class Mutant:
     equivalent : the argument why nothing can tell it from the sound kernel, or "".
     slipped : whether near-uniform data under the old tolerance let this very fault through.
     kernel : the file below kernels/ that it edits; other files of the same call run as they are.
+    timing : whether nothing but the order of things is wrong: checked emulation always sees that, a
+        GPU only where its timing is bad.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Mutant:
     equivalent: str = ""
     slipped: bool = False
     kernel: str = MAIN_KERNEL
+    timing: bool = False
 
     def __post_init__(self) -> None:
         edits = [change for change in self.changes if isinstance(change, Edit)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnprobe.mutants.scenes import OLD_LIMIT
+from attnprobe.mutants.scene import OLD_LIMIT
 
 NO_RESULT = float("inf")
 
 RACE, DEADLOCK, MEMORY, TRAP = "race", "deadlock", "memory", "trap"
 CRASH, HANG, OUTSIDE = "crash", "hang", "outside"
+KEPT = "kept"
 # Letter -> what it says, the first that fits: faults of the run, then demands of the oracle.
 LETTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "R": ((RACE,), "race: no barrier orders two accesses of shared memory"),
@@ -18,6 +19,7 @@ LETTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "T": ((TRAP,), "trap, or a warp-wide instruction that only some lanes execute"),
     "C": ((CRASH,), "CUDA reports an error, or the process dies"),
     "W": ((OUTSIDE,), "memory beside O is written"),
+    "K": ((KEPT,), "the cache does not hold what was to be appended, or something else is changed"),
     "O": (("bound",), "an element of O is beyond its bound"),
     "L": (("lse",), "O is within its bound, LSE is not"),
     "X": (("tensor", "hull", "exact", "equal columns"), "a demand beyond the bounds alone"),
@@ -33,8 +35,8 @@ class Outcome:
     Attributes
     ----------
     refused_by : what refuses it: demands of the oracle ("bound", "lse", "exact", ...), faults of
-        the run ("race", "memory", "deadlock", "trap", "crash", "hang"), or "outside": memory beside
-        O was written. Empty where nothing does.
+        the run ("race", "memory", "deadlock", "trap", "crash", "hang"), "outside": memory beside
+        O was written, or "kept": a cache that is appended to. Empty where nothing does.
     share : greatest error / bound of O and LSE; inf where there is no result or NaN stands wrong.
     max_abs : greatest |error| of O, which is all that a fixed limit looks at; inf likewise.
     """

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnprobe.engine import launch
+from attnprobe.engine.plan import Plan
 from attnprobe.numerics.memory import LAYOUTS, Layout
 
 GUARD_ROWS = 3
@@ -44,14 +46,20 @@ class Place:
         owner = array
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
-        copied = self.library.asarray(np.ascontiguousarray(owner))
         if owner is array or not owner.flags.c_contiguous:
-            return copied if owner is array else self.library.asarray(array)
+            return self.library.asarray(array)
+        # As bytes: whatever the owner holds, CuPy need not have a dtype for it.
+        copied = self.library.asarray(owner.reshape(-1).view(np.uint8))
         offset = _address(array) - _address(owner)
         memory = self.library.cuda.MemoryPointer(
             copied.data.mem, copied.data.ptr - copied.data.mem.ptr + offset
         )
         return self.library.ndarray(array.shape, array.dtype, memory, strides=array.strides)
+
+    def compile(self, plan: Plan) -> None:
+        """Compile and load the kernels of a plan, so that its launch takes no time but its own."""
+        if self.name == "gpu":
+            launch.plan_kernels(plan, int(self.library.cuda.runtime.getDevice()))
 
     def fetched(self, array: Any) -> npt.NDArray[Any]:
         """Return an array of this place as a NumPy array."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from attnprobe.errors import UsageError
-from attnprobe.mutants.catalogue import find
+from attnprobe.mutants.catalogue import MUTANTS, find
 from attnprobe.mutants.cover import smallest_cover
-from attnprobe.mutants.matrix import Matrix
+from attnprobe.mutants.matrix import TAME, Matrix
 from attnprobe.mutants.outcome import NOT_RUN, SURVIVED
 
 SCHEMA = "attnprobe.mutants/1"
@@ -118,6 +118,30 @@ def of(matrix: Matrix, environment: dict[str, str]) -> Record:
         if row.mutant is not None
     )
     return Record(environment, matrix.fills, lines)
+
+
+def joined(old: Record, new: Record) -> Record:
+    """Return ``old`` with what ``new`` has: its rows, its fills, cell by cell.
+
+    A cell that neither has was not run. The environment is that of ``new``; "before" in it is the
+    command that made what is kept.
+    """
+    fills = (*old.fills, *(fill for fill in new.fills if fill not in old.fills))
+    cells: dict[str, dict[str, str]] = {}
+    old_rule: dict[str, bool] = {}
+    for record in (old, new):
+        for line in record.lines:
+            known = cells.setdefault(line.name, {})
+            known.update(zip(record.fills, line.cells, strict=True))
+            if TAME in record.fills or line.name not in old_rule:
+                old_rule[line.name] = line.old_rule
+    lines = tuple(
+        Line(row.name, "".join(cells[row.name].get(f, NOT_RUN) for f in fills), old_rule[row.name])
+        for row in MUTANTS
+        if row.name in cells
+    )
+    before = old.environment.get("before") or old.environment.get("command", "")
+    return Record({**new.environment, "before": before}, fills, lines)
 
 
 def save(record: Record, path: Path) -> None:

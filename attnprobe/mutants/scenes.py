@@ -7,80 +7,21 @@ of the first faults keeps the shape of the test that let them through, and the p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from attnprobe.engine.decode import DecodeVariant
-from attnprobe.engine.variants import Variant
-from attnprobe.mutants.mutant import DECODE_KERNEL, MAIN_KERNEL
+from attnprobe.mutants.mutant import DECODE_KERNEL, HOPPER_KERNEL
+from attnprobe.mutants.scene import FAR_APART, OLD_SIZES, HopperTile, Scene, Tile
+from attnprobe.mutants.staging import appended, halves, of_bytes
 from attnprobe.numerics.calls import Pages
 from attnprobe.numerics.cases import Case
 from attnprobe.numerics.fills import Sizes
 from attnprobe.numerics.reference import Features
 
-# How the faulty kernel was tested: one shape of whole tiles, no mask, O alone, and a fixed limit on
-# the greatest |error|. 5e-3 is the error that the kernel was reported with. There are several key
-# blocks, or nothing would be rescaled.
-OLD_SIZES = Sizes(seqlen_q=128, seqlen_k=384, num_heads=2, num_kv_heads=1, head_dim=64)
-OLD_LIMIT = 5e-3
-
-FAR_APART = "far_apart"  # a layout of its own (places.py): batch entries of Q past 32-bit offsets
-
 _SEED = 7
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A tile in place of the plan's: queries and keys of a block, warps, parts of V."""
-
-    block_m: int = 64
-    block_n: int = 32
-    warps: int = 2
-    v_parts: int = 1
-    stages: int = 2
-
-    def placed(self, variant: Variant) -> Variant:
-        """Return ``variant`` with this tile."""
-        more: dict[str, Any] = {"stages": self.stages} if isinstance(variant, DecodeVariant) else {}
-        return replace(
-            variant,
-            block_m=self.block_m,
-            block_n=self.block_n,
-            warps=self.warps,
-            v_parts=self.v_parts,
-            blocks_per_sm=1,
-            **more,
-        )
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One problem that mutants are run on.
-
-    Attributes
-    ----------
-    what : what it is there for.
-    case : the problem; its name is the scene's.
-    out_layout : row of LAYOUTS for O.
-    tile : in place of the plan's; None keeps it.
-    kernel : the file whose variants serve it.
-    num_splits : parts of the keys of a decode kernel.
-    """
-
-    what: str
-    case: Case
-    out_layout: str = "contiguous"
-    tile: Tile | None = field(default_factory=Tile)
-    kernel: str = MAIN_KERNEL
-    num_splits: int | None = None
-
-    @property
-    def name(self) -> str:
-        """What a mutant's ``seen_on`` names."""
-        return self.case.name
 
 
 def _numbers(*shape: int) -> npt.NDArray[Any]:
@@ -118,6 +59,16 @@ _MANY = tuple((1 + i % 3, 2 + i % 5) for i in range(36))  # more than the lanes 
 _FEW = Sizes(3, 150, 4, 2, 32, batch=2)
 _FEW_LENGTHS = ((2, 41), (2, 75), (2, 110))
 _DECODE_TILE = Tile(16, 16, 2, stages=2)
+
+
+# The Hopper kernel: one block at a time computes all tiles, of 64 queries and 32 keys.
+_TILES = Sizes(70, 70, 2, 1, 64)
+_SIDES = Features(causal=True, q_offset=-5)
+_ROTATED_LENGTHS = ((3, 41), (3, 75), (3, 110))
+
+
+def _hopper(what: str, case: Case, out_layout: str = "contiguous", **tile: int) -> Scene:
+    return Scene(what, case, out_layout, HopperTile(**tile), HOPPER_KERNEL)
 
 
 def _split(what: str, case: Case, num_splits: int = 3) -> Scene:
@@ -194,6 +145,69 @@ _ROWS: tuple[Scene, ...] = (
     _split("two queries against a cache in pages of 5 tokens",
            Case("decode_paged", _LENGTHS_ASIDE, features=_CAUSAL, lengths=_FEW_LENGTHS,
                 pages=Pages(5)), 1),
+    _hopper("two tiles of queries to a head, the last one short", Case("hopper", _TILES)),
+    _hopper("two warpgroups that take turns, more stages of Q and of keys",
+            Case("hopper_turns", Sizes(140, 100, 1, 1, 64)), consumers=2, q_stages=2, stages=3),
+    _hopper("two blocks, two batch entries, four query heads on two",
+            Case("hopper_heads", Sizes(64, 40, 4, 2, 64, batch=2)), multiprocessors=2),
+    _hopper("causal, more keys than queries: tiles of different lengths, heads in two groups",
+            Case("hopper_causal", Sizes(100, 110, 5, 1, 64), features=_CAUSAL), multiprocessors=3),
+    _hopper("causal, and the first 80 queries see no key",
+            Case("hopper_no_keys", Sizes(150, 70, 1, 1, 64), features=_CAUSAL)),
+    _hopper("a window of 23 keys back and 9 ahead: V is looked at before it is used",
+            Case("hopper_window", Sizes(100, 120, 1, 1, 64), features=_window(23, 9))),
+    _hopper("rows of Q and K two panels long, rows of V one",
+            Case("hopper_panels", Sizes(70, 70, 1, 1, 128, v_head_dim=64))),
+    _hopper("rows of V two panels long, of Q and K one and a half",
+            Case("hopper_wide_v", Sizes(70, 70, 1, 1, 80, v_head_dim=128))),
+    _hopper("softcap on large scores and slopes, causal",
+            Case("hopper_softcap", Sizes(70, 90, 1, 1, 64),
+                 features=Features(0.5, True, softcap=5.0, alibi_slopes=np.array([0.3])))),
+    _hopper("a sink for each head, bfloat16",
+            Case("hopper_sinks", Sizes(70, 70, 2, 1, 64), "bf16",
+                 Features(sinks=(3.0, 6.0)))),
+    _hopper("O at odd elements, one block of keys",
+            Case("hopper_out_unaligned", Sizes(70, 30, 1, 1, 64)),
+            "unaligned"),
+    _split("three queries, K and V in e4m3",
+           Case("decode_e4m3", Sizes(3, 70, 4, 2, 48, batch=2, v_head_dim=32))),
+    _split("three queries, K and V in e4m3, bfloat16",
+           Case("decode_e4m3_bf16", Sizes(3, 70, 4, 2, 48, v_head_dim=32), "bf16")),
+    _split("three queries, K and V in int8",
+           Case("decode_int8", Sizes(3, 70, 4, 2, 32, batch=2, v_head_dim=48))),
+    _split("three queries, K and V in int8, bfloat16",
+           Case("decode_int8_bf16", Sizes(3, 70, 4, 2, 32), "bf16")),
+    _split("three keys appended to pages of 5 tokens, half of each row rotated",
+           Case("append", _LENGTHS_ASIDE, features=_CAUSAL, lengths=_ROTATED_LENGTHS,
+                pages=Pages(5)), 1),
+    _split("three keys appended to a cache in one piece, pairs beside each other rotated",
+           Case("append_interleaved", Sizes(0, 0, 4, 2, 32, v_head_dim=16), "bf16", _CAUSAL,
+                lengths=_ROTATED_LENGTHS, pages=Pages(0)), 1),
+    _split("three keys appended in e4m3",
+           Case("append_e4m3", Sizes(0, 0, 4, 2, 32), features=_CAUSAL, lengths=_ROTATED_LENGTHS,
+                pages=Pages(16)), 1),
+    _split("three keys appended in int8",
+           Case("append_int8", Sizes(0, 0, 4, 2, 32), features=_CAUSAL, lengths=_ROTATED_LENGTHS,
+                pages=Pages(16)), 1),
+    Scene("two sides merged; some queries see none of one side, or of both",
+          Case("merge", Sizes(40, 60, 2, 1, 80, batch=2), features=_SIDES)),
+    Scene("two sides merged in float32",
+          Case("merge_f32", Sizes(40, 60, 2, 1, 34, batch=2), features=_SIDES)),
 )
 # fmt: on
-SCENES: dict[str, Scene] = {row.name: row for row in _ROWS}
+# What is called is not the case's own call.
+_STAGED = {
+    "decode_e4m3": of_bytes("e4m3"),
+    "decode_e4m3_bf16": of_bytes("e4m3"),
+    "decode_int8": of_bytes("int8"),
+    "decode_int8_bf16": of_bytes("int8"),
+    "append": appended(3, 16),
+    "append_interleaved": appended(3, 32, interleaved=True),
+    "append_e4m3": appended(3, 32, kv_format="e4m3"),
+    "append_int8": appended(3, 16, kv_format="int8"),
+    "merge": halves(15),
+    "merge_f32": halves(15, np.float32),
+}
+SCENES: dict[str, Scene] = {
+    row.name: replace(row, staged=_STAGED.get(row.name, row.staged)) for row in _ROWS
+}

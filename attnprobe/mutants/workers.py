@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,8 +26,28 @@ from attnprobe.mutants.outcome import CRASH, GIVEN_UP, HANG, NO_RESULT, Outcome
 _ENVIRONMENT = {"ATTNPROBE_CHECKED": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # Fills that are left after a crash go on in pieces: each may crash again and need a new process.
 _PIECE = 3
-# A mutant that has ended so many processes on a scene is not run on further fills there.
+# A mutant that has ended so many processes on a scene is not run on further fills there. One that
+# hangs costs more than one that crashes: its time, and on a GPU that of the kernels beside it.
 MOST_FALLEN = 3
+_COUNTS = {CRASH: 1, HANG: 2}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that one fill may take.
+
+    Attributes
+    ----------
+    compiling : to start a process, and until the kernel is compiled.
+    running : from there on to the verdict; on the emulator nothing says when that begins, and all
+        is in the first.
+    """
+
+    compiling: float
+    running: float
+
+
+_LAUNCHING = "launching"  # what a process says when a kernel is compiled and about to run
 
 
 @dataclass(frozen=True)
@@ -47,14 +68,14 @@ class Answer:
     outcome: Outcome
 
 
-def run(tasks: list[Task], place: str, jobs: int, limit_s: float) -> Iterator[Answer]:
+def run(tasks: list[Task], place: str, jobs: int, limits: Limits) -> Iterator[Answer]:
     """Yield the outcome of every fill of every task, in the order in which they come.
 
     Parameters
     ----------
     place : "emulator" or "gpu".
     jobs : processes at a time.
-    limit_s : seconds that one fill may take, starting a process and compiling included.
+    limits : seconds that one fill may take.
 
     Raises
     ------
@@ -68,7 +89,7 @@ def run(tasks: list[Task], place: str, jobs: int, limit_s: float) -> Iterator[An
         waiting.put(task)
     fallen: Counter[tuple[str | None, str]] = Counter()
     count = min(jobs, len(tasks))
-    hands = [_Hand(waiting, answers, fallen, place, limit_s) for _ in range(count)]
+    hands = [_Hand(waiting, answers, fallen, place, limits) for _ in range(count)]
     threads = [threading.Thread(target=hand.work, daemon=True) for hand in hands]
     try:
         with _environment():
@@ -109,10 +130,10 @@ class _Hand:
         answers: Any,
         fallen: Counter[tuple[str | None, str]],
         place: str,
-        limit_s: float,
+        limits: Limits,
     ) -> None:
         self._waiting, self._answers, self._fallen = waiting, answers, fallen
-        self._place, self._limit_s = place, limit_s
+        self._place, self._limits = place, limits
         self._process: Any = None
         self._link: Connection | None = None
         self._stopped = False
@@ -150,7 +171,7 @@ class _Hand:
             self._end()
             if self._stopped:
                 return
-            self._fallen[task.mutant, task.scene] += 1
+            self._fallen[task.mutant, task.scene] += _COUNTS[fault]
             self._fault(task, fill, fault)
             rest = task.fills[number + 1 :]
             for first in range(0, len(rest), _PIECE):
@@ -163,9 +184,13 @@ class _Hand:
     def _answer(self, link: Connection, task: Task, fill: str) -> str | None:
         """Wait for one answer and hand it on; or return what befell the process."""
         try:
-            if not link.poll(self._limit_s):
+            if not link.poll(self._limits.compiling):
                 return HANG
             answer = link.recv()
+            while answer == _LAUNCHING:
+                if not link.poll(self._limits.running):
+                    return HANG
+                answer = link.recv()
         except (EOFError, OSError):
             return CRASH
         if isinstance(answer, BaseException):
@@ -209,7 +234,8 @@ def _serve(link: Connection, place_name: str) -> None:
         for name in task.fills:
             try:
                 mutant = None if task.mutant is None else find(task.mutant)
-                outcome = run_one(SCENES[task.scene], find_fill(name), mutant, place)
+                begin = partial(link.send, _LAUNCHING) if place.name == "gpu" else None
+                outcome = run_one(SCENES[task.scene], find_fill(name), mutant, place, begin)
             except AttnprobeError as error:
                 link.send(error)
                 return

@@ -58,24 +58,43 @@ class Case:
         """
         if garbage is None:
             garbage = float("nan") if fill_row.garbage is None else fill_row.garbage
+        sequences = self._sequences(fill_row, seed)
+        call = self._call(sequences, fill_row.checks, seed, garbage)
         if not self.has_slack:
-            return self._call(fill_row, seed, garbage)
-        return replace(self._call(fill_row, seed, garbage), clean=self._call(fill_row, seed, 0.0))
+            return call
+        return replace(call, clean=self._call(sequences, fill_row.checks, seed, 0.0))
 
     @property
     def has_slack(self) -> bool:
         """Whether a call has memory that no query sees."""
         return bool(self.lengths) or self.layout not in WITHOUT_SLACK
 
-    def _call(self, fill_row: Fill, seed: int, garbage: float) -> Call:
-        dtype, checks = FORMATS[self.dtype].dtype, fill_row.checks
+    @property
+    def work(self) -> int:
+        """About how much there is to compute: multiplications, and numbers to be made."""
+        sizes = self.sizes
+        lengths = self.lengths or ((sizes.seqlen_q, sizes.seqlen_k),) * sizes.batch
+        width = sizes.head_dim + (sizes.v_head_dim or sizes.head_dim)
+        products = sum(m * n for m, n in lengths) * sizes.num_heads
+        made = sum(n for _, n in lengths) * sizes.num_kv_heads
+        return width * (products + made)
+
+    def _sequences(self, fill_row: Fill, seed: int) -> list[QKV]:
+        """Return Q, K and V of each sequence, those of a dense call as one."""
+        dtype = FORMATS[self.dtype].dtype
         if not self.lengths:
-            qkv = fill_row(self.sizes, dtype, seed)
-            return calls.dense(qkv, self.features, checks, LAYOUTS[self.layout], garbage)
-        sequences = [
+            return [fill_row(self.sizes, dtype, seed)]
+        return [
             fill_row(replace(self.sizes, seqlen_q=m, seqlen_k=n, batch=1), dtype, seed + i)
             for i, (m, n) in enumerate(self.lengths)
         ]
+
+    def _call(
+        self, sequences: list[QKV], checks: tuple[str, ...], seed: int, garbage: float
+    ) -> Call:
+        if not self.lengths:
+            layout = LAYOUTS[self.layout]
+            return calls.dense(sequences[0], self.features, checks, layout, garbage)
         if self.pages is not None:
             return calls.paged(sequences, self.features, checks, self.pages, garbage, seed)
         return calls.varlen(sequences, self.features, checks, garbage)

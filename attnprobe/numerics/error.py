@@ -281,7 +281,8 @@ def error_of_o(expected: Expected, actual_o: Array) -> F64:
     _check_kind("O", actual_o, shape, expected.dtype)
     given = expected.of_queries(actual_o)
     error = _errors(given, exact, expected.dtype)
-    error[expected.nan_allowed & np.isnan(given.astype(np.float64))] = 0.0
+    with np.errstate(invalid="ignore"):
+        error[expected.nan_allowed & np.isnan(given.astype(np.float64))] = 0.0
     return error
 
 
@@ -321,7 +322,8 @@ def _errors(actual: Array, exact: F64, dtype: np.dtype[Any]) -> F64:
     An infinity of the right sign stands for the least number that rounds to it: a finite O next to
     the greatest finite number may round up.
     """
-    given = actual.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN that signals may stand where nothing was written
+        given = actual.astype(np.float64)
     greatest = float(finfo(dtype).max)
     overflow = greatest + ulp(np.array(greatest), dtype) / 2
     with np.errstate(invalid="ignore"):

@@ -223,7 +223,8 @@ def _hull(answer: Answer) -> tuple[bool, str]:
             slack = roundoff * size + np.float32(last)
             low, high = np.minimum(v.min(axis=0), 0) - slack, np.maximum(v.max(axis=0), 0) + slack
             heads = slice(kv_head * group, (kv_head + 1) * group)
-            o = answer.o[batch, :, heads].astype(np.float32)
+            with np.errstate(invalid="ignore"):  # a NaN that signals
+                o = answer.o[batch, :, heads].astype(np.float32)
             outside = ~((o >= low) & (o <= high))
             if outside.any():
                 query, head, column = (int(i) for i in np.argwhere(outside)[0])

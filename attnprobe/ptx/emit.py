@@ -34,6 +34,7 @@ class Shared:
     codes : dtype code in which each register is kept between blocks.
     symbols : what the address of a variable is: ("shared" | "local" | "param" | "global", offset).
     rows : layout rows that the kernel uses, by mnemonic.
+    shapes : numbers of the shapes of its wgmmas (register_fences.py).
     exact : products and ex2 have the bits of the hardware.
     """
 
@@ -43,6 +44,7 @@ class Shared:
     names: dict[str, Any] = field(default_factory=dict)
     sites: list[Instr] = field(default_factory=list)
     rows: dict[str, Any] = field(default_factory=dict)
+    shapes: dict[str, int] = field(default_factory=dict)
     known: dict[Any, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     exact: bool = False

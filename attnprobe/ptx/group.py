@@ -28,17 +28,26 @@ class Group:
     mask : lanes that take part: bool (n, 32), or None where all do.
     block : number of the basic block that comes next.
     regs : register values.
+    known : what register_fences.py knows of them; None where nobody watches.
     """
 
-    __slots__ = ("block", "cache", "lanes", "mask", "n", "regs", "rows", "stamp")
+    __slots__ = ("block", "cache", "known", "lanes", "mask", "n", "regs", "rows", "stamp")
 
-    def __init__(self, rows: Array, mask: Array | None, block: int, regs: Registers) -> None:
+    def __init__(
+        self,
+        rows: Array,
+        mask: Array | None,
+        block: int,
+        regs: Registers,
+        known: Array | None = None,
+    ) -> None:
         if mask is not None and mask.all():
             mask = None
         self.rows = rows
         self.mask = mask
         self.block = block
         self.regs = regs
+        self.known = known
         self.n = len(rows)
         self.lanes = self.n * LANES if mask is None else int(np.count_nonzero(mask))
         self.cache: dict[Any, Any] = {}
@@ -69,13 +78,13 @@ class Group:
         """
         keep = lanes.any(axis=1)
         if keep.all():
-            return Group(self.rows, lanes, block, list(self.regs))
+            return Group(self.rows, lanes, block, list(self.regs), self.known)
         index = np.flatnonzero(keep)
         regs: Registers = [None] * len(self.regs)
         for number in live:
             value = self.regs[number]
             regs[number] = value if value is None or value.shape[0] == 1 else value[index]
-        return Group(self.rows[index], lanes[index], block, regs)
+        return Group(self.rows[index], lanes[index], block, regs, self.known)
 
 
 def merge(groups: list[Group], live: Iterable[int]) -> Group:
@@ -91,9 +100,19 @@ def merge(groups: list[Group], live: Iterable[int]) -> Group:
     for number in live:
         values = [group.regs[number] for group in groups]
         regs[number] = _merged(values, groups, places, len(rows), memo)
-    merged = Group(rows, mask, first.block, regs)
+    known = [group.known for group in groups if group.known is not None]
+    merged = Group(rows, mask, first.block, regs, joined(known) if known else None)
     merged.stamp = min(group.stamp for group in groups)
     return merged
+
+
+def joined(known: list[Array]) -> Array:
+    """Return what is known of registers where groups meet: an access of one is one of all.
+
+    Accesses are numbers above 0, shapes of wgmma below (register_fences.py).
+    """
+    most, least = np.maximum.reduce(known), np.minimum.reduce(known)
+    return np.asarray(np.where(most > 0, most, least))
 
 
 def _merged(

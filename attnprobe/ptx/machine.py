@@ -19,6 +19,7 @@ from attnprobe.ptx.launch_state import LaunchState
 from attnprobe.ptx.mbarriers import MBarriers
 from attnprobe.ptx.program import CodeBlock
 from attnprobe.ptx.proxies import Proxies
+from attnprobe.ptx.register_fences import RegisterFences
 from attnprobe.ptx.spaces import Spaces
 from attnprobe.ptx.values import LANES, Array, poison, spread
 from attnprobe.ptx.warpgroup import Products
@@ -64,6 +65,9 @@ class Machine:
         self.mbarriers = MBarriers(self)
         self.bulk = Bulk(self)
         self.products = Products(self)
+        self.fences: RegisterFences | None = None
+        if checker is not None and self.code.group_wide:
+            self.fences = RegisterFences(self)
         self.registers = np.zeros(self.warps, np.int64)  # of setmaxnreg, for each thread
         self.queue: list[Group] = []
         self.steps = 0
@@ -126,7 +130,8 @@ class Machine:
         """
         regs = [poison(code) for code in self.code.codes]
         rows = np.arange(self.warps)
-        self.queue = [Group(rows, self.live.copy(), 0, regs)]
+        known = None if self.fences is None else self.fences.begin()
+        self.queue = [Group(rows, self.live.copy(), 0, regs, known)]
         while True:
             while (group := self._next_group()) is not None:
                 self._step(group)
@@ -167,7 +172,8 @@ class Machine:
             return queue.pop()
         self.steps += 1
         if self.steps % FAIRNESS == 0:
-            chosen = min(queue, key=lambda group: group.stamp)
+            ready = [group for group in queue if not self._lacks_lanes(group)]
+            chosen = min(ready or queue, key=lambda group: group.stamp)
         else:
             chosen = min(queue, key=self._priority)
         same = [group for group in queue if group.block == chosen.block]
@@ -182,8 +188,11 @@ class Machine:
         """Order of running: earlier blocks first, but warps that must converge wait for their
         lanes.
         """
-        block = self.code.blocks[group.block]
-        return (block.converges and not self.complete(group), block.flow.rank)
+        return (self._lacks_lanes(group), self.code.blocks[group.block].flow.rank)
+
+    def _lacks_lanes(self, group: Group) -> bool:
+        """Whether warps must come together for what the group would run, and have not."""
+        return self.code.blocks[group.block].converges and not self.complete(group)
 
     def complete(self, group: Group) -> bool:
         """Whether all lanes of the group's warps that have not exited are in it."""
@@ -198,6 +207,8 @@ class Machine:
         self.lane_instructions += block.count * group.lanes
         if self.products.pending:
             self.products.check_writes(group, block)
+        if self.fences is not None:
+            self.fences.step(group, block.fences)
         try:
             result = block.call(self, group, group.regs)
         except InFlightError as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 from attnprobe import layouts
 from attnprobe.errors import UnknownOpcodeError, UsageError
-from attnprobe.ptx import flow
+from attnprobe.ptx import flow, register_fences
 from attnprobe.ptx.emit import Emitter, Shared
 from attnprobe.ptx.ir import (
     Addr,
@@ -103,6 +103,11 @@ class CodeBlock:
         """The same registers, one bit each."""
         return sum(1 << register for register in self.clobbers)
 
+    @cached_property
+    def fences(self) -> register_fences.Effect:
+        """What the block does to what is known of registers that a wgmma may use."""
+        return register_fences.effect(self.flow, self.shared.shapes)
+
     @property
     def ending(self) -> Instr | None:
         """The instruction that ends the block."""
@@ -120,6 +125,7 @@ class Code:
     local_bytes : bytes of local memory per thread.
     codes : dtype code of each register between blocks.
     asynchronous : whether it has mbarriers, bulk copies or wgmma.
+    group_wide : whether it has wgmma.
     """
 
     kernel: Kernel
@@ -130,6 +136,7 @@ class Code:
     local_bytes: int
     codes: list[str]
     asynchronous: bool = False
+    group_wide: bool = False
 
 
 @dataclass
@@ -227,7 +234,8 @@ def _generate(module: Module, kernel: Kernel, rows: dict[str, layouts.Instructio
         isinstance(item, Instr) and (item.op in ("mbarrier", "wgmma") or "bulk" in item.mods)
         for item in kernel.body
     )
-    return Code(kernel, code_blocks, shared, static, align, local, codes, asynchronous)
+    group_wide = any(block.group_wide for block in code_blocks)
+    return Code(kernel, code_blocks, shared, static, align, local, codes, asynchronous, group_wide)
 
 
 def _exact(plain: Code) -> Code:

@@ -46,7 +46,7 @@ def legend(record: Record) -> Lines:
     lines = [f"{letter}  {text}" for letter, (_, text) in LETTERS.items() if letter in used]
     lines.append(f"{SURVIVED}  survives: nothing refuses it")
     if NOT_RUN in used:
-        lines.append(f"{NOT_RUN}  not run: the fill is not made for this number format")
+        lines.append(f"{NOT_RUN}  not run, or the fill is not made for this number format")
     return Lines(tuple(lines))
 
 

@@ -95,7 +95,8 @@ def _cupy_put(array: Array) -> Any:
         return cupy.empty(array.shape, array.dtype)
     offset = flat.data.ptr - flat.data.mem.ptr + memory.first * array.dtype.itemsize
     first = cupy.cuda.MemoryPointer(flat.data.mem, offset)
-    return cupy.ndarray(array.shape, array.dtype, first, strides=array.strides)
+    strides = tuple(step * array.dtype.itemsize for step in memory.steps)
+    return cupy.ndarray(array.shape, array.dtype, first, strides=strides)
 
 
 def _cupy_get(array: Any) -> Array:

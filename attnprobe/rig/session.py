@@ -11,14 +11,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from attnprobe.rig import journal, targets
+from attnprobe.backends.gpu import free_bytes
+from attnprobe.rig import journal, record, targets
 from attnprobe.rig.crew import Crew, Order, processors
 from attnprobe.rig.libraries import first_usable, library
 from attnprobe.rig.report import Report, Result
 from attnprobe.rig.suite import Job
 from attnprobe.rig.target import Target, fingerprint_of
 
-MOST_WORKERS, MOST_ON_A_GPU = 8, 4  # a context on a GPU takes hundreds of MB there
+MOST_WORKERS = 16
+# Of a GPU's memory: a context, a library's workspaces, and the largest case twice.
+WORKER_BYTES = 4 << 30
+FEWEST_ON_A_GPU = 2  # also where its free memory is not known
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ def run(plan: Plan, show: Callable[[Result, int, int], None]) -> Report:
     crew = Crew(order, _workers(plan, arrays), plan.timeout, ready)
     begin, resumed = time.monotonic(), len(done)
     with _terminated_as_interrupted():
-        for result in crew.run([job for job in plan.jobs if job.name not in done]):
+        left = [job for job in plan.jobs if job.name not in done]
+        # The longest first: begun last, one of them would keep the others waiting.
+        for result in crew.run(sorted(left, key=lambda job: -job.case.work)):
             kept.add(result)
             done[result.job] = result
             show(result, len(done), len(names))
@@ -120,8 +126,10 @@ def _key(target: Target, order: Order, jobs: tuple[Job, ...]) -> str:
 def _workers(plan: Plan, arrays: str) -> int:
     if plan.workers:
         return plan.workers
-    most = MOST_WORKERS if arrays in ("numpy", "torch-cpu") else MOST_ON_A_GPU
-    return min(processors(), most)
+    most = min(processors(), MOST_WORKERS)
+    if arrays not in record.ON_A_GPU:
+        return most
+    return min(most, max(FEWEST_ON_A_GPU, free_bytes() // WORKER_BYTES))
 
 
 @contextmanager

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import attnprobe
+from attnprobe.arch import arch
+from attnprobe.engine.plan import Plan, make_plan, plans_changed
+from attnprobe.rig.libraries import LIBRARIES
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+import repeats
 
 REPEATS = 1000
 
@@ -44,3 +53,25 @@ def test_a_thousand_repeats_have_the_same_bits(name: str) -> None:
         for mine, yours in zip(first, again, strict=True):
             differing += (mine != yours).any()
     assert int(differing) == 0
+
+
+class _Planned(Exception):
+    """Enough is known of a call."""
+
+
+@pytest.mark.parametrize("row", repeats.ROWS, ids=lambda row: row.case.name)
+def test_rows_of_the_tool_are_of_the_kernels_that_they_name(
+    row: repeats.Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIBRARIES, "cupy", LIBRARIES["numpy"])
+    planned: list[str] = []
+
+    def note(plan: Plan) -> Plan:
+        with plans_changed(lambda same: same):
+            there = make_plan(replace(plan.problem, mappable=True), arch(90))
+        planned.extend(step.entry for step in repeats.forced(there, row.forced).steps)
+        raise _Planned
+
+    with plans_changed(note), pytest.raises(_Planned):
+        repeats.call_of(row)()
+    assert set(row.kernels) <= {*planned, repeats.APPEND, repeats.MERGE}

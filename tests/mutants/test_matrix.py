@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,9 @@ from attnprobe.mutants.catalogue import find
 from attnprobe.mutants.cover import smallest_cover
 from attnprobe.mutants.matrix import Matrix, Row
 from attnprobe.mutants.outcome import CRASH, HANG, NO_RESULT, Outcome
-from attnprobe.mutants.workers import Answer, Task
+from attnprobe.mutants.workers import Answer, Limits, Task
 
+LONG = Limits(60.0, 60.0)
 PASSED = Outcome((), 0.5, 1e-4)
 
 
@@ -67,6 +70,28 @@ def test_a_record_comes_back_as_it_was(small: Matrix, tmp_path: Path) -> None:
     assert (first["killed_by"], first["survived"]) == (["normal"], ["near_uniform"])
 
 
+def test_a_part_that_is_run_again_replaces_that_part_of_a_record() -> None:
+    old = record.Record(
+        {"device": "a", "command": "all"},
+        ("near_uniform", "normal"),
+        (record.Line("p_pack_halves", ".O", True), record.Line("barrier_missing", "RR", False)),
+    )
+    new = record.Record(
+        {"device": "a", "command": "some"},
+        ("normal", "rising"),
+        (record.Line("barrier_missing", "MR", False), record.Line("wait_missing", "R.", False)),
+    )
+    both = record.joined(old, new)
+    assert both.fills == ("near_uniform", "normal", "rising")
+    assert {line.name: line.cells for line in both.lines} == {
+        "p_pack_halves": ".O-",
+        "barrier_missing": "RMR",
+        "wait_missing": "-R.",
+    }
+    assert both.environment == {"device": "a", "command": "some", "before": "all"}
+    assert [line.old_rule for line in both.lines] == [True, False, False]
+
+
 def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text("{}", encoding="utf-8")
@@ -82,6 +107,12 @@ def test_a_survivor_a_false_alarm_and_a_refuted_equivalence_are_told() -> None:
     alarm = Matrix(("normal",), (), {"plain": Row(None, {"normal": {"plain": outcome("lse")}})})
     assert alarm.false_alarms == (("plain", "normal"),)
     assert [found.ok for found in (alive, refuted, alarm)] == [False] * 3
+
+
+def test_a_gpu_need_not_see_what_is_wrong_by_its_timing_alone() -> None:
+    row = Row(find("wgmma_fence_of_s"), {"normal": {"hopper": PASSED}})
+    assert Matrix(("normal",), (row,), {}, place="gpu").alive == ()
+    assert Matrix(("normal",), (row,), {}).alive == (row,)
 
 
 def test_the_gravest_of_several_scenes_is_shown() -> None:
@@ -115,7 +146,7 @@ def test_a_process_that_dies_costs_one_fill_until_there_are_three(
 ) -> None:
     tasks = [Task(None, "plain", ("normal", "outliers", "sink", "peaked", "rising"))]
     monkeypatch.setattr(workers, "_serve", _die)
-    answers = list(workers.run(tasks, "emulator", 1, 60.0))
+    answers = list(workers.run(tasks, "emulator", 1, LONG))
     assert {each.fill for each in answers} == set(tasks[0].fills)
     assert answers[0] == Answer(tasks[0], "normal", Outcome((CRASH,), NO_RESULT, NO_RESULT))
     assert sorted(each.outcome.letter for each in answers) == ["-", "-", "C", "C", "C"]
@@ -123,8 +154,30 @@ def test_a_process_that_dies_costs_one_fill_until_there_are_three(
 
 def test_a_process_that_takes_too_long_is_ended() -> None:
     tasks = [Task(None, "plain", ("normal", "outliers"))]
-    stuck = [each.outcome.refused_by for each in workers.run(tasks, "emulator", 2, 0.01)]
+    stuck = [
+        each.outcome.refused_by for each in workers.run(tasks, "emulator", 2, Limits(0.01, 0.01))
+    ]
     assert stuck == [(HANG,), (HANG,)]
+
+
+def _hang(link: Any, place: str) -> None:
+    """Compile at once; the kernel of the first fill ends, that of the second never does."""
+    for fill in link.recv().fills:
+        link.send(workers._LAUNCHING)
+        if fill != "normal":
+            time.sleep(60)
+        link.send(PASSED)
+
+
+def test_a_kernel_that_never_ends_is_not_waited_for_as_a_compile_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "_serve", _hang)
+    tasks = [Task(None, "plain", ("normal", "outliers", "sink", "peaked"))]
+    begin = time.monotonic()
+    answers = list(workers.run(tasks, "gpu", 1, Limits(120.0, 0.3)))
+    assert [each.outcome.letter for each in answers] == [".", "D", "D", "-"]
+    assert time.monotonic() - begin < 60
 
 
 def test_ctrl_c_keeps_what_is_finished() -> None:
@@ -142,7 +195,7 @@ def test_ctrl_c_keeps_what_is_finished() -> None:
 
 def test_an_error_of_the_rig_itself_stops_the_run() -> None:
     with pytest.raises(UsageError, match="no mutant"):
-        list(workers.run([Task("no_such", "plain", ("normal",))], "emulator", 1, 60.0))
+        list(workers.run([Task("no_such", "plain", ("normal",))], "emulator", 1, LONG))
 
 
 def test_an_unknown_fill_is_refused_before_anything_runs() -> None:

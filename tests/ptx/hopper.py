@@ -33,6 +33,9 @@ __device__ __forceinline__ void fence_init() { ASM("fence.mbarrier_init.release.
 __device__ __forceinline__ void fence_async() { ASM("fence.proxy.async.shared::cta;" ::); }
 __device__ __forceinline__ void group_fence() { ASM("wgmma.fence.sync.aligned;" ::); }
 __device__ __forceinline__ void group_commit() { ASM("wgmma.commit_group.sync.aligned;" ::); }
+// No instructions: values are in registers from here on, so no constant is written behind a fence.
+__device__ __forceinline__ void settle(float (&d)[4]) { for (int i = 0; i < 4; ++i) ASM("" : "+f"(d[i]) :); }
+__device__ __forceinline__ void settle(u32 (&a)[4]) { for (int i = 0; i < 4; ++i) ASM("" : "+r"(a[i]) :); }
 #define GROUP_WAIT(n) ASM("wgmma.wait_group.sync.aligned %0;" :: "n"(n))
 // D += A B with A and B in shared memory: 64 x 8 x 16, K-major, 128-byte swizzle.
 __device__ __forceinline__ u64 told(u32 at) { return 1ull << 62 | 64ull << 32 | (at >> 4 & 0x3fff); }

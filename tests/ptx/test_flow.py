@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from attnprobe.errors import DeadlockError, EmulatorError
+from attnprobe.ptx import machine
+from attnprobe.ptx.machine import FAIRNESS
 from tests.ptx.cuda import ARCHES, run_cuda
 from tests.ptx.harness import kernel, run
 
@@ -52,7 +54,10 @@ def test_lanes_warps_and_blocks_may_all_take_their_own_way(cc: int) -> None:
     assert out.tolist() == [one(b * 80 + t, b, t) for b in range(6) for t in range(80)]
 
 
-def test_ways_meet_again() -> None:
+@pytest.mark.parametrize("fairness", [FAIRNESS, 1])
+def test_ways_meet_again(fairness: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is always the turn of those that have waited longest."""
+    monkeypatch.setattr(machine, "FAIRNESS", fairness)
     text = """extern "C" __global__ void k(int *out) {
         int v = threadIdx.x;
         if (v & 1) for (int i = 0; i < v; ++i) out[threadIdx.x] = v + i;

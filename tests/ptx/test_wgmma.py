@@ -62,7 +62,7 @@ FILL = "for (int i = t; i < 72 * 32; i += blockDim.x) box[i] = in[i];\nfence_asy
 STORE = "for (int i = 0; i < 4; ++i) reinterpret_cast<float *>(out)[t * 4 + i] = d[i];\n"
 PLAIN = (
     FILL
-    + "float d[4] = {0, 0, 0, 0}; group_fence(); mma(d, at, at + 8192, 0); group_commit();\nGROUP_WAIT(0);\n"
+    + "float d[4] = {0, 0, 0, 0}; settle(d); group_fence(); mma(d, at, at + 8192, 0); group_commit();\nGROUP_WAIT(0);\n"
     + STORE
 )
 
@@ -97,7 +97,7 @@ def test_products_that_add_up_are_one_sum(mma: str) -> None:
     _, a, b = operands()
     code = (
         FILL
-        + "float d[4] = {0, 0, 0, 0}; group_fence(); for (int k = 0; k < 4; ++k) mma(d, at + k * 32, at + 8192 + k * 32, k); group_commit();\nGROUP_WAIT(0);\n"
+        + "float d[4] = {0, 0, 0, 0}; settle(d); group_fence(); for (int k = 0; k < 4; ++k) mma(d, at + k * 32, at + 8192 + k * 32, k); group_commit();\nGROUP_WAIT(0);\n"
         + STORE
     )
     assert (go(code, mma=mma) == a @ b.T).all()
@@ -107,7 +107,7 @@ def test_a_from_registers() -> None:
     _, _, b = operands()
     code = (
         FILL
-        + "float d[4] = {0, 0, 0, 0}; u32 a[4] = {0x3c003c00, 0x3c003c00, 0x3c003c00, 0x3c003c00}; group_fence(); mma_rs(d, a, at + 8192); group_commit();\nGROUP_WAIT(0);\n"
+        + "float d[4] = {0, 0, 0, 0}; u32 a[4] = {0x3c003c00, 0x3c003c00, 0x3c003c00, 0x3c003c00}; settle(d); settle(a); group_fence(); mma_rs(d, a, at + 8192); group_commit();\nGROUP_WAIT(0);\n"
         + STORE
     )
     assert (go(code) == np.ones((64, 16)) @ b[:, :16].T).all()
@@ -119,7 +119,7 @@ def test_wait_group_leaves_the_latest_groups_running() -> None:
         FILL
         + """
     float d[4] = {0, 0, 0, 0}, e[4] = {0, 0, 0, 0};
-    group_fence(); mma(d, at, at + 8192, 0); group_commit(); mma(e, at + 32, at + 8224, 0); group_commit();
+    settle(d); settle(e); group_fence(); mma(d, at, at + 8192, 0); group_commit(); mma(e, at + 32, at + 8224, 0); group_commit();
     GROUP_WAIT(1);
     for (int i = 0; i < 4; ++i) d[i] *= 2;
     GROUP_WAIT(0);
@@ -143,7 +143,7 @@ def test_warps_part_while_a_product_runs() -> None:
         FILL
         + """
     float d[4] = {0, 0, 0, 0};
-    group_fence(); mma(d, at, at + 8192, 0); group_commit();
+    settle(d); group_fence(); mma(d, at, at + 8192, 0); group_commit();
     if (lane == 3) out[0] = 1;
     if (warp % 2 && in[0] != 12345) { GROUP_WAIT(0); for (int i = 0; i < 4; ++i) d[i] *= 4; }
     GROUP_WAIT(0);
@@ -164,7 +164,7 @@ def test_warpgroups_at_other_places_take_turns() -> None:
     const int group = t / 128;
     if (group == 1) ASM("bar.arrive 1, 256;" ::);
     ASM("bar.sync %0, 256;" :: "r"(1 + group));
-    group_fence(); mma(d, at + group * 32, at + 8192 + group * 32, 0); group_commit();
+    settle(d); group_fence(); mma(d, at + group * 32, at + 8192 + group * 32, 0); group_commit();
     ASM("bar.arrive %0, 256;" :: "r"(2 - group));
     GROUP_WAIT(0);
     if (group == 0) ASM("bar.sync 1, 256;" ::);
@@ -194,7 +194,7 @@ _EARLY = {
     ),
     "A is written": (
         FILL
-        + "float d[4] = {0, 0, 0, 0}; u32 a[4] = {in[t], in[t + 1], 0, 0}; group_fence(); mma_rs(d, a, at + 8192); group_commit();\n"
+        + "float d[4] = {0, 0, 0, 0}; u32 a[4] = {in[t], in[t + 1], 0, 0}; settle(d); settle(a); group_fence(); mma_rs(d, a, at + 8192); group_commit();\n"
         'asm volatile("add.u32 %0, %0, 1;" : "+r"(a[0]));\nGROUP_WAIT(0);\nout[1] = a[0];\n'
         + STORE,
         EmulatorError,
@@ -236,7 +236,7 @@ _EARLY = {
         "only some warps of a warpgroup execute this",
     ),
     "half a warp": (
-        PLAIN.replace("group_fence();", "if (lane < 16) group_fence(); if (t % 32 < 20)"),
+        PLAIN.replace("group_fence();", "group_fence(); if (t % 32 < 20)"),
         EmulatorError,
         "only some",
     ),
@@ -257,7 +257,7 @@ def test_a_stage_written_by_a_copy_while_wgmma_reads_it_is_found() -> None:
         + """
     if (t == 128) { wait(bar + 8, 0); expect(bar, 9216); load_bytes(at, in, 9216, bar); wait(bar, 0); }
     if (t < 128) {
-        float d[4] = {0, 0, 0, 0}; group_fence(); mma(d, at, at + 8192, 0); group_commit();
+        float d[4] = {0, 0, 0, 0}; settle(d); group_fence(); mma(d, at, at + 8192, 0); group_commit();
         EARLY
         GROUP_WAIT(0);
         LATE
@@ -279,6 +279,6 @@ def test_warps_that_never_come_are_a_deadlock() -> None:
     with pytest.raises((DeadlockError, EmulatorError), match=r"only some warps|at the mbarrier"):
         go(
             FILL
-            + "float d[4]; if (warp == 2) wait(bar, 0);\nmma(d, at, at + 8192, 0); group_commit(); GROUP_WAIT(0);\n"
+            + "float d[4]; group_fence(); if (warp == 2) wait(bar, 0);\nmma(d, at, at + 8192, 0); group_commit(); GROUP_WAIT(0);\n"
             + STORE
         )

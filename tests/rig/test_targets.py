@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -102,3 +103,17 @@ def test_memory_is_that_which_an_array_is_a_view_of():
     )
     np.testing.assert_array_equal(again, view)
     assert memory.flat.size == 240
+
+
+def test_memory_of_an_owner_in_another_order_is_a_copy_in_this_one() -> None:
+    owner = np.asfortranarray(np.arange(12).reshape(3, 4))
+    memory = memory_of(owner[1:])
+    assert (memory.first, memory.steps) == (0, (4, 1))
+    assert memory.flat.tolist() == owner[1:].ravel().tolist()
+
+
+def test_memory_is_of_the_views_dtype_and_not_of_its_owners():
+    """CuPy has no dtype for e4m3: such an array goes to it as bytes."""
+    owner = np.arange(12, dtype=np.uint8).reshape(3, 4).view(ml_dtypes.float8_e4m3fn)
+    memory = memory_of(owner.copy().view(np.uint8)[1:])
+    assert (memory.flat.dtype, memory.first, memory.steps) == (np.uint8, 4, (4, 1))

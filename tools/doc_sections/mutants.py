@@ -175,6 +175,18 @@ def rows() -> str:
     return "\n\n".join(parts)
 
 
+@section(PAGE, "timing")
+def timing() -> str:
+    """Return the mutants of timing, by family."""
+    named = {
+        family: [f"`{row.name}`" for row in MUTANTS if row.timing and row.family == family]
+        for family in FAMILIES
+    }
+    return markdown_table(
+        ("family", "mutants of timing"), [(k, ", ".join(v)) for k, v in named.items() if v]
+    )
+
+
 @section(PAGE, "equivalent")
 def equivalent() -> str:
     """Return the mutants that nothing can refuse, with the argument."""

@@ -50,7 +50,7 @@ def mma_async(e: Emitter, instr: Instr) -> None:
 
 @op("wgmma.fence")
 def fence(e: Emitter, instr: Instr) -> None:
-    """Registers written before are seen by products after: they are, here."""
+    """Registers accessed before are ready for products after: register_fences.py looks for it."""
 
 
 @op("wgmma.commit_group")
