@@ -58,21 +58,30 @@ def _mma_registers(variant: Variant, problem: Problem) -> tuple[int, int]:
     return needed, min(MOST_REGISTERS, held)
 
 
+_WGMMA_VALUES = {
+    "consumers": (1, 2, 3),
+    "block_n": (48, 64, 80, 96, 112, 128, 144, 160, 176, 192),
+    "stages": (2, 3, 4),
+    "q_stages": (1, 2),
+}
+
+
+def _of_consumers(values: Mapping[str, int]) -> Mapping[str, Any]:
+    """Each warpgroup that computes has 64 queries, and one more loads."""
+    return {
+        "block_m": values["consumers"] * WARPGROUP_ROWS,
+        "warps": (values["consumers"] + 1) * WARPGROUP_WARPS,
+    }
+
+
 SPACES: dict[str, Space] = {
     space.entry: space
     for space in (
+        Space("attention_fwd_wgmma", _WGMMA_VALUES, _of_consumers, _wgmma_registers),
         Space(
-            "attention_fwd_wgmma",
-            {
-                "consumers": (1, 2, 3),
-                "block_n": (48, 64, 80, 96, 112, 128, 144, 160, 176, 192),
-                "stages": (2, 3, 4),
-                "q_stages": (1, 2),
-            },
-            lambda v: {
-                "block_m": v["consumers"] * WARPGROUP_ROWS,
-                "warps": (v["consumers"] + 1) * WARPGROUP_WARPS,
-            },
+            "attention_fwd_wgmma_fp8",
+            {**_WGMMA_VALUES, "block_n": (64, 96, 128, 160, 192, 224), "vt_stages": (1, 2, 3)},
+            _of_consumers,
             _wgmma_registers,
         ),
         Space(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ def test_every_peer_of_the_field_has_a_row() -> None:
     assert list(BY_NAME) == [
         "attnprobe", "attnprobe mma.sync", "torch flash", "torch cuDNN", "torch efficient",
         "flash-attn 2", "flash-attn 3", "flash-attn 4", "FlashInfer", "JAX cuDNN",
+        "flash-attn 3 in JAX",
     ]  # fmt: skip
 
 
@@ -46,6 +47,7 @@ def test_engines_are_chosen_by_parts_of_their_names() -> None:
         "torch cuDNN",
         "flash-attn 3",
         "JAX cuDNN",
+        "flash-attn 3 in JAX",
     ]
     assert chosen("") == ENGINES
     with pytest.raises(UsageError, match="'xformers', which is in the name of none: attnprobe"):
@@ -75,6 +77,41 @@ def test_the_memory_efficient_backend_and_jax_refuse_what_they_cannot() -> None:
     assert BY_NAME["torch efficient"].refusal(DECODE[0]) == "takes no grouped heads"
     assert BY_NAME["JAX cuDNN"].refusal(DECODE[0])
     assert BY_NAME["JAX cuDNN"].refusal(prefill(64, 512, True)) == ""
+
+
+@pytest.mark.parametrize("name", ["JAX cuDNN", "flash-attn 3 in JAX"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_jax_is_asked_for_attention_with_the_mask_of_the_case(
+    name: str, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A JAX that is our own kernel on the emulator, and compiles nothing."""
+    used: list[str] = []
+
+    def attend(q: Any, k: Any, v: Any, *, is_causal: bool, implementation: str = "flash") -> Any:
+        used.append(implementation)
+        return attention(q, k, v, causal=is_causal)
+
+    class Lowered:
+        def __init__(self, call: Any) -> None:
+            self._call = call
+
+        def lower(self, *arrays: Any) -> Lowered:
+            return self
+
+        def compile(self) -> Any:
+            return self._call
+
+    jax, flash = ModuleType("jax"), ModuleType("flash_attn3_jax")
+    jax.jit = Lowered  # type: ignore[attr-defined]
+    jax.dlpack = SimpleNamespace(from_dlpack=lambda array: array)  # type: ignore[attr-defined]
+    jax.nn = SimpleNamespace(dot_product_attention=attend)  # type: ignore[attr-defined]
+    flash.flash_mha = attend  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    monkeypatch.setitem(sys.modules, "flash_attn3_jax", flash)
+    given = inputs.make(Case("prefill", 1, 2, 2, 40, 40, 64, causal), 0, np)[0]
+    O = BY_NAME[name].make(given)()
+    assert checking.error_of(O, checking.expected(given, O.dtype)).share <= 1
+    assert used == ["cudnn" if name == "JAX cuDNN" else "flash"]
 
 
 class Fake:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnprobe.bench.engines import flash_attn, flashinfer, jax_cudnn, ours, torch_sdpa
+from attnprobe.bench.engines import flash_attn, flashinfer, jax_engines, ours, torch_sdpa
 from attnprobe.bench.engines.engine import Engine
 from attnprobe.errors import UsageError
 
@@ -11,7 +11,7 @@ ENGINES: tuple[Engine, ...] = (
     *torch_sdpa.ENGINES,
     *flash_attn.ENGINES,
     *flashinfer.ENGINES,
-    *jax_cudnn.ENGINES,
+    *jax_engines.ENGINES,
 )
 OURS, OURS_MMA = ours.NAME, ours.MMA_NAME
 TORCH_FLASH = torch_sdpa.FLASH
