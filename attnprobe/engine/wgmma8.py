@@ -46,6 +46,9 @@ class Wgmma8Variant(WgmmaVariant):
     ----------
     promoted : whether O is summed in f32 from block to block, and in the tensor core's 14 bits
         within one only.
+    total_blocks : blocks after which O is added to a total in shared memory, in f32; 0 = never.
+    vt_stages : tiles of transposed V in shared memory.
+    turns : whether the warpgroups issue their products in turn.
     """
 
     promoted: bool = False
@@ -137,16 +140,30 @@ def _wgmma8(
 WGMMA8: tuple[Wgmma8Variant, ...] = (
     _wgmma8(
         (16, 64),
-        (3, 128, 3, 2),
-        "S, P and O take 112 of 160 registers",
+        (3, 160, 2, 1),
+        "the longest blocks that leave room for O's total",
         plain_scores=True,
-        promoted=True,
+        total_blocks=8,
     ),
-    _wgmma8((16, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
-    _wgmma8((80, 128), (3, 96, 2, 1), "three", total_blocks=8, vt_stages=3, windowed=False),
+    _wgmma8((16, 64), (2, 128, 3, 2), "registers to transform scores", promoted=True),
     _wgmma8(
-        (80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing", promoted=True
+        (80, 128),
+        (3, 96, 2, 1),
+        "three warpgroups hide one another's softmax",
+        windowed=False,
+        plain_scores=True,
+        total_blocks=16,
     ),
-    _wgmma8((144, 256), (2, 96, 2, 1), "the longest blocks that do not spill", plain_scores=True),
-    _wgmma8((144, 256), (2, 64, 2, 1), "registers left to transform scores"),
+    _wgmma8(
+        (80, 128), (2, 128, 2, 2), "square tiles, O in registers twice", promoted=True, vt_stages=3
+    ),
+    _wgmma8(
+        (144, 256),
+        (2, 96, 2, 1),
+        "the longest blocks that do not spill",
+        plain_scores=True,
+        vt_stages=3,
+        turns=True,
+    ),
+    _wgmma8((144, 256), (2, 64, 2, 1), "registers to transform scores", vt_stages=3),
 )

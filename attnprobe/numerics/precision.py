@@ -17,8 +17,9 @@ EPS32 = 2.0**-23  # tensor cores truncate to float32, so a whole ulp and not hal
 # Source: docs/product-numerics.md, wgmma, measured on an H200.
 EPS8 = 2.0**-13
 STEP8 = 32  # products that are added at once
-# Keys that the tensor core sums by itself, where the plan has rows that promote (engine/wgmma8.py).
-PROMOTED_KEYS, PROMOTED_WIDTH = 128, 128
+# The most keys that the tensor core sums by itself before O goes on in float32, and the widest V of
+# which it does (total_blocks and promoted of engine/wgmma8.py).
+PROMOTED_KEYS, PROMOTED_WIDTH = 16 * 96, 128
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def short_sum(P: F64, v: F64, walk: F64) -> F64:
     """Return the error that the sums of P V have from being short, (queries, v_head_dim).
 
     The tensor core sums up to ``PROMOTED_KEYS`` keys, all of them where V is too wide for a second
-    O in registers. Partial sums are those of 64 keys, none cancelling another.
+    O. Partial sums are those of 64 keys, none cancelling another.
     """
     keys = P.shape[1]
     chain = min(keys, PROMOTED_KEYS) if v.shape[1] <= PROMOTED_WIDTH else keys

@@ -24,6 +24,7 @@ from attnprobe.numerics.error import check_attention
 from attnprobe.numerics.fills import E4M3_FILLS, EQUAL_COLUMNS, FILLS, Sizes
 from attnprobe.numerics.oracle import Question
 from attnprobe.numerics.reference import Features
+from attnprobe.numerics.reference import attention as attention_float64
 
 E4M3 = ml_dtypes.float8_e4m3fn
 HOPPER = arch(90)
@@ -248,6 +249,19 @@ def test_data_that_shows_faults(change: Any, head_dim: int) -> None:
     check_attention(O, LSE, q, k, v, causal=head_dim == 64)
 
 
+@pytest.mark.parametrize("head_dim", [32, 80])
+def test_long_sums_go_on_in_float32(head_dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the bits of the hardware: V of one sign, more keys than the tensor core sums."""
+    monkeypatch.setenv("ATTNPROBE_MMA", "exact")
+    q, k, v = qkv((16, 1700), (1, 1), head_dim)
+    v[:] = (np.abs(v.astype(np.float32)) + 1).astype(E4M3)
+    rising(q, k, v)  # what is added to the total is in units of another maximum each time
+    O, LSE = run(q, k, v, softmax_scale=0.3 / head_dim, out_dtype="float32")
+    check_attention(O, LSE, q, k, v, softmax_scale=0.3 / head_dim)
+    exact = attention_float64(q, k, v, Features(softmax_scale=0.3 / head_dim)).o
+    assert -0.016 < float((O / exact - 1).mean()) < 0.001
+
+
 @pytest.mark.parametrize("name", E4M3_FILLS)
 def test_every_fill_on_the_grid_of_e4m3(name: str) -> None:
     fill = FILLS[name]
@@ -337,3 +351,39 @@ def test_mixtures_are_refused(kinds: Any, message: str) -> None:
     q, k, v = (np.zeros((1, 4, 1, 16), np.uint8).astype(kind) for kind in kinds)
     with pytest.raises(ProblemError, match=message):
         attnprobe.attention(q, k, v)
+
+
+GPU_CASES = {
+    **CASES,
+    "many tiles a block": ((1000, 1500), (24, 8), 128, {"causal": True}),
+    "a total of many blocks": ((700, 9000), (8, 8), 128, {}),
+    "many tiles of 192 queries": ((2000, 2000), (24, 24), 64, {}),
+    "window over many blocks": ((1500, 1500), (8, 4), 256, {"window_size": (300, 20)}),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", GPU_CASES)
+def test_results_on_the_gpu_are_right_and_always_the_same(case: str) -> None:
+    import cupy
+
+    rows, heads, head_dim, features = GPU_CASES[case]
+    q, k, v = qkv(rows, heads, head_dim)
+    there = [cupy.asarray(array.view(np.uint8)) for array in (q, k, v)]
+    options = {"kv_format": "e4m3", "out_dtype": "float32", **features}
+    O, LSE = (cupy.asnumpy(x) for x in attnprobe.attention(*there, return_lse=True, **options))
+    check_attention(O, LSE, q, k, v, **features)
+    for _ in range(100):
+        again = attnprobe.attention(*there, **options)
+        assert cupy.asnumpy(again).tobytes() == O.tobytes()
+
+
+@pytest.mark.gpu
+def test_a_number_as_descale_holds_for_every_later_call() -> None:
+    import cupy
+
+    q, k, v = (cupy.asarray(array.view(np.uint8)) for array in qkv((64, 100), (2, 2), 64))
+    calls = [attnprobe.attention(q, k, v, kv_format="e4m3", v_descale=2.0) for _ in range(3)]
+    plain = attnprobe.attention(q, k, v, kv_format="e4m3")
+    for O in calls:
+        np.testing.assert_array_equal(cupy.asnumpy(O), cupy.asnumpy(plain) * 2)
