@@ -165,8 +165,9 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 const QueryTile &tile = work.tile;
                 const u16_t *V_gmem = static_cast<const u16_t *>(p.V) + tile.batch * p.v_batch_stride +
                                       tile.head / p.heads_per_kv_head * p.v_head_stride;
-                add_nonfinite_rows<Element>(O, Mask(p, find_sequence(p, tile.batch), tile.head), V_gmem, p.v_row_stride,
-                                            tile.first_query + warp_row, block * kBlockN, (block + 1) * kBlockN);
+                add_nonfinite_rows<Element>(O, Mask(p, find_sequence(p, tile.batch), tile.head),
+                                            GmemRows{V_gmem, p.v_row_stride}, tile.first_query + warp_row,
+                                            block * kBlockN, (block + 1) * kBlockN);
             }
         }
         if (speaks) mbarrier_arrive(V_ring.empty());

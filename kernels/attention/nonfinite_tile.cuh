@@ -1,13 +1,13 @@
-// NaN and infinity in V, where the tensor core reads V from shared memory: see nonfinite.cuh for what they must not do.
+// NaN and infinity in V, taken out of a whole tile before anyone uses it: see nonfinite.cuh for what they must not do.
 //
-// Two warps look at each V block at the edge of a tile before anyone uses it. Where they find non-finite elements they
-// put zeros in their place and raise a flag; the warpgroups then add the elements to the rows that see them, from
-// global memory.
+// Each V block at the edge of a tile is looked at after its copy. Where non-finite elements are found, zeros are put in
+// their place and a flag is raised; the warps then add the elements to the rows that see them, from global memory.
 #pragma once
 #include "attention/mask.cuh"
 #include "ptx/convert.cuh"
 #include "ptx/lane.cuh"
 #include "ptx/packed.cuh"
+#include "attention/tile.cuh"
 #include "ptx/shared.cuh"
 
 // Nonzero in bit 15 or 31 where that half of the register is NaN or infinite.
@@ -45,13 +45,39 @@ __device__ __forceinline__ void zero_nonfinite(u32_t smem, int thread) {
     }
 }
 
-// O += the non-finite elements of V [begin, end) that each of the lane's two rows sees. query: of the first of them.
-template <class T, int kCount>
-__device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const Mask &mask, const u16_t *V_gmem,
-                                                   i64_t row_stride, int query, int begin, int end) {
+// Whether this thread copied a NaN or infinity into the tile of V at smem; if so, zeros take their places.
+template <class T, int kRows, int kDim, int kThreads>
+__device__ __forceinline__ bool take_copied_nonfinite(u32_t smem) {
+    u32_t sum[4] = {0, 0, 0, 0};
+    for_own_chunks<kRows, kDim, kThreads>(smem, [&](u32_t chunk) {
+        u32_t words[4];
+        ld_shared_v4(words, chunk);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sum[i] = fma_rn_x2<T>(words[i], 0, sum[i]);
+    });
+    const bool found = (nonfinite_bits<T>(sum[0]) | nonfinite_bits<T>(sum[1]) | nonfinite_bits<T>(sum[2]) |
+                        nonfinite_bits<T>(sum[3])) != 0;
+    if (found) {
+        for_own_chunks<kRows, kDim, kThreads>(smem, [&](u32_t chunk) {
+#pragma unroll 1
+            for (int i = 0; i < kChunkBytes; i += 4) {
+                const u32_t word = ld_shared(chunk + i);
+                st_shared(chunk + i, word & ~((nonfinite_bits<T>(word) >> 15) * 0xffffu));
+            }
+        });
+    }
+    return found;
+}
+
+// O += the non-finite elements of the rows [begin, end) of V that each of the lane's two rows sees. query: of the first of
+// them.
+template <class T, int kCount, class Rows>
+__device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const Mask &mask, const Rows &V_gmem,
+                                                   int query, int begin, int end) {
+#pragma unroll 1
     for (int key = begin; key < min(end, mask.seqlen_k); ++key) {
         const bool visible[2] = {mask.visible(query, key), mask.visible(query + 8, key)};
-        const u16_t *V_row = V_gmem + key * row_stride + lane_id() % 4 * 2;
+        const u16_t *V_row = V_gmem.row(key) + lane_id() % 4 * 2;
 #pragma unroll
         for (int i = 0; i < kCount; i += 4) {
 #pragma unroll
