@@ -122,13 +122,12 @@ def _mma(
 
 
 VARIANTS: tuple[Variant, ...] = (
-    _mma((64, 64), (128, 128, 4), 2, "32 rows a warp: each K and V fragment feeds two products"),
-    _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB"),
-    _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: each K and V fragment feeds two products"),
+    _mma((64, 64), (128, 64, 4), 2, "32 rows a warp: each K and V fragment feeds two products"),
+    _mma((128, 128), (128, 48, 4), 2, "32 rows a warp, and the longest blocks that do not spill"),
     _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB"),
     _mma((256, 256), (128, 64, 8), 1, "O of 16 rows is half of a lane's registers"),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB"),
     _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB"),
-    _mma((576, 512), (64, 32, 4), 1, "two blocks share the columns of O", 2),
+    _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O; 32 keys spill", 2),
     _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB; 32 keys of 576 would spill", 2),
 )

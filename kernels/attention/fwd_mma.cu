@@ -10,6 +10,7 @@
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT
 // (f16_t, bf16_t), ATTN_OUT (of O), and the features of features.py, each 0 or 1.
 #include "attention/epilogue.cuh"
+#include "attention/nonfinite_copied.cuh"
 #include "attention/params.cuh"
 #include "attention/products.cuh"
 #include "attention/sequence.cuh"
@@ -26,6 +27,7 @@ constexpr int kMTiles = kBlockM / (16 * kWarps);
 constexpr int kNTiles = kBlockN / 8;
 constexpr int kDTiles = kVDim / 8;
 constexpr int kStages = 2;
+constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragments
 
 using QTile = Tile<kBlockM, kHeadDim>;
 using KTile = Tile<kBlockN, kHeadDim>;
@@ -96,43 +98,80 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 
     if (begin_block < end_block) {
         load_tile<kBlockM, kHeadDim, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
-        load_tile<kBlockN, kHeadDim, kThreads>(K_tiles, K_gmem, (end_block - 1) * kBlockN, sequence.seqlen_k);
-        load_tile<kBlockN, kVDim, kThreads>(V_tiles, V_gmem, (end_block - 1) * kBlockN, sequence.seqlen_k);
+        const int stage = (end_block - 1) % kStages;
+        load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, (end_block - 1) * kBlockN,
+                                               sequence.seqlen_k);
+        load_tile<kBlockN, kVDim, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, (end_block - 1) * kBlockN,
+                                            sequence.seqlen_k);
         cp_async_commit_group();
     }
-    int stage = 0;
-    for (int block = end_block - 1; block >= begin_block; --block) {
-        cp_async_wait_group<0>();
-        // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
-        __syncthreads();
-        if (block > begin_block) {
-            const int next = stage ^ 1;
-            load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, (block - 1) * kBlockN,
-                                                   sequence.seqlen_k);
-            load_tile<kBlockN, kVDim, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, (block - 1) * kBlockN,
-                                                sequence.seqlen_k);
-            cp_async_commit_group();
+    u32_t Q_frag[kHeadDim / 16][kMTiles][4];
+    const auto scores = [&](float (&S_acc)[kMTiles][kNTiles][4], u32_t K_tile, int first_key) {
+        const KFragment<kHeadDim> K_smem(K_tile, 0);
+        if constexpr (kQInRegisters) {
+            product_qk<Element>(S_acc, Q_frag, K_smem);
+        } else {
+            product_qk<Element, kHeadDim>(S_acc, Q_smem, K_smem);
         }
-        const KFragment<kHeadDim> K_smem(K_tiles + stage * KTile::kBytes, 0);
-        const VFragment<kVDim> V_smem(V_tiles + stage * VTile::kBytes, 0);
-        const int first_key = block * kBlockN + lane_key;
-        const bool whole = block >= begin_whole && block < end_whole;
-
-        float S_acc[kMTiles][kNTiles][4];
-        product_qk<Element, kHeadDim>(S_acc, Q_smem, K_smem);
 #if ATTN_TRANSFORMED
         transform_scores(S_acc, rows, first_key);
 #endif
-        if (!whole) mask_scores(S_acc, rows, first_key);
-        float rescale[kMTiles][kRowsPerLane];
-        softmax.step(S_acc, rescale, p.exponent_scale);
-        rescale_output(O_acc, rescale);
-        if (whole) {
-            product_pv<Element, false>(O_acc, S_acc, V_smem, rows, first_key);
-        } else {
-            product_pv<Element, true>(O_acc, S_acc, V_smem, rows, first_key);
+    };
+
+    bool started = false;  // all rows of the warp have a maximum
+    for (int block = end_block - 1; block >= begin_block; --block) {
+        cp_async_wait_group<0>();
+        const int stage = block % kStages;
+        const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
+        const bool whole = block >= begin_whole && block < end_whole;
+        const bool found = !whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
+        // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
+        const bool nonfinite = __syncthreads_or(found);
+        if (block > begin_block) {
+            const int next = stage ^ 1;
+            load_whole_tile<kBlockN, kHeadDim, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, (block - 1) * kBlockN);
+            load_whole_tile<kBlockN, kVDim, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, (block - 1) * kBlockN);
+            cp_async_commit_group();
         }
-        stage ^= 1;
+        if constexpr (kQInRegisters) {
+            if (block == end_block - 1) {
+#pragma unroll
+                for (int k = 0; k < kHeadDim / 16; ++k) {
+#pragma unroll
+                    for (int m = 0; m < kMTiles; ++m) ldmatrix_x4(Q_frag[k][m], Q_smem.at(m * 16, k));
+                }
+            }
+        }
+        // What no row of the warp sees changes nothing.
+        const int warp_query = block_query + warp_row;
+        if (block * kBlockN >= mask.end_key(warp_query + kMTiles * 16 - 1)) continue;
+        const int first_key = block * kBlockN + lane_key;
+
+        float S_acc[kMTiles][kNTiles][4];
+        u32_t P_frag[kNTiles / 2][kMTiles][4];
+        bool below = false;
+        if (whole && started) {
+            scores(S_acc, K_tile, first_key);
+            below = softmax.step_below<Element>(P_frag, S_acc, p.exponent_scale);
+        }
+        if (!below) {
+            scores(S_acc, K_tile, first_key);
+            if (!whole) mask_scores(S_acc, rows, first_key);
+            float rescale[kMTiles][kRowsPerLane];
+            softmax.step(S_acc, rescale, p.exponent_scale);
+            if (any_rescale(rescale)) rescale_output(O_acc, rescale);
+            started = softmax.started();
+#pragma unroll
+            for (int k = 0; k < kNTiles / 2; ++k) probability_fragment<Element>(P_frag[k], S_acc, k);
+        }
+        product_pv<Element>(O_acc, P_frag, VFragment<kVDim>(V_tile, 0));
+        if (nonfinite) {
+#pragma unroll
+            for (int m = 0; m < kMTiles; ++m) {
+                add_nonfinite_rows<Element>(reinterpret_cast<float (&)[kDTiles * 4]>(O_acc[m]), mask, V_gmem,
+                                            lane_query + m * 16, block * kBlockN, (block + 1) * kBlockN);
+            }
+        }
     }
     store_output<ATTN_OUT>(p, O_acc, softmax, sequence, head, block_query + warp_row, v_part);
 }

@@ -44,6 +44,31 @@ __device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], 
     }
 }
 
+// The same with the fragments of Q in registers; the keys outside, so that the first scores are there early.
+template <class Element, int kSteps, int kMTiles, int kNTiles>
+__device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4],
+                                           const u32_t (&Q_frag)[kSteps][kMTiles][4],
+                                           const KFragment<kSteps * 16> &K_smem) {
+#pragma unroll
+    for (int n = 0; n < kNTiles; n += 2) {
+#pragma unroll
+        for (int m = 0; m < kMTiles; ++m) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) S_acc[m][n][i] = S_acc[m][n + 1][i] = 0.0f;
+        }
+#pragma unroll
+        for (int k = 0; k < kSteps; ++k) {
+            u32_t K_frag[4];
+            ldmatrix_x4(K_frag, K_smem.at(n * 8, k));
+#pragma unroll
+            for (int m = 0; m < kMTiles; ++m) {
+                mma_m16n8k16<Element>(S_acc[m][n], Q_frag[k][m], {K_frag[0], K_frag[1]});
+                mma_m16n8k16<Element>(S_acc[m][n + 1], Q_frag[k][m], {K_frag[2], K_frag[3]});
+            }
+        }
+    }
+}
+
 // What a step must know of the rows of a warp's tile: this lane's row r (0, 1) of its 16 rows m is which query, of a head
 // with which mask and score. Here all rows are neighbouring queries of one head.
 struct QueryRows {
@@ -152,6 +177,26 @@ __device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4],
             u32_t V_frag[4];
             ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, d / 2));
             add_product<Element, kMasked>(O_acc, d, P_frag, V_frag, rows, first_key + k * 16);
+        }
+    }
+}
+
+// The same with the A fragments of P, and V free of NaN and infinity where a row does not see its key.
+template <class Element, int kSteps, int kMTiles, int kDTiles>
+__device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4],
+                                           const u32_t (&P_frag)[kSteps][kMTiles][4],
+                                           const VFragment<kDTiles * 8> &V_smem) {
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+        for (int d = 0; d < kDTiles; d += 2) {
+            u32_t V_frag[4];
+            ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, d / 2));
+#pragma unroll
+            for (int m = 0; m < kMTiles; ++m) {
+                mma_m16n8k16<Element>(O_acc[m][d], P_frag[k][m], {V_frag[0], V_frag[1]});
+                mma_m16n8k16<Element>(O_acc[m][d + 1], P_frag[k][m], {V_frag[2], V_frag[3]});
+            }
         }
     }
 }

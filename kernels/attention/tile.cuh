@@ -84,6 +84,47 @@ __device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int firs
     }
 }
 
+// The same for a tile of which every row exists. Where the threads cover whole rows, each steps through memory without a
+// test.
+template <int kRows, int kDim, int kThreads, class Rows>
+__device__ __forceinline__ void load_whole_tile(u32_t smem, const Rows &rows, int first_row) {
+    using T = Tile<kRows, kDim>;
+    constexpr int kRowsPerPass = kThreads / T::kRowChunks;
+    if constexpr (ATTN_ALIGNED && !Rows::kPaged && kThreads % T::kRowChunks == 0 && kRows % kRowsPerPass == 0 &&
+                  kRowsPerPass % 8 == 0) {
+        const int thread_row = threadIdx.x / T::kRowChunks, chunk = threadIdx.x % T::kRowChunks;
+        const u16_t *gmem = rows.row(first_row + thread_row) + chunk * kChunkElements;
+        smem +=
+            thread_row * T::kRowBytes + swizzled_chunk(thread_row, chunk);  // which a pass of 8 rows does not change
+#pragma unroll
+        for (int row = 0; row < kRows; row += kRowsPerPass) {
+            cp_async_16(smem + row * T::kRowBytes, gmem, kChunkBytes);
+            gmem += kRowsPerPass * rows.row_stride;
+        }
+    } else {
+        load_tile<kRows, kDim, kThreads>(smem, rows, first_row, first_row + kRows);
+    }
+}
+
+// Calls f with the address of each chunk of the tile at smem that this thread copied by load_tile.
+template <int kRows, int kDim, int kThreads, class F>
+__device__ __forceinline__ void for_own_chunks(u32_t smem, F f) {
+    using T = Tile<kRows, kDim>;
+    constexpr int kChunks = kRows * T::kRowChunks, kPassRows = kThreads / T::kRowChunks;
+    if constexpr (kThreads % T::kRowChunks == 0 && kRows % kPassRows == 0 && kPassRows % 8 == 0) {
+        const int row = threadIdx.x / T::kRowChunks;
+        smem += row * T::kRowBytes + swizzled_chunk(row, threadIdx.x % T::kRowChunks);
+#pragma unroll
+        for (int pass = 0; pass < kRows / kPassRows; ++pass) f(smem + pass * kPassRows * T::kRowBytes);
+    } else {
+#pragma unroll 1
+        for (int number = threadIdx.x; number < kChunks; number += kThreads) {
+            const int row = number / T::kRowChunks;
+            f(smem + row * T::kRowBytes + swizzled_chunk(row, number % T::kRowChunks));
+        }
+    }
+}
+
 // What each lane passes to ldmatrix.x4, and how the address moves through the tile.
 //
 // kQuadOrder says which lane supplies which of the four 8x8 matrices, so that result r[i] is the register that the

@@ -9,7 +9,7 @@ from attnprobe.mutants.mutant import Edit, Mutant
 _mutant = partial(Mutant, family="copies")
 
 _WAIT = "        cp_async_wait_group<0>();\n"
-_BARRIER = "        __syncthreads();\n        if (block > begin_block) {\n"
+_BARRIER = "const bool nonfinite = __syncthreads_or(found);"
 _COMMIT = "        cp_async_commit_group();\n"
 _CHUNK = "load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk)"
 _COPY = "cp_async_16(smem, inside ? gmem : anywhere, inside ? kChunkBytes : 0);"
@@ -20,7 +20,7 @@ COPIES: tuple[Mutant, ...] = (
         "barrier_missing",
         "the barrier of the loop is missing: a tile is read before all warps have filled it, and "
         "refilled before all have read it",
-        (Edit(_BARRIER, _BARRIER.replace("        __syncthreads();\n", "")),),
+        (Edit(_BARRIER, "const bool nonfinite = found;"),),
         ("plain",),
     ),
     _mutant(
@@ -29,7 +29,7 @@ COPIES: tuple[Mutant, ...] = (
         (
             Edit(
                 _BARRIER,
-                _BARRIER.replace("__syncthreads", "if (block > begin_block) __syncthreads"),
+                "const bool nonfinite = block > begin_block ? __syncthreads_or(found) : found;",
             ),
         ),
         ("plain",),
@@ -39,7 +39,7 @@ COPIES: tuple[Mutant, ...] = (
         "the barrier stands before the wait: each thread waits for its own copies only, after it",
         (
             Edit(_WAIT, "        __syncthreads();\n"),
-            Edit(_BARRIER, _BARRIER.replace("__syncthreads", "cp_async_wait_group<0>")),
+            Edit(_BARRIER, "cp_async_wait_group<0>(); const bool nonfinite = found;"),
         ),
         ("plain",),
     ),
@@ -64,7 +64,7 @@ COPIES: tuple[Mutant, ...] = (
     _mutant(
         "stage_not_toggled",
         "every block is computed from the first buffer",
-        (Edit("        stage ^= 1;\n", ""),),
+        (Edit("const int stage = block % kStages;", "const int stage = 0;"),),
         ("plain",),
     ),
     _mutant(
@@ -84,8 +84,8 @@ COPIES: tuple[Mutant, ...] = (
         "the second stage of V is looked for where it would be if V were as wide as K",
         (
             Edit(
-                "V_smem(V_tiles + stage * VTile::kBytes, 0);",
-                "V_smem(V_tiles + stage * KTile::kBytes, 0);",
+                "V_tile = V_tiles + stage * VTile::kBytes;",
+                "V_tile = V_tiles + stage * KTile::kBytes;",
             ),
         ),
         ("panels",),
@@ -127,7 +127,7 @@ COPIES: tuple[Mutant, ...] = (
     _mutant(
         "row_step",
         "the row of a pass is off: the second pass of a tile is loaded again from the first rows",
-        (Edit("            gmem += kRowsPerPass * rows.row_stride;\n", ""),),
+        (Edit("            gmem += kRowsPerPass * rows.row_stride;\n", "", 2),),
         ("plain",),
     ),
     _mutant(

@@ -13,7 +13,8 @@ _P0 = _P.format(to=0, n="2 * k", i=0, j=1)
 _P1 = _P.format(to=1, n="2 * k", i=2, j=3)
 _P2 = _P.format(to=2, n="2 * k + 1", i=0, j=1)
 _P3 = _P.format(to=3, n="2 * k + 1", i=2, j=3)
-_LOAD_Q = "ldmatrix_x4(Q_frag[m], Q_smem.at(m * 16, k));"
+_P_BELOW = "P_frag[n / 2][m][n % 2 * 2 + r] = pack2<Element>(p0, p1);"
+_LOAD_Q = "ldmatrix_x4(Q_frag[k][m], Q_smem.at(m * 16, k));"
 _LOAD_K = "ldmatrix_x4(K_frag, K_smem.at(n * 8, k));"
 _LOAD_V = "ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, d / 2));"
 _RESCALE = "O_acc[m][d][{i}] *= rescale[m][{row}];"
@@ -29,6 +30,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
         (
             Edit(_P1, _P1.replace("P_frag[m][1]", "P_frag[m][2]")),
             Edit(_P2, _P2.replace("P_frag[m][2]", "P_frag[m][1]")),
+            Edit(_P_BELOW, _P_BELOW.replace("n % 2 * 2 + r", "n % 2 + 2 * r")),
         ),
         ("story",),
         slipped=True,
@@ -42,6 +44,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
             Edit(_P1, _P.format(to=3, n="2 * k", i=2, j=3)),
             Edit(_P2, _P.format(to=0, n="2 * k + 1", i=0, j=1)),
             Edit(_P3, _P.format(to=1, n="2 * k + 1", i=2, j=3)),
+            Edit(_P_BELOW, _P_BELOW.replace("n % 2 * 2", "(1 - n % 2) * 2")),
         ),
         ("plain",),
     ),
@@ -57,6 +60,11 @@ FRAGMENTS: tuple[Mutant, ...] = (
         (
             Edit(_P2, _P.format(to=2, n="2 * k", i=0, j=1)),
             Edit(_P3, _P.format(to=3, n="2 * k", i=2, j=3)),
+            Edit(
+                _P_BELOW,
+                "if (n % 2 == 0) P_frag[n / 2][m][r] = P_frag[n / 2][m][2 + r] = "
+                "pack2<Element>(p0, p1);",
+            ),
         ),
         ("plain",),
     ),
@@ -66,7 +74,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
         (
             Edit(
                 _LOAD_Q,
-                "ldmatrix_x4(Q_frag[m], __shfl_sync(kFullMask, Q_smem.at(m * 16, k), 0));",
+                "ldmatrix_x4(Q_frag[k][m], __shfl_sync(kFullMask, Q_smem.at(m * 16, k), 0));",
             ),
         ),
         ("story",),
@@ -78,8 +86,8 @@ FRAGMENTS: tuple[Mutant, ...] = (
         (
             Edit(
                 _LOAD_Q,
-                "{ u32_t r[4]; ldmatrix_x4(r, Q_smem.at(m * 16, k)); Q_frag[m][0] = r[0]; "
-                "Q_frag[m][1] = r[2]; Q_frag[m][2] = r[1]; Q_frag[m][3] = r[3]; }",
+                "{ u32_t r[4]; ldmatrix_x4(r, Q_smem.at(m * 16, k)); Q_frag[k][m][0] = r[0]; "
+                "Q_frag[k][m][1] = r[2]; Q_frag[k][m][2] = r[1]; Q_frag[k][m][3] = r[3]; }",
             ),
         ),
         ("story",),
@@ -88,7 +96,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
     _mutant(
         "q_tile_repeated",
         "every 16 rows of a warp read the first 16 of Q",
-        (Edit(_LOAD_Q, "ldmatrix_x4(Q_frag[m], Q_smem.at(0, k));"),),
+        (Edit(_LOAD_Q, "ldmatrix_x4(Q_frag[k][m], Q_smem.at(0, k));"),),
         ("plain",),
     ),
     _mutant(
@@ -106,27 +114,27 @@ FRAGMENTS: tuple[Mutant, ...] = (
         "k_fragment_pairs",
         "the B fragments of two key blocks are taken crosswise from the four registers",
         (
-            Edit("{K_frag[0], K_frag[1]}", "{K_frag[0], K_frag[2]}"),
-            Edit("{K_frag[2], K_frag[3]}", "{K_frag[1], K_frag[3]}"),
+            Edit("{K_frag[0], K_frag[1]}", "{K_frag[0], K_frag[2]}", 2),
+            Edit("{K_frag[2], K_frag[3]}", "{K_frag[1], K_frag[3]}", 2),
         ),
         ("plain",),
     ),
     _mutant(
         "k_fragment_halves",
         "the two registers of one B fragment of K are exchanged: d and d + 8 meet",
-        (Edit("{K_frag[0], K_frag[1]}", "{K_frag[1], K_frag[0]}"),),
+        (Edit("{K_frag[0], K_frag[1]}", "{K_frag[1], K_frag[0]}", 2),),
         ("plain",),
     ),
     _mutant(
         "k_tile_repeated",
         "every pair of key blocks of a tile reads the first 16 keys",
-        (Edit(_LOAD_K, "ldmatrix_x4(K_frag, K_smem.at(0, k));"),),
+        (Edit(_LOAD_K, "ldmatrix_x4(K_frag, K_smem.at(0, k));", 2),),
         ("plain",),
     ),
     _mutant(
         "v_not_transposed",
         "V is loaded by ldmatrix without .trans",
-        (Edit(_LOAD_V, _LOAD_V.replace("_trans", "")),),
+        (Edit(_LOAD_V, _LOAD_V.replace("_trans", ""), 2),),
         ("plain",),
     ),
     _mutant(
@@ -143,7 +151,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
     _mutant(
         "v_columns_repeated",
         "the second product reads the first 16 columns of V for all columns of O",
-        (Edit(_LOAD_V, "ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, 0));"),),
+        (Edit(_LOAD_V, "ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, 0));", 2),),
         ("plain",),
     ),
     _mutant(
@@ -160,6 +168,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
             for i in range(4)
         ),
         ("story",),
+        ("rising",),
         slipped=True,
     ),
     _mutant(
@@ -167,6 +176,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
         "rows g + 8 of O keep their old scale when the maximum moves",
         tuple(Edit(_RESCALE.format(i=i, row=1), "") for i in (2, 3)),
         ("plain",),
+        ("rising",),
     ),
     _mutant(
         "store_rows_swapped",

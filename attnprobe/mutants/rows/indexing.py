@@ -12,13 +12,16 @@ _KV_HEAD = "const int kv_head = head / p.heads_per_kv_head;"
 _BATCH_OFFSET = "sequence.batch * p.q_batch_stride"
 _BEGIN = "for (int block = end_block - 1; block >= begin_block; --block) {"
 _END_BLOCK = "(mask.end_key(last_query) + kBlockN - 1) / kBlockN;"
-_NEXT_K = "K_tiles + next * KTile::kBytes, K_gmem, (block - 1) * kBlockN,"
-_NEXT_V = "V_tiles + next * VTile::kBytes, V_gmem, (block - 1) * kBlockN,"
+_NEXT_K = "K_tiles + next * KTile::kBytes, K_gmem, (block - 1) * kBlockN);"
+_NEXT_V = "V_tiles + next * VTile::kBytes, V_gmem, (block - 1) * kBlockN);"
 _K_ROWS = "p.k_batch_stride, p.k_row_stride);"
 _V_ROWS = "p.v_batch_stride, p.v_row_stride);"
 _O_BASE = "sequence.batch * p.o_batch_stride + sequence.q_row * p.o_row_stride +"
 _OUTSIDE = "if (query >= sequence.seqlen_q) continue;"
-_FIRST_K = "load_tile<kBlockN, kHeadDim, kThreads>(K_tiles, K_gmem, (end_block - 1) * kBlockN,"
+_FIRST_K = (
+    "load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, "
+    "(end_block - 1) * kBlockN,"
+)
 _STORE_LSE = "if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) LSE_gmem[query] = row.lse;"
 _STEP = "const u16_t *gmem = rows.base + (first_row + thread_row) * rows.row_stride"
 _OVERFLOW = "flash-attention #767, #2611: offsets past 2^31"
@@ -176,6 +179,7 @@ INDEXING: tuple[Mutant, ...] = (
         (
             Edit(_BEGIN, _BEGIN.replace(">= begin_block", ">= begin_block - 1")),
             Edit("if (block > begin_block) {", "if (block >= begin_block) {"),
+            Edit("const int stage = block % kStages;", "const int stage = block & 1;"),
             Edit(_NEXT_K, _NEXT_K.replace("(block - 1)", "max(block - 1, 0)")),
             Edit(_NEXT_V, _NEXT_V.replace("(block - 1)", "max(block - 1, 0)")),
             Edit(
@@ -238,7 +242,7 @@ INDEXING: tuple[Mutant, ...] = (
     _mutant(
         "head_dim_128_of_256",
         "the score sums over the first 128 channels only",
-        (Edit("k < kHeadDim / 16; ++k)", "k < (kHeadDim < 128 ? kHeadDim : 128) / 16; ++k)"),),
+        (Edit("k < kHeadDim / 16; ++k)", "k < (kHeadDim < 128 ? kHeadDim : 128) / 16; ++k)", 2),),
         ("wide",),
         field="a kernel of head_dim 128 used at 256",
     ),

@@ -10,36 +10,45 @@ _mutant = partial(Mutant, family="softmax")
 
 LOG2E = 1.4426950408889634
 
-_SHIFT = "const float shift = new_max == -infinity() ? 0.0f : new_max;"
-_RESCALE = "rescale[m][r] = ex2_approx((row_max[m][r] - shift) * exponent_scale);"
-_SUM = "row_sum[m][r] = fma_rn(row_sum[m][r], rescale[m][r], sum);"
-_START = "float new_max = row_max[m][r];"
-_KEEP = "row_max[m][r] = new_max;"
-_ADD = "sum += p0 + p1;"
-_P0 = "const float p0 = ex2_approx(fma_rn(S_acc[m][n][2 * r], exponent_scale, bias));"
-_P1 = "p1 = ex2_approx(fma_rn(S_acc[m][n][2 * r + 1], exponent_scale, bias));"
-_QUAD_MAX = "return max_f32(x, shfl_bfly(x, 2));"
+_BIAS = "bias[m][r] = row_max[m][r] == -infinity() ? 0.0f : -row_max[m][r] * exponent_scale;"
+_RESCALE = (
+    "rescale[m][r] = grown ? ex2_approx((row_max[m][r] - block_max[m][r]) * exponent_scale) : 1.0f;"
+)
+_SUM = "row_sum[m][r] = fma_rn(row_sum[m][r], rescale[m][r], sums[m][r]);"
+_GROWN = "const bool grown = (block_max[m][r] - row_max[m][r]) * exponent_scale > kSlack;"
+_KEEP = "row_max[m][r] = grown ? block_max[m][r] : row_max[m][r];"
+_MOST_SUM = "static constexpr float kMostSum = 128.0f;"
+_ADD = "sums[m][r] += p0 + p1;"
+_P0 = "const float p0 = ex2_approx(fma_rn(S_acc[m][n][2 * r], exponent_scale, bias[m][r]));"
+_P1 = "p1 = ex2_approx(fma_rn(S_acc[m][n][2 * r + 1], exponent_scale, bias[m][r]));"
+_QUAD_MAX = "for (int step = 1; step <= 2; step *= 2) {"
 _QUAD_SUM = "return x + shfl_bfly(x, 2);"
 _EMPTY = "if (sum == 0.0f) return {0.0f, -infinity()};"
 _END = "return {__frcp_rn(sum) * shrink, max_log2 * kLn2 + logf(sum)};"
-_CALL_RESCALE = "        rescale_output(O_acc, rescale);\n        if (whole)"
+_CALL_RESCALE = "if (any_rescale(rescale)) rescale_output(O_acc, rescale);"
 _STORE_LSE = "if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) LSE_gmem[query] = row.lse;"
 _ROUND = 'asm("{ .reg .b16 h; cvt.rn.f16.f32 h, %0; cvt.f32.f16 %0, h; }" : "+f"(VALUE));'
+_FOUND = (
+    "const bool found = !whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);"
+)
+_ADD_FIRST = "if (visible[0]) O_acc[i + c] += to_float(value);"
+_ADD_SECOND = "if (visible[1]) O_acc[i + 2 + c] += to_float(value);"
 _LSE_FIELD = "SGLang #40903: LSE in base 2 merged as if natural"
 
 SOFTMAX: tuple[Mutant, ...] = (
     _mutant(
         "rescale_missing",
         "what was accumulated in O keeps its scale when the maximum moves",
-        (Edit(_CALL_RESCALE, "        if (whole)"),),
+        (Edit(_CALL_RESCALE, ""),),
         ("plain",),
-        ("normal", "rising"),
+        ("rising",),
     ),
     _mutant(
         "sum_rescale_missing",
         "the row sum keeps its scale when the maximum moves",
-        (Edit(_SUM, "row_sum[m][r] = row_sum[m][r] + sum;"),),
+        (Edit(_SUM, "row_sum[m][r] = row_sum[m][r] + sums[m][r];"),),
         ("plain",),
+        ("rising",),
     ),
     _mutant(
         "rescale_inverse",
@@ -47,17 +56,18 @@ SOFTMAX: tuple[Mutant, ...] = (
         (
             Edit(
                 _RESCALE,
-                "rescale[m][r] = row_max[m][r] == -infinity() ? 0.0f : "
-                "ex2_approx((shift - row_max[m][r]) * exponent_scale);",
+                "rescale[m][r] = !grown ? 1.0f : row_max[m][r] == -infinity() ? 0.0f : "
+                "ex2_approx((block_max[m][r] - row_max[m][r]) * exponent_scale);",
             ),
         ),
         ("plain",),
+        ("rising",),
     ),
     _mutant(
         "max_of_lane",
         "the maximum of a row is reduced over two of the four lanes that share it: its scores "
         "are shifted by different amounts",
-        (Edit(_QUAD_MAX, "return x;"),),
+        (Edit(_QUAD_MAX, _QUAD_MAX.replace("<= 2", "<= 1")),),
         ("plain",),
     ),
     _mutant(
@@ -70,20 +80,14 @@ SOFTMAX: tuple[Mutant, ...] = (
         "max_of_block",
         "the maximum is that of the latest block alone: what came before is scaled up instead, "
         "beyond all bounds where the maximum falls",
-        (Edit(_START, "float new_max = -infinity();"),),
+        (Edit(_GROWN, "const bool grown = true;"),),
         ("plain", "causal"),
         ("rising",),
     ),
     _mutant(
         "max_of_first_block",
         "the maximum is never moved after the first block: later scores may exceed it without end",
-        (
-            Edit(
-                "new_max = quad_max(new_max);",
-                "new_max = quad_max(new_max); if (row_max[m][r] != -infinity()) new_max = "
-                "row_max[m][r];",
-            ),
-        ),
+        (Edit(_GROWN, _GROWN.replace("= (", "= row_max[m][r] == -infinity() && (")),),
         ("plain", "causal"),
         ("rising",),
         field="flash-attention #2577",
@@ -92,11 +96,8 @@ SOFTMAX: tuple[Mutant, ...] = (
         "max_lazy_too_far",
         "the maximum is only moved when it rises by more than 2^20: P overflows 16 bits before",
         (
-            Edit(
-                "new_max = quad_max(new_max);",
-                "new_max = quad_max(new_max); if ((new_max - row_max[m][r]) * exponent_scale < "
-                "20.0f) new_max = row_max[m][r];",
-            ),
+            Edit(_GROWN, _GROWN.replace("kSlack", "20.0f")),
+            Edit(_MOST_SUM, _MOST_SUM.replace("128.0f", "524288.0f")),
         ),
         ("plain", "causal"),
         ("rising",),
@@ -105,7 +106,10 @@ SOFTMAX: tuple[Mutant, ...] = (
     _mutant(
         "max_missing",
         "exp(S) without a maximum: P overflows where a score is above 11",
-        (Edit(_SHIFT, "const float shift = 0.0f;"), Edit(_RESCALE, "rescale[m][r] = 1.0f;")),
+        (
+            Edit(_KEEP, "row_max[m][r] = grown ? 0.0f : row_max[m][r];"),
+            Edit(_RESCALE, "rescale[m][r] = 1.0f;"),
+        ),
         ("plain",),
         ("scores_plus_1000", "scores_minus_100"),
     ),
@@ -114,8 +118,12 @@ SOFTMAX: tuple[Mutant, ...] = (
         "the maximum looks at every second key only",
         (
             Edit(
-                "max_f32(new_max, max_f32(S_acc[m][n][2 * r], S_acc[m][n][2 * r + 1]));",
-                "max_f32(new_max, S_acc[m][n][2 * r + 1]);",
+                "block_max[m][r] = max_f32(S_acc[m][0][2 * r], S_acc[m][0][2 * r + 1]);",
+                "block_max[m][r] = S_acc[m][0][2 * r + 1];",
+            ),
+            Edit(
+                "max_f32(block_max[m][r], max_f32(S_acc[m][n][2 * r], S_acc[m][n][2 * r + 1]));",
+                "max_f32(block_max[m][r], S_acc[m][n][2 * r + 1]);",
             ),
         ),
         ("plain",),
@@ -124,7 +132,7 @@ SOFTMAX: tuple[Mutant, ...] = (
     _mutant(
         "no_key_guard_removed",
         "a row that has seen no key yet computes -inf - -inf",
-        (Edit(_SHIFT, "const float shift = new_max;"),),
+        (Edit(_BIAS, "bias[m][r] = -row_max[m][r] * exponent_scale;"),),
         ("causal", "no_keys"),
     ),
     _mutant(
@@ -166,13 +174,13 @@ SOFTMAX: tuple[Mutant, ...] = (
     _mutant(
         "sum_in_fp16",
         "the row sum is kept in fp16 while it grows",
-        (Edit(_ADD, f"{_ADD} {_ROUND.replace('VALUE', 'sum')}"),),
+        (Edit(_ADD, f"{_ADD} {_ROUND.replace('VALUE', 'sums[m][r]')}", 2),),
         ("plain",),
     ),
     _mutant(
         "sum_of_even_keys",
         "every second key is left out of the row sum",
-        (Edit(_ADD, "sum += p0;"),),
+        (Edit(_ADD, "sums[m][r] += p0;", 2),),
         ("plain",),
     ),
     _mutant(
@@ -191,7 +199,9 @@ SOFTMAX: tuple[Mutant, ...] = (
             Edit(
                 _ADD,
                 "float r0 = p0, r1 = p1; "
-                f"{_ROUND.replace('VALUE', 'r0')} {_ROUND.replace('VALUE', 'r1')} sum += r0 + r1;",
+                f"{_ROUND.replace('VALUE', 'r0')} {_ROUND.replace('VALUE', 'r1')} "
+                "sums[m][r] += r0 + r1;",
+                2,
             ),
         ),
         ("plain",),
@@ -201,8 +211,8 @@ SOFTMAX: tuple[Mutant, ...] = (
         "p_gains",
         "every exponential is 0.1 % too large: O does not change, LSE does",
         (
-            Edit(_P0, _P0.replace("bias))", "bias)) * 1.001f")),
-            Edit(_P1, _P1.replace("bias))", "bias)) * 1.001f")),
+            Edit(_P0, _P0.replace("bias[m][r]))", "bias[m][r])) * 1.001f"), 2),
+            Edit(_P1, _P1.replace("bias[m][r]))", "bias[m][r])) * 1.001f"), 2),
         ),
         ("plain",),
     ),
@@ -285,7 +295,7 @@ SOFTMAX: tuple[Mutant, ...] = (
         "nonfinite_ignored",
         "NaN and infinities in V are not taken out of masked blocks: rows that do not see them get "
         "0 * NaN",
-        (Edit("if constexpr (kMasked) {", "if constexpr (false) {"),),
+        (Edit(_FOUND, "const bool found = false;"),),
         ("causal", "window"),
         ("nan_in_v", "inf_in_v"),
         field="flash-attention #1745, flashinfer #941",
@@ -295,8 +305,8 @@ SOFTMAX: tuple[Mutant, ...] = (
         "only the lower of two neighbouring elements of V is tested for NaN and infinity",
         (
             Edit(
-                "(pair & kExponent) == kExponent || (pair >> 16 & kExponent) == kExponent;",
-                "(pair & kExponent) == kExponent;",
+                "(pair & kExponents) + kLowest & 0x80008000u;",
+                "(pair & kExponents) + kLowest & 0x8000u;",
             ),
         ),
         ("causal",),
@@ -306,8 +316,8 @@ SOFTMAX: tuple[Mutant, ...] = (
         "nonfinite_swallowed",
         "NaN and infinities in V are taken out of masked blocks and not put back",
         (
-            Edit("O_even[i] += nonfinite_sum(even[i]);", ""),
-            Edit("O_odd[i] += nonfinite_sum(odd[i]);", ""),
+            Edit(_ADD_FIRST, ""),
+            Edit(_ADD_SECOND, ""),
         ),
         ("causal",),
         ("nan_in_v", "inf_in_v"),
@@ -315,7 +325,10 @@ SOFTMAX: tuple[Mutant, ...] = (
     _mutant(
         "infinity_becomes_nan",
         "an infinity of V is put back as NaN",
-        (Edit("if (plus) return infinity();", "if (plus) return infinity() - infinity();"),),
+        (
+            Edit(_ADD_FIRST, _ADD_FIRST.replace("(value)", "(value) * 0.0f")),
+            Edit(_ADD_SECOND, _ADD_SECOND.replace("(value)", "(value) * 0.0f")),
+        ),
         ("causal",),
         ("inf_in_v",),
     ),
