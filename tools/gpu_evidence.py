@@ -32,7 +32,7 @@ SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 TARGET = Path(__file__).with_name("sanitizer_target.py")
 PROCESSES = 12  # of pytest, and for compiling
 QUICK = "gpu and not slow"  # the models' cases have a record of their own: attnprobe regress
-MOST_CASES = 32  # that TARGET may have
+MOST_CASES = 40  # that TARGET may have
 _CLEAN = re.compile(r"(?:ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards)")
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|deselected|errors?)")
 

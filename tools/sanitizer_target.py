@@ -62,6 +62,9 @@ CASES: tuple[Case, ...] = (
     Case("decode, pages of 16", Sizes(0, 0, 8, 2), "bf16", lengths=ONE_EACH, pages=Pages(16)),
     Case("decode, head_dim 576", Sizes(0, 0, 16, 1, 576, v_head_dim=512), lengths=ONE_EACH,
          pages=Pages(0)),
+    Case("pages of 16", Sizes(0, 0, 4, 2, 128), features=CAUSAL, lengths=LENGTHS, pages=Pages(16)),
+    Case("tiles that blocks pass by", Sizes(400, 1100, 2), features=Features(window_size=(70, 0))),
+    Case("many keys, causal", Sizes(450, 1100, 2), features=CAUSAL),
 )
 # fmt: on
 
@@ -140,6 +143,26 @@ def of_bytes(kv_format: str) -> Callable[[], None]:
     return run
 
 
+def of_e4m3(head_dim: int, **features: Any) -> Callable[[], None]:
+    """Return attention on Q, K and V of e4m3."""
+
+    def run() -> None:
+        rng = np.random.default_rng(7)
+        q, k, v = (
+            cupy.asarray(
+                rng.standard_normal((2, rows, heads, head_dim), np.float32)
+                .astype(ml_dtypes.float8_e4m3fn)
+                .view(np.uint8)
+            )
+            for rows, heads in ((150, 4), (290, 2), (290, 2))
+        )
+        descales = {name: np.float32(0.5) for name in ("q_descale", "k_descale", "v_descale")}
+        O = attnprobe.attention(q, k, v, kv_format="e4m3", **descales, **features)
+        assert np.isfinite(cupy.asnumpy(O).astype(np.float32)).all()
+
+    return run
+
+
 def merged() -> None:
     """Merge two states."""
     rng = np.random.default_rng(5)
@@ -156,6 +179,9 @@ RUNS: dict[str, Callable[[], None]] = {
     "e4m3 cache, appended": of_bytes("e4m3"),
     "int8 cache, appended": of_bytes("int8"),
     "merge of two states": merged,
+    "e4m3, head_dim 64": of_e4m3(64),
+    "e4m3, head_dim 128, causal": of_e4m3(128, causal=True),
+    "e4m3, head_dim 256, window": of_e4m3(256, window_size=(60, 0)),
 }
 
 
