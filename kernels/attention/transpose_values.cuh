@@ -105,7 +105,8 @@ __device__ __forceinline__ void transpose_values(const SharedMemory &smem, int w
     Ring<kVtStages> Vt_ring(smem.vt_ring);
     for (;; V_ring.advance(), Vt_ring.advance()) {
         V_ring.wait_full();
-        const u32_t note = ld_shared(smem.notes + V_ring.stage * 4);
+        // Lane 0 gives the stage back, so lane 0 reads what the next round writes over.
+        const u32_t note = shfl_idx(lane_id() == 0 ? ld_shared(smem.notes + V_ring.stage * 4) : 0, 0);
         if (note == kNoMore) break;
         Vt_ring.wait_empty();
         const u32_t V_smem = smem.V + V_ring.stage * kVBytes, Vt_smem = smem.Vt + Vt_ring.stage * kVtBytes;

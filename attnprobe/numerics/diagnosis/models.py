@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from attnprobe.numerics.diagnosis.evidence import F64, I64, Answer, Evidence
 KEY_TILES = tuple(sorted({16, 32, 64, 128, *(row.block_n for row in VARIANTS)}))
 MOST_SPLITS = 8
 FEW_ROWS = 64  # up to which kernels split the keys
+# By how much a score must pass a maximum that follows lazily: a factor of 2^8 of P.
+SLACK = 8.0 * math.log(2.0)
 
 
 class Walk(NamedTuple):
@@ -27,12 +30,14 @@ class Walk(NamedTuple):
     backward : from the last to the first.
     warps : that take every so many-th tile each, with a maximum of their own.
     splits : stretches of tiles, each worked on alone.
+    lazy : whether the maximum that P is taken against stays until a score passes it by SLACK.
     """
 
     keys: int
     backward: bool = False
     warps: int = 1
     splits: int = 1
+    lazy: bool = False
 
     def __str__(self) -> str:
         apart = f", {self.warps} warps apart" if self.warps > 1 else ""
@@ -51,6 +56,7 @@ def walks(evidence: Evidence) -> tuple[Walk, ...]:
     """Return every walk that differs for so many keys; split ones where there are few rows."""
     count = evidence.seqlen_k
     plain = [Walk(keys, back) for keys in KEY_TILES if keys < count for back in (False, True)]
+    plain += [Walk(keys, True, lazy=True) for keys in KEY_TILES if keys < count]
     splits = range(1, MOST_SPLITS + 1) if evidence.count <= FEW_ROWS else (1,)
     apart = {
         Walk(row.block_n, False, row.warps, number)
@@ -61,7 +67,7 @@ def walks(evidence: Evidence) -> tuple[Walk, ...]:
     different: dict[tuple[int, ...], Walk] = {}
     for walk in (*plain, *sorted(apart)):
         streams = walk.streams(-(-count // walk.keys))
-        different.setdefault((walk.keys, walk.backward, *streams.tolist()), walk)
+        different.setdefault((walk.keys, walk.backward, walk.lazy, *streams.tolist()), walk)
     return tuple(different.values())
 
 
@@ -153,7 +159,7 @@ class Online(NamedTuple):
 
     Attributes
     ----------
-    weights : (rows, keys), exp(S - the running maximum of the key's tile), 0 where masked.
+    weights : (rows, keys), exp(S - the maximum at the key's tile), 0 where masked.
     later : (rows, keys), what the weights of the key's tile are multiplied with by the end.
     factors : (rows, tiles), by which what came before the tile is multiplied there.
     merge : (rows, streams), by which what a stream has at the end is multiplied.
@@ -173,6 +179,22 @@ class Online(NamedTuple):
     lse: F64
 
 
+def _accumulated(of_tiles: F64) -> F64:
+    """Return the running maximum of each row."""
+    return np.asarray(np.maximum.accumulate(of_tiles, axis=1))
+
+
+def _followed(of_tiles: F64) -> F64:
+    """Return the maxima of each row that follow lazily."""
+    found = np.full_like(of_tiles, -np.inf)
+    now = np.full(len(of_tiles), -np.inf)
+    for tile in range(of_tiles.shape[1]):
+        grown = of_tiles[:, tile] > now + SLACK
+        now = np.where(grown, of_tiles[:, tile], now)
+        found[:, tile] = now
+    return found
+
+
 def online(evidence: Evidence, walk: Walk) -> Online:
     """Return the online softmax of one walk over the keys."""
     count = evidence.seqlen_k
@@ -186,7 +208,7 @@ def online(evidence: Evidence, walk: Walk) -> Online:
     running, before = np.empty_like(of_tiles), np.full_like(of_tiles, -np.inf)
     for number in np.unique(stream):
         own = np.flatnonzero(stream == number)
-        running[:, own] = np.maximum.accumulate(of_tiles[:, own], axis=1)
+        running[:, own] = (_followed if walk.lazy else _accumulated)(of_tiles[:, own])
         before[:, own[1:]] = running[:, own[:-1]]
     shift = np.where(running == -np.inf, 0.0, running)
     weights = np.where(evidence.seen, np.exp(masked - shift[:, tile]), 0.0)
