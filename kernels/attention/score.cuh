@@ -22,7 +22,9 @@ __device__ __forceinline__ float tanh_accurate(float x) {
     bottom = fma_rn(bottom, square, 0.023815549910068512f);
     bottom = fma_rn(bottom, square, 0.4625887870788574f);
     bottom = fma_rn(bottom, square, 1.0f);
-    return top * x * rcp_approx(bottom);
+    // A Newton step: the result hardly ever depends on the last bit of the approximation, which chips differ in.
+    const float guess = rcp_approx(bottom);
+    return top * x * fma_rn(fma_rn(-bottom, guess, 1.0f), guess, guess);
 }
 #endif
 
