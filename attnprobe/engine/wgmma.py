@@ -245,6 +245,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         (2, 176, 2, 1),
         "the longest blocks that fit",
         windowed=False,
+        plain_scores=True,
         whole_pages=True,
     ),
     _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),

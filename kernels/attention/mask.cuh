@@ -64,12 +64,18 @@ struct Mask {
     // Whether (query, key) is an element of S that exists and that bias and mask have.
     __device__ __forceinline__ bool exists(int query, int key) const { return query < plane_rows && key < plane_cols; }
 
-    // Whether mask and bias leave the key to the query. Not asked for keys out of the window.
-    __device__ __forceinline__ bool allowed(int query, int key) const {
-        bool result = true;
+    // Whether the boolean mask leaves the key to the query. Not asked for keys out of the window.
+    __device__ __forceinline__ bool shown(int query, int key) const {
 #if ATTN_MASK
-        result = exists(query, key) && mask.at(query, key) != 0;
+        return exists(query, key) && mask.at(query, key) != 0;
+#else
+        return true;
 #endif
+    }
+
+    // The same of mask and bias.
+    __device__ __forceinline__ bool allowed(int query, int key) const {
+        bool result = shown(query, key);
 #if ATTN_BIAS
         result = result && !(exists(query, key) && to_float(bias.at(query, key)) == -infinity());
 #endif

@@ -115,7 +115,11 @@ __device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4],
                 for (int c = 0; c < 2; ++c) {
                     const int key = n * 8 + c;
                     const bool inside = key >= begin && key < end;
-                    if (!inside || !mask.allowed(query, first_key + key)) S_acc[m][n][2 * r + c] = -infinity();
+                    float &s = S_acc[m][n][2 * r + c];
+                    // A bias of -inf has made s -inf, or NaN where it was +inf or NaN: only then it is read again.
+                    const bool shown =
+                        ATTN_BIAS && s != s ? mask.allowed(query, first_key + key) : mask.shown(query, first_key + key);
+                    if (!inside || !shown) s = -infinity();
                 }
             }
         }

@@ -17,3 +17,22 @@ __device__ __forceinline__ float ex2_approx(float x) {
 
 // max.f32 returns the other operand where one is NaN.
 __device__ __forceinline__ float max_f32(float a, float b) { return fmaxf(a, b); }
+
+// max.NaN.f32, min.NaN.f32 return NaN where one is NaN.
+__device__ __forceinline__ float max_nan_f32(float a, float b) {
+    float result;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+    return result;
+}
+__device__ __forceinline__ float min_nan_f32(float a, float b) {
+    float result;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+    return result;
+}
+
+// rcp.approx.ftz: 1 / x, off by one unit in the last place at most.
+__device__ __forceinline__ float rcp_approx(float x) {
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}

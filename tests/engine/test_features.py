@@ -162,3 +162,16 @@ def test_refused_with_reasons(arguments: dict[str, Any], words: list[str]) -> No
         attnprobe.attention(*inputs(), **arguments)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+def test_a_bias_of_minus_infinity_hides_any_score(score: float) -> None:
+    rng = np.random.default_rng(7)
+    q, k, v = (rng.standard_normal((1, n, 1, 32)).astype(np.float16) for n in (20, 40, 40))
+    bias = rng.standard_normal((1, 1, 20, 40)).astype(np.float16)
+    bias[..., 5] = -np.inf
+    expected = attnprobe.attention(q, k, v, bias=bias, return_lse=True)
+    k[0, 5, 0, 3] = score
+    actual = attnprobe.attention(q, k, v, bias=bias, return_lse=True)
+    for got, wanted in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)

@@ -10,9 +10,7 @@ _mutant = partial(Mutant, family="masks")
 
 _FIRST = "return max(query + diagonal - left, 0);"
 _END = "return min(query + diagonal + right + 1, seqlen_k);"
-_HIDE = (
-    "if (!inside || !mask.allowed(query, first_key + key)) S_acc[m][n][2 * r + c] = -infinity();"
-)
+_HIDE = "if (!inside || !shown) s = -infinity();"
 _ROW = "const int query = rows.query(m, r); const int begin"
 _CAUSAL_FIELD = "PyTorch #103082, #110213"
 _WINDOW_FIELD = "transformers #39408, flash-attention #2199"

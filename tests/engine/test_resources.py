@@ -1,0 +1,55 @@
+"""What ptxas reports of the mma.sync kernel: every tile of the plan on every arch, no spills."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from attnprobe import compile as compile_
+from attnprobe.arch import ARCHES, Arch
+from attnprobe.engine.features import FEATURES
+from attnprobe.engine.plan import Plan
+from attnprobe.engine.variants import VARIANTS, Variant
+from tests.engine.test_plan import make
+
+_SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+_REGISTERS = re.compile(r"Used (\d+) registers")
+REGISTER_FILE = 65536  # of a multiprocessor; Source: CUDA C++ Programming Guide, Technical
+# Specifications per Compute Capability
+
+# Bytes that ptxas keeps in memory all the same, by head_dim and keys of a tile, then arch: mostly
+# addresses, read once a block of keys.
+ALLOWED = {(128, 48): {100: 8}, (576, 16): {row.cc: 40 for row in ARCHES}}
+
+
+def plan_of(variant: Variant, row: Arch) -> Plan | None:
+    problem = dataclasses.replace(
+        make(variant.head_dim), v_head_dim=variant.v_head_dim, window=(-1, 0)
+    )
+    if variant.refusal(problem, row) is not None:
+        return None
+    active = tuple(feature.name for feature in FEATURES if feature.active(problem))
+    return Plan(problem, row, variant, active, ())
+
+
+CASES = [
+    pytest.param(plan, id=f"{row.sm}-{variant.head_dim}-{variant.block_m}x{variant.block_n}")
+    for row in ARCHES
+    for variant in VARIANTS
+    if (plan := plan_of(variant, row)) is not None
+]
+
+
+@pytest.mark.parametrize("plan", CASES)
+def test_no_tile_spills(plan: Plan) -> None:
+    _, log = compile_.cubin(plan.source(), compile_.device_target(plan.arch.cc))
+    spills, registers = _SPILLS.search(log), _REGISTERS.search(log)
+    assert spills is not None, log
+    assert registers is not None, log
+    by_arch = ALLOWED.get((plan.variant.head_dim, plan.variant.block_n), {})
+    allowed = by_arch.get(plan.arch.cc, 0)
+    assert max(map(int, spills.groups())) <= allowed, log
+    threads = plan.variant.warps * 32 * plan.variant.blocks_per_sm
+    assert int(registers[1]) * threads <= REGISTER_FILE
