@@ -36,7 +36,12 @@ def add_shape_options(parser: argparse.ArgumentParser, *, head_dim_required: boo
     add("--heads", type=int, default=1, metavar="N", help="query heads")
     add("--kv-heads", type=int, metavar="N", help="K/V heads; as many as query heads by default")
     add("--batch", type=int, default=1, metavar="N")
-    add("--dtype", choices=(*DTYPES, *BYTE_DTYPES), default="float16", help="of q")
+    add(
+        "--dtype",
+        choices=(*DTYPES, *BYTE_DTYPES),
+        default="float16",
+        help="of q; e4m3: of q, k and v, with their descales",
+    )
     add("--causal", action="store_true")
     add("--window", default="-1,-1", metavar="LEFT,RIGHT", help="window_size; -1 is open")
     add("--softcap", type=float, default=0.0, metavar="X")
@@ -97,8 +102,19 @@ def problem_of(args: argparse.Namespace, rows: Sequences) -> Any:
         window_size=(left, right),
         softcap=args.softcap,
         num_splits=args.num_splits,
-        extras=_lengths(args.batch, rows),
+        extras={**_lengths(args.batch, rows), **_descales(args, kv_heads)},
     )
+
+
+def _descales(args: argparse.Namespace, kv_heads: int) -> dict[str, Any]:
+    """Return the specs of the descales that a q of 8 bits comes with."""
+    from attnprobe.engine.spec import ArraySpec
+
+    if args.dtype not in BYTE_DTYPES:
+        return {}
+    shape = (args.batch, kv_heads)
+    names = ("q_descale", "k_descale", "v_descale")
+    return {name: ArraySpec(name, shape, (), None, "float32", 0) for name in names}
 
 
 def _lengths(batch: int, rows: Sequences) -> dict[str, Any]:

@@ -67,12 +67,19 @@ def test_text_says_why_a_faster_tile_was_passed_over(capsys: pytest.CaptureFixtu
     ]
 
 
+def test_q_k_and_v_may_be_e4m3(capsys: pytest.CaptureFixture[str]) -> None:
+    told = facts(capsys, "--dtype", "e4m3")
+    assert told["kernel"] == "attention_fwd_wgmma_fp8"
+    assert {"ATTN_OUT bf16_t", "ATTN_Q_DESCALE 1", "ATTN_SCALED 0"} <= set(told["defines"])
+
+
 @pytest.mark.parametrize(
     ("argv", "word", "code"),
     [
         (["--head-dim", "72"], "80", 2),
         (["--head-dim", "64", "--window", "3"], "LEFT,RIGHT", 2),
         (["--head-dim", "64", "--arch", "75"], "sm_80", 5),
+        (["--head-dim", "64", "--dtype", "e4m3", "--arch", "89"], "give q in float16", 5),
         (["--head-dim", "64", "--heads", "6", "--kv-heads", "4"], "nearest that does: 3", 2),
     ],
 )
