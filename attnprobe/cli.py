@@ -29,6 +29,8 @@ COMMANDS = (
     "plan",
     "warmup",
     "cache",
+    "bench",
+    "tune",
     "regress",
     "gate",
     "mutants",

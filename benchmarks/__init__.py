@@ -1,1 +1,1 @@
-"""Benchmarks: run from a checkout as ``python -m benchmarks.<name>``."""
+"""Timings of what only a checkout has: the emulator, as ``python -m benchmarks.emulator``."""

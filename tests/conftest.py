@@ -23,6 +23,7 @@ os.environ.setdefault("ATTNPROBE_CHECKED", "1")  # races and uninitialised reads
 _STORE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "kernels"
 os.environ.setdefault("ATTNPROBE_CACHE_DIR", str(_STORE))
 os.environ.setdefault("ATTNPROBE_STATE", str(_STORE.with_name("regress")))
+os.environ["ATTNPROBE_TUNED"] = "0"  # plans are those of the rows, whatever its user has tuned
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ LEVELS = (
     {"backends"},
     {"probing", "numerics", "engine"},
     {"mutants", "compat"},
-    {"rig", "models", "testing"},
+    {"rig", "models", "testing", "bench"},
     {"attnprobe"},  # the package's own __init__: public names
     {"render"},
     {"cli", "commands", "__main__"},
@@ -36,7 +36,13 @@ ONLY = {
     "layouts": {"numpy"},
     "ptx": {"numpy", "ml_dtypes"},
 }
-LATE = {"cupy", "rich", "torch"}  # slow to import, or not there: only inside functions
+LATE = {
+    "cupy",
+    "rich",
+    "torch",
+    "jax",
+    "matplotlib",
+}  # slow to import, or not there: only inside functions
 
 MAX_LINES, MAX_KERNEL_LINES = 400, 350
 

@@ -79,6 +79,7 @@ def _facts(plan: Any) -> dict[str, Any]:
         "arch": plan.arch.sm,
         "tile": f"{variant.block_m} {variant.row_name} x {variant.block_n} keys",
         "why": variant.why,
+        "tuned": plan.tuned,
         "warps": variant.warps,
         "blocks": plan.grid[0],
         "blocks_per_multiprocessor": variant.blocks_per_sm,

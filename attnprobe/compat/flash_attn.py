@@ -69,7 +69,7 @@ def flash_attn_func(
     arrays, width = _widened(q, k, v)
     result = attention(
         *arrays,
-        softmax_scale=_scale(softmax_scale, q),
+        softmax_scale=softmax_scale if width is None else _scale(softmax_scale, q),
         causal=causal,
         window_size=_window(window_size, causal),
         softcap=softcap,
@@ -128,7 +128,7 @@ def flash_attn_varlen_func(
     """
     _refuse_dropout(dropout_p)
     options: dict[str, Any] = {
-        "softmax_scale": _scale(softmax_scale, q),
+        "softmax_scale": softmax_scale,
         "causal": causal,
         "window_size": _window(window_size, causal),
         "softcap": softcap,
@@ -141,8 +141,9 @@ def flash_attn_varlen_func(
         result = attention_paged(q, k, v, block_table, used, cu_seqlens_q=cu_seqlens_q, **options)
         return _results(result, return_attn_probs, None)
     arrays, width = _widened(q, k, v)
-    q, k, v = arrays
-    result = attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, **options)
+    if width is not None:
+        options["softmax_scale"] = _scale(softmax_scale, q)
+    result = attention_varlen(*arrays, cu_seqlens_q, cu_seqlens_k, **options)
     return _results(result, return_attn_probs, width)
 
 
@@ -231,12 +232,12 @@ def _scale(softmax_scale: float | None, q: Any) -> float:
     return 1.0 / math.sqrt(max(width, 1)) if softmax_scale is None else softmax_scale
 
 
-def _widened(*arrays: Any) -> tuple[list[Any], int | None]:
+def _widened(q: Any, k: Any, v: Any) -> tuple[tuple[Any, Any, Any], int | None]:
     """Return the arrays with head_dim a multiple of 16, and the width of O if it was cut."""
-    widths = {int(array.shape[-1]) for array in arrays}
-    if not any(width % WIDTH_STEP for width in widths):
-        return list(arrays), None
-    return [_padded(take("an array", array)) for array in arrays], int(arrays[-1].shape[-1])
+    if not (q.shape[-1] % WIDTH_STEP or k.shape[-1] % WIDTH_STEP or v.shape[-1] % WIDTH_STEP):
+        return (q, k, v), None
+    wide = [_padded(take("an array", array)) for array in (q, k, v)]
+    return (wide[0], wide[1], wide[2]), int(v.shape[-1])
 
 
 def _padded(operand: Operand) -> Operand:

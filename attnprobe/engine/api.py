@@ -95,7 +95,7 @@ def attention(
     """
     others = (softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale, out)
     numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    options = (*numbers, out_dtype, kv_format)
+    options = (numbers, out_dtype, kv_format)
     key, call, addresses = known.find("attention", q, k, v, others, options)
     if call is not None:
         result = call(addresses, out, return_lse)

@@ -62,7 +62,7 @@ class DecodeVariant(Variant):
         warp = max(self.stages * self.block_n * row, share)
         return ROWS * padded_bytes(problem.head_dim * 2) + self.warps * warp
 
-    def macros(self) -> Mapping[str, object]:
+    def macros(self, problem: Problem) -> Mapping[str, object]:
         """Return macros of the kernel text beside those that every kernel has."""
         return {"ATTN_STAGES": self.stages}
 

@@ -96,6 +96,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("bottom_right", "ATTN_BOTTOM_RIGHT", lambda p: p.diagonal is None),
     Feature("window", "ATTN_WINDOW", lambda p: p.windowed, _window_fields,
             "`causal`, `window_size`"),
+    Feature("window_left", "ATTN_WINDOW_LEFT", lambda p: p.window[0] >= 0),
     Feature("negated", "ATTN_NEGATED", lambda p: p.softmax_scale < 0 and not p.head_scales),
     Feature("scaled", "ATTN_SCALED", _scaled, _scale_fields),
     Feature("head_scale", "ATTN_HEAD_SCALE", lambda p: p.head_scales, _none,

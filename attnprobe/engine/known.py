@@ -1,21 +1,24 @@
-"""Calls whose plan is known: CuPy arrays with shapes, strides, dtypes and arguments seen before.
+"""Calls whose plan is known: arrays with shapes, strides, dtypes and arguments seen before.
 
 The first such call is checked, planned and compiled; what it launched is kept, and a later one only
 allocates its results and launches with new addresses. Nothing that a plan depends on is left out of
 the key, alignment of the addresses and the device included. Where a result may be written depends
 on the addresses themselves, and is checked at each call.
+
+Known are calls with CuPy arrays, and with torch tensors, whose attributes say all that is needed:
+taking them in by DLPack would cost more than the rest (docs/design/call-cost.md).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from attnprobe.engine.call import Done
+from attnprobe.engine.known_results import CupyResults, Results, TorchResults
 from attnprobe.engine.launch import Launched
 from attnprobe.engine.plan import are_changed
 from attnprobe.engine.prepared import Prepared
@@ -25,6 +28,7 @@ Key = tuple[Any, ...]
 
 MOST_CALLS = 4096  # kept; past that all are forgotten: a caller with ever new shapes gains nothing
 _NUMBERS = (int, float, np.number)
+_SCRATCH_STEP = 256  # bytes: every array in scratch memory begins at a multiple
 
 
 # What ``find`` says of a call: the key to remember it by, or None where it cannot be known; what
@@ -34,6 +38,7 @@ Found = tuple[Key | None, "KnownCall | None", list[int]]
 UNKNOWABLE: Found = (None, None, [])
 _calls: dict[Key, KnownCall] = {}
 _ndarray: Any = None  # CuPy's class, once CuPy is imported
+_tensor: Any = None  # torch's, once torch is imported
 
 
 def find(
@@ -48,7 +53,7 @@ def find(
     options : the other arguments.
     """
     if type(q) is not _ndarray or are_changed():
-        return UNKNOWABLE if _ndarray is not None else _find_later(kind, q, k, v, others, options)
+        return _find_tensors(kind, q, k, v, others, options)
     if not type(k) is type(v) is _ndarray:
         return UNKNOWABLE
     q_data, k_data, v_data = q.data, k.data, v.data
@@ -58,27 +63,64 @@ def find(
             others = _signatures(others, addresses)
             break
     # Contiguous strides follow from the shape, and asking for them is the quickest.
+    # fmt: off
     key = (
-        *(kind, options, others),
-        *(q.shape, q._c_contiguous or q.strides, q.dtype.num, q_data.device_id),
-        *(k.shape, k._c_contiguous or k.strides, k.dtype.num, k_data.device_id),
-        *(v.shape, v._c_contiguous or v.strides, v.dtype.num, v_data.device_id),
+        kind, options, others,
+        q.shape, q._c_contiguous or q.strides, q.dtype.num, q_data.device_id,
+        k.shape, k._c_contiguous or k.strides, k.dtype.num, k_data.device_id,
+        v.shape, v._c_contiguous or v.strides, v.dtype.num, v_data.device_id,
         (addresses[0] | addresses[1] | addresses[2]) % ALIGNMENT,
     )
+    # fmt: on
     try:
         return key, _calls.get(key), addresses
     except TypeError:  # a list among them
         return UNKNOWABLE
 
 
-def _find_later(*arguments: Any) -> Found:
-    """Answer as ``find`` does, where CuPy was not imported when it was last asked."""
-    global _ndarray
-    cupy = sys.modules.get("cupy")
-    if cupy is None or are_changed():
+def _find_tensors(
+    kind: str, q: Any, k: Any, v: Any, others: tuple[Any, ...], options: tuple[Any, ...]
+) -> Found:
+    """Answer as ``find`` does, for torch tensors."""
+    if are_changed():
         return UNKNOWABLE
-    _ndarray = cupy.ndarray
-    return find(*arguments)
+    if type(q) is not _tensor or _tensor is None:
+        return _find_later(kind, q, k, v, others, options)
+    if not type(k) is type(v) is _tensor:
+        return UNKNOWABLE
+    try:
+        addresses = [q.data_ptr(), k.data_ptr(), v.data_ptr()]
+        for array in others:
+            if array is not None:
+                others = _tensor_signatures(others, addresses)
+                break
+        # Tensors that need a gradient are refused, so those that do not must not look alike.
+        # fmt: off
+        key = (
+            kind, options, others,
+            q.shape, q.stride(), q.dtype, q.get_device(), q.requires_grad,
+            k.shape, k.stride(), k.dtype, k.get_device(), k.requires_grad,
+            v.shape, v.stride(), v.dtype, v.get_device(), v.requires_grad,
+            (addresses[0] | addresses[1] | addresses[2]) % ALIGNMENT,
+        )
+        # fmt: on
+        return key, _calls.get(key), addresses
+    except (TypeError, RuntimeError):  # a list among them; a tensor without memory of its own
+        return UNKNOWABLE
+
+
+def _find_later(*arguments: Any) -> Found:
+    """Answer as ``find`` does, where q's library was not imported when it was last asked."""
+    global _ndarray, _tensor
+    kind = type(arguments[1])
+    cupy, torch = sys.modules.get("cupy"), sys.modules.get("torch")
+    if _ndarray is None and cupy is not None and kind is getattr(cupy, "ndarray", None):
+        _ndarray = kind
+        return find(*arguments)
+    if _tensor is None and torch is not None and kind is getattr(torch, "Tensor", None):
+        _tensor = kind
+        return find(*arguments)
+    return UNKNOWABLE
 
 
 def _signatures(others: tuple[Any, ...], addresses: list[int]) -> tuple[Any, ...]:
@@ -96,6 +138,20 @@ def _signatures(others: tuple[Any, ...], addresses: list[int]) -> tuple[Any, ...
     return tuple(parts)
 
 
+def _tensor_signatures(others: tuple[Any, ...], addresses: list[int]) -> tuple[Any, ...]:
+    """Answer as ``_signatures`` does, for torch tensors."""
+    parts = []
+    for array in others:
+        if type(array) is not _tensor:
+            parts.append(array)
+            continue
+        address = array.data_ptr()
+        addresses.append(address)
+        own = (array.shape, array.stride(), array.dtype, array.get_device(), array.requires_grad)
+        parts.append((own, address % ALIGNMENT))
+    return tuple(parts)
+
+
 def remember(key: Key | None, fields: Sequence[str], given: Sequence[Any], done: Done) -> None:
     """Keep what a checked call launched, where the launch took the caller's arrays as they were.
 
@@ -108,20 +164,23 @@ def remember(key: Key | None, fields: Sequence[str], given: Sequence[Any], done:
     launched = done.launched
     if key is None or launched is None:
         return
+    kind = type(given[0])
     names = []
     for field, array in zip(fields, given, strict=True):
-        if type(array) is not _ndarray:
+        if type(array) is not kind:
             if array is not None and not isinstance(array, _NUMBERS):
                 return
             continue
         used = launched.arrays.get(field)
+        address = array.data.ptr if kind is _ndarray else array.data_ptr()
         # A scalar array was read on the host, and an array that was copied will be so again.
-        if used is None or array.ndim == 0 or used.data.ptr != array.data.ptr:
+        if used is None or array.ndim == 0 or used.data.ptr != address:
             return
         names.append(field)
+    results = CupyResults(done) if kind is _ndarray else TorchResults(done, launched.device)
     if len(_calls) >= MOST_CALLS:
         _calls.clear()
-    _calls[key] = KnownCall(launched, tuple(names), done)
+    _calls[key] = KnownCall(launched, tuple(names), results, out_given=done.out is not None)
 
 
 class KnownCall:
@@ -129,24 +188,29 @@ class KnownCall:
 
     Parameters
     ----------
-    launched, done : of the call that is to be repeated.
+    launched : by the call that is to be repeated.
     names : of the arrays whose addresses will come, ``O`` the last where it is given.
+    results : where O, LSE and scratch memory come from.
+    out_given : whether O is the caller's.
     """
 
-    def __init__(self, launched: Launched, names: tuple[str, ...], done: Done) -> None:
+    def __init__(
+        self, launched: Launched, names: tuple[str, ...], results: Results, *, out_given: bool
+    ) -> None:
         import cupy
 
-        o, lse, out = done.o, done.lse, done.out
-        self._alloc = cupy.cuda.alloc
         self._get_device = cupy.cuda.runtime.getDevice
-        self._get_stream = cupy.cuda.get_current_stream
         self._in_device = cupy.cuda.Device(launched.device)
         self._device = launched.device
-        self._new_o = partial(cupy.ndarray, o.shape, _quick_dtype(o.dtype))
-        self._new_lse = partial(cupy.ndarray, lse.shape, _quick_dtype(lse.dtype))
-        self._scratch = [array.nbytes for array in launched.scratch.values()]
-        self._reaches = _reaches(launched, names) if out is not None else ()
-        places = (*names, *(() if out is not None else ("O",)), "LSE", *launched.scratch)
+        self._results, self._stream = results, results.stream
+        # Places of the arrays in one piece of scratch memory, and its size.
+        self._scratch: list[int] = []
+        self._scratch_size = 0
+        for array in launched.scratch.values():
+            self._scratch.append(self._scratch_size)
+            self._scratch_size += -(-array.nbytes // _SCRATCH_STEP) * _SCRATCH_STEP
+        self._reaches = _reaches(launched, names) if out_given else ()
+        places = (*names, *(() if out_given else ("O",)), "LSE", *launched.scratch)
         self._launches: tuple[Prepared, ...] = tuple(
             each.ordered(places) for each in launched.launches
         )
@@ -159,21 +223,19 @@ class KnownCall:
         if self._get_device() != self._device:
             with self._in_device:
                 return self(addresses, out, return_lse)
-        O, lse = out, None
+        O, lse, results = out, None, self._results
         if out is None:
-            O = self._new_o()
-            addresses.append(O.data.ptr)
+            O = results.new_o(addresses)
         elif self._meet(addresses):
             return None
         if return_lse:
-            lse = self._new_lse()
-            addresses.append(lse.data.ptr)
+            lse = results.new_lse(addresses)
         else:
             addresses.append(0)
-        scratch = [self._alloc(size) for size in self._scratch]  # held until all is queued
-        if scratch:
-            addresses += [memory.ptr for memory in scratch]
-        stream = self._get_stream().ptr
+        if self._scratch_size:
+            _held, base = results.scratch(self._scratch_size)  # until all is queued
+            addresses += [base + offset for offset in self._scratch]
+        stream = self._stream()
         for launch in self._launches:
             launch(addresses, stream)
         return O if lse is None else (O, lse)
@@ -188,11 +250,6 @@ class KnownCall:
             or (k + k0 < end and begin < k + k1)
             or (v + v0 < end and begin < v + v1)
         )
-
-
-def _quick_dtype(dtype: Any) -> Any:
-    """Return what makes CuPy look a dtype up the quickest: its letter, where it is NumPy's own."""
-    return dtype.char if dtype.isbuiltin == 1 else dtype
 
 
 def _reaches(launched: Launched, names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

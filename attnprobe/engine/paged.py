@@ -101,7 +101,7 @@ def attention_paged(
     appending = (k, v, rotary_cos, rotary_sin)
     others = (*features, *lengths, *appending, out)
     numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    options = (*numbers, out_dtype, kv_format, rotary_interleaved)
+    options = (numbers, out_dtype, kv_format, rotary_interleaved)
     found = known.find("attention_paged", q, k_cache, v_cache, others, options)
     key, known_call, addresses = found
     if known_call is not None:

@@ -6,18 +6,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from attnprobe import compile as compile_
 from attnprobe.arch import Arch
-from attnprobe.engine.decode import DECODE
+from attnprobe.engine import tuned
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
-from attnprobe.engine.variants import VARIANTS, Variant
-from attnprobe.engine.wgmma import WGMMA
+from attnprobe.engine.rows import ROWS
+from attnprobe.engine.variants import Variant
 from attnprobe.errors import UnsupportedError
 
 WARP_SIZE = 32
@@ -53,6 +53,7 @@ class Plan:
     variant : the chosen row.
     features : names of the active features.
     passed_over : for each earlier row that serves these widths, why it was not taken.
+    tuned : whether the variant is from the user's table (tuned.py), and not a row as it is.
     """
 
     problem: Problem
@@ -60,6 +61,7 @@ class Plan:
     variant: Variant
     features: tuple[str, ...]
     passed_over: tuple[str, ...]
+    tuned: bool = False
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -107,7 +109,7 @@ class Plan:
             "ATTN_OUT": self.problem.out_format.c_type,
             "ATTN_KV": self.problem.kv_format.c_type,
             "ATTN_SPLIT": int(self.num_splits > 1),
-            **variant.macros(),
+            **variant.macros(self.problem),
         }
         macros.update({row.define: int(row.name in self.features) for row in FEATURES})
         return macros
@@ -117,7 +119,7 @@ class Plan:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
         shape = (self.grid, self.block, self.shared_bytes)
-        first = Step(variant.source, variant.entry, *shape, variant.boxes)
+        first = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
         if self.num_splits == 1:
             return (first,)
         rows = (math.prod(self.lse_shape), 1, 1)
@@ -193,15 +195,27 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
     UnsupportedError
         If none does; says why for each.
     """
-    plan = _make_plan(problem, arch)
+    plan = _with_tuned(plan_of_rows(problem, arch))
     change = _change.get()
     return plan if change is None else change(plan)
 
 
+def _with_tuned(plan: Plan) -> Plan:
+    """Return the plan with the tile that was tuned for its shape class, where there is one."""
+    variant = tuned.variant_for(plan.problem, plan.arch)
+    if variant is None:
+        return plan
+    row = plan.variant
+    line = f"{row.entry} {row.block_m}x{row.block_n}: another was tuned for this shape class"
+    passed = (*plan.passed_over, line)
+    return _checked(replace(plan, variant=variant, passed_over=passed, tuned=True))
+
+
 @lru_cache(maxsize=1024)
-def _make_plan(problem: Problem, arch: Arch) -> Plan:
+def plan_of_rows(problem: Problem, arch: Arch) -> Plan:
+    """Return the plan that the rows make, whatever was tuned; raises as ``make_plan``."""
     passed: list[str] = []
-    for variant in (*DECODE, *WGMMA, *VARIANTS):
+    for variant in ROWS:
         reason = variant.refusal(problem, arch)
         if reason is None:
             features = tuple(row.name for row in FEATURES if row.active(problem))

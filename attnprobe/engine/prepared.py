@@ -13,12 +13,14 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from attnprobe.errors import DeviceError
 
 _POINTER_BYTES = 8
 _ALIGNMENT = 16  # of each argument's bytes in the buffer, for the driver's copy of them
+_MOST_MADE = 1024  # groups of addresses that a launch keeps its encoded arguments for
 _INVALID_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT; Source: cuda.h
 
 
@@ -101,9 +103,10 @@ class Prepared:
         self._refused = cupy.cuda.driver.CUDADriverError
         self._establish_context = cupy.cuda.runtime.memGetInfo
         first = self._new_buffer()
-        self._runs, self._encoded = _fillings(self._arguments, first.offsets, names)
+        self._runs = _runs(self._arguments, first.offsets, names)
+        self._groups = _groups(self._arguments, first.offsets, names)
         whole = len(self._runs) == 1 and self._runs[0][2:] == (0, len(names))
-        self._only_run = self._runs[0][:2] if whole and not self._encoded else None
+        self._only_run = self._runs[0][:2] if whole else None
         self._free = [first]  # taken and given back whole, so that no two threads share one
 
     def ordered(self, names: Sequence[str]) -> Prepared:
@@ -135,22 +138,20 @@ class Prepared:
             buffer = self._free.pop()
         except IndexError:  # all are in the hands of other threads
             buffer = self._new_buffer()
+        data = buffer.data
+        for group in self._groups:
+            data[group.begin : group.end] = group.made_of(addresses)
         if self._only_run is not None:
             pack, offset = self._only_run
-            pack(buffer.data, offset, *addresses)
+            pack(data, offset, *addresses)
         else:
-            self._fill(buffer.data, addresses)
+            for pack, offset, start, last in self._runs:
+                pack(data, offset, *addresses[start:last])
         try:
             self._launch(stream, buffer.address, 0)
         except self._refused as error:
             self._launch_in_new_thread(buffer, stream, error)
         self._free.append(buffer)  # the driver has copied the arguments
-
-    def _fill(self, data: bytearray, addresses: Sequence[int]) -> None:
-        for pack, offset, first, last in self._runs:
-            pack(data, offset, *addresses[first:last])
-        for encode, number, offset, end in self._encoded:
-            data[offset:end] = encode(addresses[number])
 
     def _launch_in_new_thread(self, buffer: _Buffer, stream: int, error: Any) -> None:
         """Launch again where a thread had no context yet; pass on what else the driver refused."""
@@ -174,7 +175,36 @@ class Prepared:
 
 
 _Run = tuple[Callable[..., None], int, int, int]  # pack, offset, first and end of the addresses
-_Encoding = tuple[Callable[[int], bytes], int, int, int]  # encode, address, offset and end
+
+
+class _Group:
+    """Encoded arguments that follow each other in the buffer: made once for addresses that recur.
+
+    Parameters
+    ----------
+    arguments : of the launch, in order.
+    numbers : of their arrays' addresses among those of the launch.
+    begin : where the first stands in the buffer, bytes from its start.
+    """
+
+    def __init__(self, arguments: Sequence[Encoded], numbers: Sequence[int], begin: int) -> None:
+        self.begin, self.end = begin, begin + sum(argument.size for argument in arguments)
+        self._encoders = tuple(argument.encode for argument in arguments)
+        self._numbers = tuple(numbers)
+        self._pick: Callable[[Sequence[int]], Any] = itemgetter(*numbers)
+        self._made: dict[Any, bytes] = {}
+
+    def made_of(self, addresses: Sequence[int]) -> bytes:
+        """Return the bytes of all arguments, one after the other."""
+        picked = self._pick(addresses)
+        made = self._made.get(picked)
+        if made is None:
+            each = zip(self._encoders, self._numbers, strict=True)
+            made = b"".join([encode(addresses[number]) for encode, number in each])
+            if len(self._made) >= _MOST_MADE:
+                self._made.clear()
+            self._made[picked] = made
+        return made
 
 
 def _size(argument: Argument) -> int:
@@ -183,21 +213,40 @@ def _size(argument: Argument) -> int:
     return argument.size if isinstance(argument, Encoded) else len(argument)
 
 
-def _fillings(
+def _runs(
     arguments: Sequence[Argument], offsets: Sequence[int], names: Sequence[str]
-) -> tuple[tuple[_Run, ...], tuple[_Encoding, ...]]:
-    """Return what is written at each run: stretches of addresses, and bytes made from one."""
+) -> tuple[_Run, ...]:
+    """Return which stretches of addresses are written at each launch, and where."""
     number = {name: index for index, name in enumerate(names)}
     runs: list[_Run] = []
-    encoded: list[_Encoding] = []
     for argument, offset in zip(arguments, offsets, strict=True):
-        if isinstance(argument, Encoded):
-            index = number[argument.name]
-            encoded.append((argument.encode, index, offset, offset + argument.size))
-        elif isinstance(argument, Struct):
+        if isinstance(argument, Struct):
             places = {number[name]: at for name, at in argument.places.items() if name in number}
             runs += _stretches(places, offset)
-    return tuple(runs), tuple(encoded)
+    return tuple(runs)
+
+
+def _groups(
+    arguments: Sequence[Argument], offsets: Sequence[int], names: Sequence[str]
+) -> tuple[_Group, ...]:
+    """Return the encoded arguments, as few groups as there are."""
+    number = {name: index for index, name in enumerate(names)}
+    found: list[_Group] = []
+    open_: list[Encoded] = []
+    begin = end = 0
+    for argument, offset in zip(arguments, offsets, strict=True):
+        if not isinstance(argument, Encoded):
+            continue
+        if open_ and offset != end:
+            found.append(_Group(open_, [number[each.name] for each in open_], begin))
+            open_ = []
+        if not open_:
+            begin = offset
+        open_.append(argument)
+        end = offset + argument.size
+    if open_:
+        found.append(_Group(open_, [number[each.name] for each in open_], begin))
+    return tuple(found)
 
 
 def _stretches(places: Mapping[int, int], offset: int) -> list[_Run]:

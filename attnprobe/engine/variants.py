@@ -71,7 +71,7 @@ class Variant:
         """Return into how many parts the keys are split: wide tiles take them whole."""
         return 1
 
-    def macros(self) -> Mapping[str, object]:
+    def macros(self, problem: Problem) -> Mapping[str, object]:
         """Return macros of the kernel text beside those that every kernel has."""
         return {}
 
@@ -79,8 +79,7 @@ class Variant:
         """Return fields of ``AttentionParams`` beside those that every kernel has."""
         return {}
 
-    @property
-    def boxes(self) -> tuple[tuple[str, int], ...]:
+    def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
         """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
         return ()
 

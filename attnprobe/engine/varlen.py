@@ -70,7 +70,7 @@ def attention_varlen(
     lengths = (cu_seqlens_q, cu_seqlens_k, seqused_k)
     others = (softmax_scale, alibi_slopes, bias, mask, sinks, *lengths, out)
     numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    options = (*numbers, out_dtype)
+    options = (numbers, out_dtype)
     key, call, addresses = known.find("attention_varlen", q, k, v, others, options)
     if call is not None:
         result = call(addresses, out, return_lse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,12 @@ from attnprobe.engine.variants import ELEMENT_BYTES, Variant, padded_bytes
 
 ROWS = 64  # queries of a warpgroup
 WARPS = 4  # of a warpgroup
+SWIZZLE_ROWS = 8  # after which the swizzle of a tile repeats: a box has whole groups of them
 BARRIER_BYTES = 8
+TILE_RING_BYTES = 80  # what tells the warps the tiles of packed sequences (packed_schedule.cuh)
+# With more the warps that load have 32 registers each: too few to look up pages, or with four to
+# find the tiles of packed sequences.
+MOST_CONSUMERS_OF_PAGES, MOST_CONSUMERS_OF_PACKED = 2, 3
 MAX_TILES = 2**30  # so that the number of the next tile fits in 32 bits
 # Tiles per block in a group of heads. With fewer the blocks' sums differ, with more the K and V of
 # a group are too much for L2.
@@ -21,12 +27,17 @@ LEAST_ROUNDS = 1.9
 # What the kernel does not do: whether a problem wants it, and what the plan says then.
 _LACKS: tuple[tuple[Callable[[Problem], bool], str], ...] = (
     (lambda p: not p.mappable, "no tensor map describes Q, K and V"),
-    (lambda p: p.layout.varlen_q or p.layout.lengths_vary, "takes no lengths from the device"),
-    (lambda p: p.layout.page_size > 0, "takes no pages"),
+    (
+        lambda p: p.layout.page_size % SWIZZLE_ROWS > 0,
+        f"copies {SWIZZLE_ROWS} keys of a page at a time: page_size must be a multiple",
+    ),
     (lambda p: p.mask or p.bias is not None, "takes no mask and no bias"),
     (lambda p: p.k_descale or p.v_descale, "takes no descale"),
     (lambda p: p.num_splits > 1, "does not split the keys"),
-    (lambda p: p.seqlen_q < ROWS, f"is for {ROWS} queries and more"),
+    (
+        lambda p: p.seqlen_q < ROWS and not p.layout.varlen_q,
+        f"is for {ROWS} queries and more",
+    ),
 )
 
 
@@ -40,8 +51,11 @@ class WgmmaVariant(Variant):
     consumers : warpgroups that compute, 64 queries each.
     stages, q_stages : tiles of K and V, and of Q, in shared memory.
     windowed : whether it is for problems with a window (causal ones), for those without, or None.
-    most_seqlen : keys up to which it is for.
+    most_seqlen : keys up to which it is for; of packed sequences, in the mean one.
     plain_scores : whether it is only for scores that go into the softmax as they are.
+    turns : whether the warpgroups issue their products in turn.
+    passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
+    whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
     """
 
     least_head_dim: int = 0
@@ -51,6 +65,9 @@ class WgmmaVariant(Variant):
     windowed: bool | None = None
     most_seqlen: int = MAX_SIZE
     plain_scores: bool = False
+    turns: bool = True
+    passes: bool = False
+    whole_pages: bool = False
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -59,7 +76,8 @@ class WgmmaVariant(Variant):
         tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
         # Full and empty of each ring; per stage a barrier and two words for V that is looked at.
         barriers = 2 * (self.q_stages + 2 * self.stages) + 2 * self.stages
-        return tiles + barriers * BARRIER_BYTES
+        told = TILE_RING_BYTES if problem.layout.varlen_q else 0
+        return tiles + barriers * BARRIER_BYTES + told
 
     def serves_widths(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths that the kernel can take, on any arch."""
@@ -79,33 +97,58 @@ class WgmmaVariant(Variant):
             return "counts its tiles in 32 bits"
         if self.windowed is not None and problem.windowed != self.windowed:
             return f"is for problems {'with' if self.windowed else 'without'} a window"
-        if problem.seqlen_k > self.most_seqlen:
+        if _mean_keys(problem) > self.most_seqlen:
             return f"is for up to {self.most_seqlen} keys"
+        page_size = problem.layout.page_size
+        if page_size and self.consumers > MOST_CONSUMERS_OF_PAGES:
+            return "leaves the warps that load no registers to look up pages"
+        if problem.layout.varlen_q and self.consumers > MOST_CONSUMERS_OF_PACKED:
+            return "leaves the warps that load no registers to find packed tiles"
+        if self.whole_pages and self.box_keys(problem) < min(page_size, self.block_n):
+            return f"would copy pages of {page_size} keys {self.box_keys(problem)} at a time"
         return super().refusal(problem, arch)
 
-    def macros(self) -> Mapping[str, object]:
+    def macros(self, problem: Problem) -> Mapping[str, object]:
         """Return macros of the kernel text beside those that every kernel has."""
         return {
+            "ATTN_PAGE_ROWS": self.box_keys(problem) if problem.layout.page_size else 0,
             "ATTN_CONSUMERS": self.consumers,
             "ATTN_STAGES": self.stages,
             "ATTN_Q_STAGES": self.q_stages,
-            "ATTN_TURNS": 1,
+            "ATTN_TURNS": int(self.turns),
+            "ATTN_PASSES": int(self.passes and problem.windowed),
         }
 
     def fields(self, problem: Problem, arch: Arch) -> Mapping[str, float]:
-        """Return the size of a group of heads; see schedule.cuh."""
+        """Return the size of a group of heads; see schedule.cuh and packed_schedule.cuh."""
+        least = LEAST_ROUNDS * arch.multiprocessors * self.blocks_per_sm
+        if problem.layout.varlen_q:
+            return {"head_group": math.ceil(least)}
         if not problem.windowed:
             return {"head_group": 1}
         tiles = -(-problem.seqlen_q // self.block_m)
         heads = problem.batch * problem.num_heads
-        least = LEAST_ROUNDS * arch.multiprocessors * self.blocks_per_sm / tiles
-        groups = max(1, round(heads / max(1.0, least)))
+        groups = max(1, round(heads / max(1.0, least / tiles)))
         return {"head_group": -(-heads // groups)}
 
-    @property
-    def boxes(self) -> tuple[tuple[str, int], ...]:
+    def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
         """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
-        return (("Q", self.block_m), ("K", self.block_n), ("V", self.block_n))
+        keys = self.box_keys(problem)
+        return (("Q", self.block_m), ("K", keys), ("V", keys))
+
+    def box_keys(self, problem: Problem) -> int:
+        """Return the keys of one copy: a block in one piece, or what of it is in one page.
+
+        Pages and blocks both begin at multiples of it, so that no copy leaves its page.
+        """
+        return math.gcd(problem.layout.page_size, self.block_n)
+
+
+def _mean_keys(problem: Problem) -> int:
+    """Return the keys of a sequence; with ``num_splits`` given nothing that depends on others."""
+    if not problem.layout.varlen_k:
+        return problem.seqlen_k
+    return MAX_SIZE if problem.num_splits else problem.seqlen_k // max(1, problem.batch)
 
 
 def _transforms(problem: Problem) -> bool:
@@ -121,6 +164,9 @@ def _wgmma(
     windowed: bool | None = None,
     most_seqlen: int = MAX_SIZE,
     plain_scores: bool = False,
+    turns: bool = True,
+    passes: bool = False,
+    whole_pages: bool = False,
 ) -> WgmmaVariant:
     """Return the row of one tile: (warpgroups that compute, keys, stages, stages of Q)."""
     consumers, block_n, stages, q_stages = tile
@@ -145,21 +191,61 @@ def _wgmma(
         windowed=windowed,
         most_seqlen=most_seqlen,
         plain_scores=plain_scores,
+        turns=turns,
+        passes=passes,
+        whole_pages=whole_pages,
     )
 
 
 WGMMA: tuple[WgmmaVariant, ...] = (
     _wgmma(
         (64, 64),
+        (4, 64, 4, 1),
+        "small blocks waste least at the diagonal",
+        windowed=True,
+        most_seqlen=1024,
+        plain_scores=True,
+        turns=False,
+        passes=True,
+    ),
+    _wgmma(
+        (64, 64),
         (2, 128, 4, 2),
-        "short tiles waste least at the diagonal",
+        "short tiles waste little at the diagonal",
         windowed=True,
         most_seqlen=1024,
     ),
-    _wgmma((64, 64), (3, 128, 3, 2), "S, P and O take 128 of 160 registers", plain_scores=True),
+    _wgmma(
+        (64, 64),
+        (3, 128, 3, 2),
+        "S, P and O take 128 of 160 registers",
+        windowed=True,
+        plain_scores=True,
+        passes=True,
+    ),
+    _wgmma(
+        (64, 64),
+        (3, 128, 3, 2),
+        "S, P and O take 128 of 160 registers",
+        windowed=False,
+        plain_scores=True,
+    ),
     _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
-    _wgmma((80, 128), (2, 128, 2, 2), "few blocks waste least in the last", most_seqlen=2048),
-    _wgmma((80, 128), (2, 176, 2, 1), "the longest blocks that fit", windowed=False),
+    _wgmma(
+        (80, 128),
+        (2, 128, 2, 2),
+        "few blocks waste least in the last",
+        windowed=False,
+        most_seqlen=2048,
+        turns=False,
+    ),
+    _wgmma(
+        (80, 128),
+        (2, 176, 2, 1),
+        "the longest blocks that fit",
+        windowed=False,
+        whole_pages=True,
+    ),
     _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
     _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),
     _wgmma((208, 256), (2, 64, 2, 1), "the longest blocks that do not spill"),

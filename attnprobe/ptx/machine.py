@@ -172,8 +172,8 @@ class Machine:
             return queue.pop()
         self.steps += 1
         if self.steps % FAIRNESS == 0:
-            # Never one that must wait for its lanes: run without them it would be an error.
-            chosen = min(queue, key=lambda group: (self._priority(group)[0], group.stamp))
+            ready = [group for group in queue if not self._lacks_lanes(group)]
+            chosen = min(ready or queue, key=lambda group: group.stamp)
         else:
             chosen = min(queue, key=self._priority)
         same = [group for group in queue if group.block == chosen.block]
@@ -188,8 +188,11 @@ class Machine:
         """Order of running: earlier blocks first, but warps that must converge wait for their
         lanes.
         """
-        block = self.code.blocks[group.block]
-        return (block.converges and not self.complete(group), block.flow.rank)
+        return (self._lacks_lanes(group), self.code.blocks[group.block].flow.rank)
+
+    def _lacks_lanes(self, group: Group) -> bool:
+        """Whether warps must come together for what the group would run, and have not."""
+        return self.code.blocks[group.block].converges and not self.complete(group)
 
     def complete(self, group: Group) -> bool:
         """Whether all lanes of the group's warps that have not exited are in it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from attnprobe.render import heat
@@ -17,18 +16,11 @@ from attnprobe.render.regress import (
     number,
 )
 from attnprobe.render.scatter import Axes, scatter
+from attnprobe.render.sheet import THEME_BUTTON, sheet
 from attnprobe.rig.explain import levels
 from attnprobe.rig.report import DECLINED, SOUND, Report, Result
 
 MOST_DRAWN = 24  # failures with pictures; those after them have their words only
-_CSS = Path(__file__).with_name("regress.css")
-_SCRIPT = """\
-document.getElementById("theme").onclick = () => {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches, root = document.documentElement;
-  const now = root.dataset.theme || (dark ? "dark" : "light");
-  root.dataset.theme = now === "dark" ? "light" : "dark";
-};
-"""
 
 
 def page(report: Report) -> str:
@@ -44,13 +36,7 @@ def page(report: Report) -> str:
             _foot(report),
         )
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(headline(report))}</title>\n"
-        f"<style>\n{_CSS.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n{body}\n"
-        f"<script>\n{_SCRIPT}</script>\n</body>\n</html>\n"
-    )
+    return sheet(headline(report), body)
 
 
 def _head(report: Report) -> str:
@@ -65,8 +51,7 @@ def _head(report: Report) -> str:
         '<header><div><p class="eyebrow">Regression report</p>'
         f'<h1>{escape(report.target)}</h1><p class="says">{escape(report.says)}</p>'
         f'<dl class="facts">{named}</dl></div>'
-        '<button id="theme" type="button" aria-label="Light or dark" title="Light or dark">◐'
-        f'</button></header><section class="verdict {kind}"><b>{mark} {word}</b>'
+        f'{THEME_BUTTON}</header><section class="verdict {kind}"><b>{mark} {word}</b>'
         f"<span>{escape(rest)} ({escape(counted(report))}), {report.seconds:.0f} s</span></section>"
     )
 

@@ -2,12 +2,13 @@
 //
 // A block has one warpgroup that loads and kConsumers warpgroups that compute, each on 64 queries of the block's tile.
 // K and V blocks go from the last to the first through rings in shared memory. The products run asynchronously: while
-// the tensor core computes O += P V of one block, the softmax of the next is computed, and the last product of a tile
-// runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
+// the tensor core computes O += P V of one block, the softmax of the next is computed, and unless blocks may pass a
+// warpgroup by, the last product of a tile runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
 //
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES, ATTN_TURNS
-// (the warpgroups issue their products in turn), ATTN_BLOCKS_PER_SM, ATTN_ELEMENT, ATTN_OUT, and the features of
-// features.py, each 0 or 1.
+// (the warpgroups issue their products in turn), ATTN_PASSES (wgmma_tile.cuh), ATTN_BLOCKS_PER_SM, ATTN_PAGE_ROWS (keys
+// that a copy takes out of a page; 0 where there are none), ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0
+// or 1.
 #include "attention/score.cuh"
 #include "attention/warpgroup_softmax.cuh"
 #include "attention/warpgroup_store.cuh"
@@ -99,20 +100,33 @@ __device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], const 
 }
 #endif
 
-// A tile under way: what a warpgroup must know of it.
+// A tile under way: what a warpgroup must know of it. It computes the blocks that its own 64 queries see; others of the
+// tile pass it by.
 struct Work {
     QueryTile tile;
-    KeyBlocks<kBlockN> blocks;
-    int block;  // that S or P is of
+    int begin, end;             // blocks of the tile
+    KeyBlocks<kBlockN> blocks;  // of the warpgroup
+    int block;                  // that S or P is of
 
-    __device__ __forceinline__ Work(const AttentionParams &p, const TileSchedule<kBlockM> &schedule, int place)
-        : tile(schedule.tile(place)),
-          blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM),
-          block(blocks.end - 1) {}
+    __device__ __forceinline__ Work(const AttentionParams &p, const QueryTile &tile, int warpgroup)
+        : tile(tile), blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM) {
+        begin = blocks.begin;
+        end = blocks.end;
+        if constexpr (kPassesBlocks) {
+            blocks = KeyBlocks<kBlockN>(Mask(p, find_sequence(p, tile.batch), tile.head),
+                                        tile.first_query + warpgroup * 64, 64);
+            // Queries that see nothing get one of the tile's blocks, to be masked whole.
+            blocks.begin = max(blocks.begin, begin);
+            blocks.end = max(blocks.end, begin + 1);
+        }
+        block = blocks.end - 1;
+    }
 };
 
-__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem,
-                                        const TileSchedule<kBlockM> &schedule, int warpgroup) {
+__device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem, int warpgroup) {
+    Tiles tiles = learn_tiles(p, smem);
+    const bool any = tiles.next();
+    if (ATTN_VARLEN_Q && !any) return;  // how many tiles there are was not known where the grid was chosen
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring), V_ring(smem.v_ring);
     const Turns turns(warpgroup);
@@ -123,6 +137,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     float S[kBlockN / 2], O[kVDim / 2];
     u32_t P[kBlockN / 4];
     RowSoftmax softmax;
+    u32_t left_out = 0;  // nonzero where V of the tile had elements that are no number
 
     // Issues S = Q K^T of the next block.
     const auto issue_qk = [&]() {
@@ -139,6 +154,20 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         product_pv(O, P, smem.V + V_ring.stage * kVBytes, accumulate);
         wgmma_commit_group();
     };
+    // Lets `count` blocks of K and V pass, with the turns that they would have taken. The warpgroup must hold neither K
+    // nor V meanwhile: the others may be waiting for the room.
+    const auto pass = [&](int count) {
+        for (; kPassesBlocks && count > 0; --count) {
+            turns.wait();
+            turns.pass_on();
+            K_ring.wait_full();
+            if (speaks) mbarrier_arrive(K_ring.empty());
+            K_ring.advance();
+            V_ring.wait_full();
+            if (speaks) mbarrier_arrive(V_ring.empty());
+            V_ring.advance();
+        }
+    };
     // S is complete: gives back K, and after the last block Q, and makes the scores final.
     const auto finish_qk = [&](const Work &work) {
         registers_change(S);
@@ -148,43 +177,59 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             if (speaks) mbarrier_arrive(Q_ring.empty());
             Q_ring.advance();
         }
-        const Mask mask(p, find_sequence(p, work.tile.batch), work.tile.head);
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
 #if ATTN_TRANSFORMED
         const ScoreTransform transform(p, work.tile.batch, work.tile.head);
-        transform_scores(S, transform, mask, query, key);
+        transform_scores(S, transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
 #endif
-        if (work.blocks.at_edge(work.block)) mask_scores(S, mask, query, key);
-    };
-    // O is complete up to this block: gives back V, and adds what the product left out.
-    const auto finish_pv = [&](const Work &work, int block) {
-        registers_change(O);
-        if constexpr (kLookForNonfinite) {
-            const u32_t found = smem.found + V_ring.stage * 8;
-            if (work.blocks.at_edge(block) && (ld_shared(found) | ld_shared(found + 4))) {
-                const QueryTile &tile = work.tile;
-                const u16_t *V_gmem = static_cast<const u16_t *>(p.V) + tile.batch * p.v_batch_stride +
-                                      tile.head / p.heads_per_kv_head * p.v_head_stride;
-                add_nonfinite_rows<Element>(O, Mask(p, find_sequence(p, tile.batch), tile.head), V_gmem, p.v_row_stride,
-                                            tile.first_query + warp_row, block * kBlockN, (block + 1) * kBlockN);
-            }
+        if (work.blocks.at_edge(work.block)) {
+            mask_scores(S, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
         }
+    };
+    // O is complete up to this block: gives back V.
+    const auto finish_pv = [&]() {
+        registers_change(O);
+        // Of a block that nobody looked at the flag is an earlier one's: then add_left_out looks in vain.
+        if constexpr (kLookForNonfinite) left_out |= ld_shared(smem.found + V_ring.stage * 4);
         if (speaks) mbarrier_arrive(V_ring.empty());
         V_ring.advance();
     };
+    // Adds to the rows of a stored tile what the products left out.
+    const auto add_left_out = [&](const QueryTile &tile) {
+        const Sequence sequence = find_sequence(p, tile.batch);
+        const Mask mask(p, sequence, tile.head);
+        const KeyBlocks<kBlockN> blocks(mask, tile.first_query, kBlockM);
+        const u16_t *V_head = static_cast<const u16_t *>(p.V) + tile.head / p.heads_per_kv_head * p.v_head_stride;
+        const KeyRows V_gmem = key_rows(p, sequence, V_head, p.v_batch_stride, p.v_row_stride);
+        warp_sync();  // another lane of the quad stored the elements
+#pragma unroll 1
+        for (int block = blocks.begin; block < blocks.end; ++block) {
+            if (!blocks.at_edge(block)) continue;
+            add_nonfinite_rows<Element, kVDim>(output_rows<Out>(p, sequence, tile.head), p.o_row_stride,
+                                               softmax.row_sum, mask, V_gmem, tile.first_query + warp_row,
+                                               block * kBlockN, (block + 1) * kBlockN);
+        }
+        left_out = 0;
+    };
     const auto finish_tile = [&](const Work &work) {
-        finish_pv(work, work.block);
+        finish_pv();
         store_rows<Out>(p, O, softmax.row_max, softmax.row_sum, find_sequence(p, work.tile.batch), work.tile.head,
                         work.tile.first_query + warp_row);
+        if (kLookForNonfinite && left_out) add_left_out(work.tile);
     };
 
-    int turn = 0, place = schedule.place(turn);
-    Work work(p, schedule, place);  // the grid has no more blocks than there are tiles
-    Q_ring.wait_full();
-    K_ring.wait_full();
-    turns.wait();
-    issue_qk();
-    turns.pass_on();
+    // Issues the first S = Q K^T of a tile.
+    const auto begin_tile = [&]() {
+        Q_ring.wait_full();
+        K_ring.wait_full();
+        turns.wait();
+        issue_qk();
+        turns.pass_on();
+    };
+
+    Work work(p, tiles.tile(), warpgroup);
+    pass(work.end - work.blocks.end);
+    begin_tile();
     wgmma_wait_group<0>();
     for (;;) {
         finish_qk(work);
@@ -205,32 +250,31 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             finish_qk(work);
             softmax.step<false>(S, p.exponent_scale);
             registers_change(S);
-            // The branch keeps the compiler from waiting before the softmax, which is to run under the product.
-            if (softmax.rescales()) {
-                wgmma_wait_group<0>();
-                registers_change(O);
-                softmax.rescale_output(O);
-            }
+            softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
             wgmma_wait_group<0>();
-            finish_pv(work, work.block + 1);
+            registers_change(O);
+            if (softmax.rescales()) softmax.rescale_output(O);
+            finish_pv();
             registers_change(S);
             pack_p(P, S);
         }
-        place = schedule.place(++turn);
+        const bool more = tiles.next();
         V_ring.wait_full();
         turns.wait();
-        if (place >= schedule.tiles) break;
-        // The last product runs while the next tile is found and begun.
+        if (!more) break;
         issue_pv(accumulate);
         turns.pass_on();
-        const Work next(p, schedule, place);
-        Q_ring.wait_full();
-        K_ring.wait_full();
-        turns.wait();
-        issue_qk();
-        turns.pass_on();
-        wgmma_wait_group<1>();
-        finish_tile(work);
+        const Work next(p, tiles.tile(), warpgroup);
+        if constexpr (kPassesBlocks) {
+            wgmma_wait_group<0>();
+            finish_tile(work);
+            pass(work.blocks.begin - work.begin + next.end - next.blocks.end);
+            begin_tile();
+        } else {  // the last product runs under the first of the next tile
+            begin_tile();
+            wgmma_wait_group<1>();
+            finish_tile(work);
+        }
         wgmma_wait_group<0>();
         work = next;
     }
@@ -238,6 +282,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     turns.pass_on();
     wgmma_wait_group<0>();
     finish_tile(work);
+    pass(work.blocks.begin - work.begin);
     turns.end();
 }
 
@@ -250,22 +295,29 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         Ring<kQStages>::init(smem.q_ring, kConsumers * 4);
         Ring<kStages>::init(smem.k_ring, kConsumers * 4);
         Ring<kStages>::init(smem.v_ring, kConsumers * 4);
-        for (int i = 0; i < kStages; ++i) mbarrier_init(smem.v_landed + i * 8, 1);
+        for (int i = 0; i < kStages; ++i) {
+            mbarrier_init(smem.v_landed + i * 8, 1);
+            if (kLookForNonfinite) st_shared(smem.found + i * 4, 0);
+        }
+#if ATTN_VARLEN_Q
+        Ring<TileRing::kStages>::init(smem.tiles, kToldWarps);
+#endif
         fence_mbarrier_init();
     }
     __syncthreads();
-    const TileSchedule<kBlockM> schedule(p);
     if (warp_id() < 4) {
         setmaxnreg_dec<kLoadRegisters>();
-        if (threadIdx.x == 0) {
-            load_queries_and_keys(p, Q_map, K_map, smem, schedule);
-        } else if (threadIdx.x == kWarpSize) {
-            load_values(p, V_map, smem, schedule);
+        if (kWarpsLoad ? warp_id() == 0 : threadIdx.x == 0) {
+            load_queries_and_keys(p, Q_map, K_map, smem);
+        } else if (kWarpsLoad ? warp_id() == 1 : threadIdx.x == kWarpSize) {
+            load_values(p, V_map, smem);
         } else if (kLookForNonfinite && warp_id() >= 2) {
-            look_for_nonfinite(p, smem, schedule, threadIdx.x - 2 * kWarpSize);
+            look_for_nonfinite(p, smem, threadIdx.x - 2 * kWarpSize);
         }
     } else {
         setmaxnreg_inc<kComputeRegisters>();
-        compute(p, smem, schedule, warp_id() / 4 - 1);
+        // A value from a shuffle is known to be the same in all lanes, which moves what depends on it to uniform registers.
+        const int warpgroup = kPassesBlocks ? shfl_idx(warp_id() / 4, 0) : warp_id() / 4;
+        compute(p, smem, warpgroup - 1);
     }
 }

@@ -27,6 +27,7 @@ struct Mask {
     int seqlen_q;
     int seqlen_k;
     int diagonal;
+    int lowest;  // the first key of the sequence
     int left;
     int right;
     int plane_rows;  // what bias and mask have of queries and keys
@@ -38,6 +39,7 @@ struct Mask {
         : seqlen_q(sequence.seqlen_q),
           seqlen_k(sequence.seqlen_k),
           diagonal(sequence.diagonal),
+          lowest(sequence.first_key),
           left(p.window_left),
           right(p.window_right),
           plane_rows(min(sequence.seqlen_q, p.plane_rows)),
@@ -48,11 +50,14 @@ struct Mask {
                    head * p.bias_head_stride,
                p.bias_row_stride, p.bias_col_stride} {}
 
+#if ATTN_WINDOW_LEFT
+    __device__ __forceinline__ int first_key(int query) const { return max(query + diagonal - left, lowest); }
+#else
+    __device__ __forceinline__ int first_key(int) const { return lowest; }
+#endif
 #if ATTN_WINDOW
-    __device__ __forceinline__ int first_key(int query) const { return max(query + diagonal - left, 0); }
     __device__ __forceinline__ int end_key(int query) const { return min(query + diagonal + right + 1, seqlen_k); }
 #else
-    __device__ __forceinline__ int first_key(int) const { return 0; }
     __device__ __forceinline__ int end_key(int) const { return seqlen_k; }
 #endif
 

@@ -1,11 +1,13 @@
 // NaN and infinity in V, where the tensor core reads V from shared memory: see nonfinite.cuh for what they must not do.
 //
 // Two warps look at each V block at the edge of a tile before anyone uses it. Where they find non-finite elements they
-// put zeros in their place and raise a flag; the warpgroups then add the elements to the rows that see them, from
-// global memory.
+// put zeros in their place and raise a flag; when a tile is done and stored, the warpgroups add the elements to the rows
+// that see them, in global memory. There O is no array of registers, and the code is a loop: unrolled over them it would
+// be as long as all the rest of the kernel, and take as long to compile.
 #pragma once
 #include "attention/mask.cuh"
 #include "ptx/convert.cuh"
+#include "ptx/cp_async.cuh"
 #include "ptx/lane.cuh"
 #include "ptx/packed.cuh"
 #include "ptx/shared.cuh"
@@ -45,21 +47,59 @@ __device__ __forceinline__ void zero_nonfinite(u32_t smem, int thread) {
     }
 }
 
-// O += the non-finite elements of V [begin, end) that each of the lane's two rows sees. query: of the first of them.
-template <class T, int kCount>
-__device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const Mask &mask, const u16_t *V_gmem,
-                                                   i64_t row_stride, int query, int begin, int end) {
-    for (int key = begin; key < min(end, mask.seqlen_k); ++key) {
-        const bool visible[2] = {mask.visible(query, key), mask.visible(query + 8, key)};
-        const u16_t *V_row = V_gmem + key * row_stride + lane_id() % 4 * 2;
+// Zeroes the rows of this thread's share that are not in [begin, end). Rows are 128 bytes of panels of kRows.
+template <int kRows, int kBytes, int kThreads>
+__device__ __forceinline__ void zero_rows_outside(u32_t smem, int begin, int end, int thread) {
+    constexpr u32_t kZeros[4] = {0, 0, 0, 0};
+#pragma unroll 1
+    for (int offset = thread * 16; offset < kBytes; offset += kThreads * 16) {
+        const int row = offset / 128 % kRows;
+        if (row < begin || row >= end) st_shared_v4(smem + offset, kZeros);
+    }
+}
+
+// What an element of a row becomes by a value that its product left out.
+template <class Out>
+__device__ __forceinline__ void add_to(Out *element, float value) {
+    element->bits = static_cast<u16_t>(pack2<Out>(to_float(*element) + value, 0.0f));
+}
+
+template <>
+__device__ __forceinline__ void add_to<float>(float *element, float value) {
+    *element += value;
+}
+
+// O += the non-finite elements of V [begin, end) that each of this lane's two rows sees, with kColumns columns of O stored
+// by this warp. query: the first of the rows. row_sum: this lane's shares of sum P; where that is 0, so are the weights.
+//
+// The warp looks at V together, each lane at eight columns of a key at a time, and takes what is found one by one.
+template <class T, int kColumns, class Out, class Rows>
+__device__ __forceinline__ void add_nonfinite_rows(Out *O_gmem, i64_t o_row_stride, const float (&row_sum)[2],
+                                                   const Mask &mask, const Rows &V_gmem, int query, int begin,
+                                                   int end) {
+    constexpr int kParts = kColumns / 8;  // of a row
+    const int parts = (min(end, mask.seqlen_k) - begin) * kParts;
+    const bool weighted[2] = {quad_sum(row_sum[0]) != 0.0f, quad_sum(row_sum[1]) != 0.0f};
+#pragma unroll 1
+    for (int first = 0; first < parts; first += kWarpSize) {
+        const int own = first + lane_id();
+        u32_t found = 0;
+        if (own < parts) {
+            const u16_t *columns = V_gmem.row(begin + own / kParts) + own % kParts * 8;
 #pragma unroll
-        for (int i = 0; i < kCount; i += 4) {
-#pragma unroll
-            for (int c = 0; c < 2; ++c) {
-                const T value{V_row[i * 2 + c]};
-                if (nonfinite_bits<T>(value.bits) == 0) continue;
-                if (visible[0]) O_acc[i + c] += to_float(value);
-                if (visible[1]) O_acc[i + 2 + c] += to_float(value);
+            for (int i = 0; i < 8; ++i) found |= nonfinite_bits<T>(columns[i]);
+        }
+#pragma unroll 1
+        for (u32_t lanes = ballot(found != 0); lanes != 0; lanes &= lanes - 1) {
+            const int each = first + first_set(lanes), key = begin + each / kParts;
+            const int column = each % kParts * 8 + lane_id() % 4 * 2;
+#pragma unroll 1
+            for (int i = 0; i < 4; ++i) {
+                const int row = query + i / 2 * 8;
+                const T value{V_gmem.row(key)[column + i % 2]};
+                if (nonfinite_bits<T>(value.bits) == 0 || row >= mask.seqlen_q || !mask.visible(row, key)) continue;
+                const float weight = (i < 2 ? weighted[0] : weighted[1]) ? 1.0f : 0.0f;
+                add_to(O_gmem + row * o_row_stride + column + i % 2, to_float(value) * weight);
             }
         }
     }

@@ -33,7 +33,7 @@ struct AttentionParams {
     int num_heads;
     int num_kv_heads;
     int heads_per_kv_head;
-    int head_group;  // heads whose tiles are computed together (schedule.cuh)
+    int head_group;  // heads whose tiles are computed together (schedule.cuh); of packed queries, tiles
     int rows_q;      // rows of one batch entry of Q: seqlen_q, or the total of packed sequences
     int rows_k;      // likewise of K; in pages: the most keys that a row of the block table can hold
     int plane_rows;  // queries and keys that bias and mask have; beyond: bias 0, mask false

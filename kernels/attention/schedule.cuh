@@ -10,10 +10,16 @@ struct QueryTile {
     int first_query;
 };
 
+// Place in the line of tiles of this block's tile number `turn`. Block b of a grid of G takes b, then 2G - 1 - b, then
+// 2G + b, ...: forwards and backwards, and where neighbours in the line are alike the sums come out alike.
+__device__ __forceinline__ int place_in_line(int turn) {
+    const int block = turn % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    return turn * gridDim.x + block;
+}
+
 // The tiles of all heads in one line. Heads come in groups whose K and V fit into L2 together. Under a causal mask the
 // last queries of a group have the most keys: the tiles of the last group get shorter, those of the one before it longer,
-// and so on, so that neighbours in the line are always alike. Block b of a grid of G takes b, then 2G - 1 - b, then
-// 2G + b, ...: forwards and backwards, and the sums come out alike.
+// and so on, so that neighbours in the line are always alike.
 template <int kBlockM>
 struct TileSchedule {
     int m_blocks;
@@ -21,6 +27,8 @@ struct TileSchedule {
     int tiles;
     int group;  // heads of a group
     int heads;  // of all batch elements
+    int turn = 0;
+    int place = 0;  // in the line, of the tile whose turn it is
 
     __device__ __forceinline__ explicit TileSchedule(const AttentionParams &p)
         : m_blocks((p.rows_q + kBlockM - 1) / kBlockM),
@@ -29,13 +37,13 @@ struct TileSchedule {
           group(p.head_group),
           heads(p.num_heads * p.batch) {}
 
-    // Place in the line of this block's tile number `turn`; at or past `tiles` there is none.
-    __device__ __forceinline__ int place(int turn) const {
-        const int block = turn % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-        return turn * gridDim.x + block;
+    // Goes on to this block's next tile, the first one first; false where there is none.
+    __device__ __forceinline__ bool next() {
+        place = place_in_line(turn++);
+        return place < tiles;
     }
 
-    __device__ __forceinline__ QueryTile tile(int place) const {
+    __device__ __forceinline__ QueryTile tile() const {
         const int number = place / (group * m_blocks);
         const int first_head = number * group;
         const int width = min(group, heads - first_head);
@@ -64,7 +72,7 @@ struct KeyBlocks {
         end = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;
         begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
         end_whole = mask.end_key(first_query) / kBlockN;
-        if (begin >= end) {
+        if (begin >= end || last_query < first_query) {
             begin = end_whole = 0;
             end = 1;
         }

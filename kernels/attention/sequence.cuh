@@ -13,7 +13,8 @@ struct Sequence {
     i64_t k_row;  // row of K and V where it begins
     int seqlen_q;
     int seqlen_k;
-    int diagonal;  // the key that its query 0 is aligned with
+    int diagonal;   // the key that its query 0 is aligned with
+    int first_key;  // keys before it are not the sequence's own: rows of its first page
 };
 
 __device__ __forceinline__ int clamped(int value, int low, int high) { return min(max(value, low), high); }
@@ -34,7 +35,7 @@ __device__ __forceinline__ int sequence_queries(const AttentionParams &p, int ba
 }
 
 __device__ __forceinline__ Sequence find_sequence(const AttentionParams &p, int batch) {
-    Sequence result{batch, 0, 0, p.rows_q, p.rows_k, p.diagonal};
+    Sequence result{batch, 0, 0, p.rows_q, p.rows_k, p.diagonal, 0};
 #if ATTN_VARLEN_Q
     const int2_t q_rows = packed_rows(p.cu_seqlens_q, batch, p.rows_q);
     result.q_row = q_rows.x;
@@ -59,6 +60,13 @@ __device__ __forceinline__ Sequence find_sequence(const AttentionParams &p, int 
 #endif
 #if ATTN_BOTTOM_RIGHT
     result.diagonal += result.seqlen_k - result.seqlen_q;
+#endif
+#if ATTN_PAGE_ROWS && ATTN_LEFTPAD_K
+    // Copies take whole groups of rows out of pages: keys are counted from the first row of the page that key 0 is in.
+    result.first_key = static_cast<int>(result.k_row) % p.page_size;
+    result.k_row -= result.first_key;
+    result.seqlen_k += result.first_key;
+    result.diagonal += result.first_key;
 #endif
     return result;
 }

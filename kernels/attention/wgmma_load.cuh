@@ -1,84 +1,87 @@
-// What the loading warpgroup does: one thread copies Q and K, one V, and two warps look at V where a window hides keys.
+// What the loading warpgroup does: one warp copies Q and K, one V, and two look at V where keys are hidden.
 #pragma once
+#include "attention/key_boxes.cuh"
 #include "attention/mask.cuh"
 #include "attention/nonfinite_tile.cuh"
 #include "attention/params.cuh"
-#include "attention/schedule.cuh"
 #include "attention/wgmma_tile.cuh"
-#include "ptx/tma.cuh"
 
-// Copies kRows rows from (row, head, batch) of a tensor into a tile; its bytes count on `barrier`.
-template <int kRows, int kPanels>
-__device__ __forceinline__ void load_panels(u32_t tile, const TensorMap &map, u32_t barrier, int row, int head,
-                                            int batch, u64_t policy) {
-    mbarrier_arrive_expect_tx(barrier, kRows * kPanels * kPanelRowBytes);
-#pragma unroll
-    for (int i = 0; i < kPanels; ++i) {
-        cp_async_bulk_tensor_4d(tile + i * kRows * kPanelRowBytes, map, barrier, i * kPanel, row, head, batch, policy);
-    }
-}
-
+// One thread, or one warp where kWarpsLoad.
 __device__ __forceinline__ void load_queries_and_keys(const AttentionParams &p, const TensorMap &Q_map,
-                                                      const TensorMap &K_map, const SharedMemory &smem,
-                                                      const TileSchedule<kBlockM> &schedule) {
+                                                      const TensorMap &K_map, const SharedMemory &smem) {
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring);
-    for (int turn = 0, place; (place = schedule.place(turn)) < schedule.tiles; ++turn) {
-        const QueryTile tile = schedule.tile(place);
-        const KeyBlocks<kBlockN> blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM);
-        const int kv_head = tile.head / p.heads_per_kv_head;
+    const bool issues = !kWarpsLoad || lane_id() == 0;
+    for (auto tiles = find_tiles(p, smem); tiles.next();) {
+        const QueryTile tile = tiles.tile();
+        const Sequence sequence = find_sequence(p, tile.batch);
+        const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
+        KeyBoxes K_gmem(p, sequence, tile.head / p.heads_per_kv_head);
+        K_gmem.find(blocks.end - 1);
         for (int block = blocks.end - 1; block >= blocks.begin; --block) {
             K_ring.wait_empty();
-            load_panels<kBlockN, kPanelsQK>(smem.K + K_ring.stage * kKBytes, K_map, K_ring.full(), block * kBlockN,
-                                            kv_head, tile.batch, kEvictLast);
+            K_gmem.load<kPanelsQK>(smem.K + K_ring.stage * kKBytes, K_map, K_ring.full(), block, issues);
             K_ring.advance();
+            if (block > blocks.begin) K_gmem.find(block - 1);
             if (block != blocks.end - 1) continue;
             Q_ring.wait_empty();
-            load_panels<kBlockM, kPanelsQK>(smem.Q + Q_ring.stage * kQBytes, Q_map, Q_ring.full(), tile.first_query,
-                                            tile.head, tile.batch, kEvictFirst);
+            if (issues) {
+                load_panels<kBlockM, kPanelsQK>(smem.Q + Q_ring.stage * kQBytes, Q_map, Q_ring.full(),
+                                                static_cast<int>(sequence.q_row) + tile.first_query, tile.head,
+                                                ATTN_VARLEN_Q ? 0 : tile.batch, kEvictFirst);
+            }
             Q_ring.advance();
         }
     }
 }
 
-__device__ __forceinline__ void load_values(const AttentionParams &p, const TensorMap &V_map, const SharedMemory &smem,
-                                            const TileSchedule<kBlockM> &schedule) {
+// One thread, or one warp where kWarpsLoad.
+__device__ __forceinline__ void load_values(const AttentionParams &p, const TensorMap &V_map,
+                                            const SharedMemory &smem) {
     Ring<kStages> V_ring(smem.v_ring);
-    for (int turn = 0, place; (place = schedule.place(turn)) < schedule.tiles; ++turn) {
-        const QueryTile tile = schedule.tile(place);
-        const KeyBlocks<kBlockN> blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM);
-        const int kv_head = tile.head / p.heads_per_kv_head;
+    const bool issues = !kWarpsLoad || lane_id() == 0;
+    for (Tiles tiles = learn_tiles(p, smem); tiles.next();) {
+        const QueryTile tile = tiles.tile();
+        const Sequence sequence = find_sequence(p, tile.batch);
+        const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
+        KeyBoxes V_gmem(p, sequence, tile.head / p.heads_per_kv_head);
+        V_gmem.find(blocks.end - 1);
         for (int block = blocks.end - 1; block >= blocks.begin; --block) {
             V_ring.wait_empty();
             const bool looked_at = kLookForNonfinite && blocks.at_edge(block);
-            load_panels<kBlockN, kPanelsV>(smem.V + V_ring.stage * kVBytes, V_map,
-                                           looked_at ? smem.v_landed + V_ring.stage * 8 : V_ring.full(),
-                                           block * kBlockN, kv_head, tile.batch, kEvictLast);
+            V_gmem.load<kPanelsV>(smem.V + V_ring.stage * kVBytes, V_map,
+                                  looked_at ? smem.v_landed + V_ring.stage * 8 : V_ring.full(), block, issues);
             V_ring.advance();
+            if (block > blocks.begin) V_gmem.find(block - 1);
         }
     }
 }
 
 // Two warps. V at the edge of a tile goes on to the warpgroups from here.
-__device__ __forceinline__ void look_for_nonfinite(const AttentionParams &p, const SharedMemory &smem,
-                                                   const TileSchedule<kBlockM> &schedule, int looker) {
+__device__ __forceinline__ void look_for_nonfinite(const AttentionParams &p, const SharedMemory &smem, int looker) {
     constexpr int kLookersBarrier = 8;
     Ring<kStages> V_ring(smem.v_ring);
     u32_t landed_phases = 0;  // a bit per stage
-    for (int turn = 0, place; (place = schedule.place(turn)) < schedule.tiles; ++turn) {
-        const QueryTile tile = schedule.tile(place);
-        const KeyBlocks<kBlockN> blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM);
+    for (Tiles tiles = learn_tiles(p, smem); tiles.next();) {
+        const QueryTile tile = tiles.tile();
+        const Sequence sequence = find_sequence(p, tile.batch);
+        const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
         for (int block = blocks.end - 1; block >= blocks.begin; --block, V_ring.advance()) {
             if (!blocks.at_edge(block)) continue;
             const int stage = V_ring.stage;
             mbarrier_wait(smem.v_landed + stage * 8, landed_phases >> stage & 1);
             landed_phases ^= 1u << stage;
             const u32_t V_smem = smem.V + stage * kVBytes;
-            const bool found = vote_any(finds_nonfinite<Element, kVBytes, kLookers>(V_smem, looker));
-            if (looker % kWarpSize == 0) st_shared(smem.found + (stage * 2 + looker / kWarpSize) * 4, found);
-            bar_sync(kLookersBarrier, kLookers);
-            const u32_t flags = smem.found + stage * 8;
-            if (ld_shared(flags) | ld_shared(flags + 4)) zero_nonfinite<Element, kVBytes, kLookers>(V_smem, looker);
+            if constexpr (kForeignRows) {
+                const int begin = sequence.first_key - block * kBlockN, end = sequence.seqlen_k - block * kBlockN;
+                if (begin > 0 || end < kBlockN) {
+                    zero_rows_outside<kBlockN, kVBytes, kLookers>(V_smem, begin, end, looker);
+                }
+            }
+            const bool found =
+                bar_red_or(kLookersBarrier, kLookers, finds_nonfinite<Element, kVBytes, kLookers>(V_smem, looker));
+            if (looker == 0) st_shared(smem.found + stage * 4, found);
+            if (found) zero_nonfinite<Element, kVBytes, kLookers>(V_smem, looker);
             fence_proxy_async_shared();
             bar_sync(kLookersBarrier, kLookers);
             if (looker == 0) mbarrier_arrive(V_ring.full());

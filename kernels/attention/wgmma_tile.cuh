@@ -1,6 +1,8 @@
 // Sizes of the Hopper kernel's tiles, and where they stand in shared memory. Macros from the plan: see fwd_wgmma.cu.
 #pragma once
+#include "attention/packed_schedule.cuh"
 #include "attention/ring.cuh"
+#include "attention/schedule.cuh"
 #include "ptx/types.cuh"
 #include "ptx/warpgroup.cuh"
 
@@ -15,14 +17,28 @@ constexpr int kStages = ATTN_STAGES;
 constexpr int kQStages = ATTN_Q_STAGES;
 constexpr int kThreads = (kConsumers + 1) * kWarpgroupSize;
 
-// Only a window hides keys that exist; the keys past the end are zeros in shared memory.
-constexpr bool kLookForNonfinite = ATTN_WINDOW;
+// Keys past the end are zeros in shared memory where the array ends with them. Where only the device knows the lengths,
+// rows that are no keys may be copied with them; only these and a window make P 0 beside V that is not.
+constexpr bool kForeignRows = ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_PAGED;
+constexpr bool kLookForNonfinite = ATTN_WINDOW || kForeignRows;
 constexpr int kLookers = 2 * kWarpSize;
 
-// Registers of a thread after setmaxnreg: kLoad + kConsumers * kCompute is at most the 512 of four warps of 128.
+// Whether a warpgroup lets blocks of its tile pass that its own queries do not see: they see fewer under a window.
+constexpr bool kPassesBlocks = ATTN_PASSES;
+
+// Keys of one copy: as many as a page holds of a block.
+constexpr int kBoxRows = ATTN_PAGED ? ATTN_PAGE_ROWS : kBlockN;
+static_assert(kBlockN % kBoxRows == 0 && kBlockN / kBoxRows <= kWarpSize, "a lane for each box of a block");
+
+// Finding tiles and pages takes a warp; else one thread of it loads, alone.
+constexpr bool kWarpsLoad = ATTN_VARLEN_Q || ATTN_PAGED;
+
+// Registers of a thread after setmaxnreg, in steps of 8: what a launch gives to all threads alike, dealt out anew. A
+// warpgroup that asked for more than the others have given back would wait for ever.
 constexpr int kBlocksPerSM = ATTN_BLOCKS_PER_SM;
-constexpr int kLoadRegisters = kBlocksPerSM == 2 ? 32 : kConsumers == 3 ? 32 : 40;
-constexpr int kComputeRegisters = kBlocksPerSM == 2 ? 104 : kConsumers == 3 ? 160 : 232;
+constexpr int kLaunchRegisters = 65536 / (kBlocksPerSM * kThreads) / 8 * 8;
+constexpr int kLoadRegisters = kConsumers > 2 ? 32 : kWarpsLoad &&kVDim <= 64 ? 56 : 40;
+constexpr int kComputeRegisters = (kLaunchRegisters * (kConsumers + 1) - kLoadRegisters) / kConsumers / 8 * 8;
 
 // Tiles in shared memory: panels of 64 columns, each row 128 bytes, swizzled by TMA as wgmma reads them.
 constexpr int kPanel = 64;
@@ -37,7 +53,8 @@ struct SharedMemory {
     u32_t Q, K, V;
     u32_t q_ring, k_ring, v_ring;
     u32_t v_landed;  // a barrier per stage: V is there, and nobody has looked at it
-    u32_t found;     // two words per stage: whether each of the looking warps found a non-finite element
+    u32_t found;     // a word per stage: whether V has an element that is not finite
+    u32_t tiles;     // of packed sequences: a TileRing
 
     __device__ __forceinline__ explicit SharedMemory(u32_t base) {
         Q = base;
@@ -48,5 +65,23 @@ struct SharedMemory {
         v_ring = k_ring + Ring<kStages>::kBytes;
         v_landed = v_ring + Ring<kStages>::kBytes;
         found = v_landed + kStages * 8;
+        tiles = found + kStages * 8;
     }
 };
+
+// The row of tiles that a block computes: Q's loader finds it, the others learn it.
+#if ATTN_VARLEN_Q
+constexpr int kToldWarps = kConsumers * 4 + 1 + (kLookForNonfinite ? kLookers / kWarpSize : 0);
+using FoundTiles = PackedSchedule<kBlockM>;
+using Tiles = ToldSchedule;
+__device__ __forceinline__ FoundTiles find_tiles(const AttentionParams &p, const SharedMemory &smem) {
+    return FoundTiles(p, smem.tiles);
+}
+__device__ __forceinline__ Tiles learn_tiles(const AttentionParams &, const SharedMemory &smem) {
+    return Tiles(smem.tiles);
+}
+#else
+using Tiles = TileSchedule<kBlockM>;
+__device__ __forceinline__ Tiles find_tiles(const AttentionParams &p, const SharedMemory &) { return Tiles(p); }
+__device__ __forceinline__ Tiles learn_tiles(const AttentionParams &p, const SharedMemory &) { return Tiles(p); }
+#endif

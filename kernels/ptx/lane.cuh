@@ -35,6 +35,19 @@ __device__ __forceinline__ int shfl_idx(int value, int source) {
     return result;
 }
 
+// redux.sync: the sum, and the maximum, of all lanes' values.
+__device__ __forceinline__ int redux_add(int value) {
+    int result;
+    asm volatile("redux.sync.add.s32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
+    return result;
+}
+
+__device__ __forceinline__ int redux_max(int value) {
+    int result;
+    asm volatile("redux.sync.max.s32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
+    return result;
+}
+
 // vote.sync.ballot: a bit for each lane in which the predicate holds.
 __device__ __forceinline__ u32_t ballot(bool predicate) { return __ballot_sync(kFullMask, predicate); }
 
@@ -43,3 +56,6 @@ __device__ __forceinline__ int first_set(u32_t bits) { return __ffs(static_cast<
 
 // vote.sync.any: whether the predicate holds in any lane of the warp.
 __device__ __forceinline__ bool vote_any(bool predicate) { return __any_sync(kFullMask, predicate); }
+
+// bar.warp.sync: what the lanes of the warp wrote before, all of them see after.
+__device__ __forceinline__ void warp_sync() { __syncwarp(); }

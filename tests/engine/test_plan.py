@@ -90,7 +90,7 @@ def test_features_switch_their_macros() -> None:
 
     assert on(make()) == {"aligned"}
     together = make(window=(3, 0), softcap=5.0, softmax_scale=-0.1, aligned=False)
-    assert on(together) == {"window", "negated", "scaled", "softcap"}
+    assert on(together) == {"window", "window_left", "negated", "scaled", "softcap"}
     arrays = make(head_scales=True, alibi=True, mask=True, sinks=True, bias=FORMATS["f32"])
     others = {"head_scale", "alibi", "bias", "bias_f32", "mask", "sinks"}
     assert on(arrays) == {"aligned", "scaled", *others}

@@ -45,18 +45,21 @@ FAULTS: dict[str, Fault] = {
         "            finish_qk(work);\n            wgmma_wait_group<1>();",
         EmulatorError, r"a bulk copy that copied to it(.|\n)*after(.|\n)*wgmma that read it"),
     "V is given back before the product is complete": Fault(
-        "            wgmma_wait_group<0>();\n            finish_pv(work, work.block + 1);",
-        "            finish_pv(work, work.block + 1);\n            wgmma_wait_group<0>();",
+        "            softmax.hold();", "            finish_pv();\n            softmax.hold();",
         EmulatorError, r"a bulk copy that copied to it(.|\n)*after(.|\n)*wgmma that read it"),
     "P is packed while the last product reads it": Fault(
-        "            wgmma_wait_group<0>();\n            finish_pv(work, work.block + 1);\n"
+        "            wgmma_wait_group<0>();\n            registers_change(O);\n"
+        "            if (softmax.rescales()) softmax.rescale_output(O);\n            finish_pv();\n"
         "            registers_change(S);\n            pack_p(P, S);",
         "            pack_p(P, S);\n            wgmma_wait_group<0>();\n"
-        "            finish_pv(work, work.block + 1);",
+        "            registers_change(O);\n"
+        "            if (softmax.rescales()) softmax.rescale_output(O);\n            finish_pv();",
         EmulatorError, "this writes a register of a wgmma that nobody has waited for|"
         "uses a register of a wgmma"),
     "O is rescaled while it is summed": Fault(
-        "                wgmma_wait_group<0>();\n                registers_change(O);", "",
+        "            softmax.hold();",
+        "            registers_change(O);\n            softmax.rescale_output(O);\n"
+        "            registers_change(O);\n            softmax.hold();",
         EmulatorError, "a register of a wgmma that nobody has waited for"),
     "products are not committed": Fault(
         "        product_pv(O, P, smem.V + V_ring.stage * kVBytes, accumulate);\n"
@@ -70,7 +73,8 @@ FAULTS: dict[str, Fault] = {
         "        registers_change(O);\n        wgmma_fence();\n", "        registers_change(O);\n",
         EmulatorError, "no wgmma.fence stands between this and the latest access to"),
     "nobody gives V back": Fault(
-        "        if (speaks) mbarrier_arrive(V_ring.empty());\n", "",
+        "        if (speaks) mbarrier_arrive(V_ring.empty());\n        V_ring.advance();\n    };",
+        "        V_ring.advance();\n    };",
         DeadlockError, "at the mbarrier at shared address"),
     "K is loaded before the last warp gives it back": Fault(
         "Ring<kStages>::init(smem.k_ring, kConsumers * 4);",
@@ -84,7 +88,7 @@ FAULTS: dict[str, Fault] = {
         "        fence_mbarrier_init();\n", "",
         RaceError, "no fence.mbarrier_init or fence.proxy.async"),
     "barriers are used before all see them": Fault(
-        "    __syncthreads();\n    const TileSchedule", "    const TileSchedule",
+        "    __syncthreads();\n    if (warp_id() < 4)", "    if (warp_id() < 4)",
         EmulatorError, "no barrier orders that behind its mbarrier.init|is not initialised"),
     "the turn is not passed on": Fault(
         "            turns.pass_on();\n            accumulate = true;",

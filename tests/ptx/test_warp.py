@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from attnprobe.errors import EmulatorError
+from attnprobe.ptx import machine
 from tests.ptx.cuda import ARCHES, run_cuda
 from tests.ptx.harness import kernel, run
 
@@ -65,6 +66,16 @@ def test_lanes_that_took_different_ways_meet_at_a_shuffle() -> None:
     t = np.arange(64)
     value = 10 * t + np.where(t % 4 == 1, np.where(t > 40, 3, 2), 1)
     np.testing.assert_array_equal(out[:, 0], value[t ^ 1])
+
+
+def test_lanes_that_wait_for_others_do_not_go_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "FAIRNESS", 1)  # at every step what has waited longest goes on
+    out = lanes("""
+        and.b32 x, t, 3; setp.eq.u32 p, 0, 0; setp.ne.u32 q, x, 1; @q bra B;
+        A: add.u32 v, v, 1; add.u32 x, x, 1; setp.lt.u32 z, x, 9; @z bra A;
+        B: shfl.sync.bfly.b32 r, v, 1, 31, -1;""")
+    t = np.arange(64)
+    np.testing.assert_array_equal(out[:, 0], (10 * t + np.where(t % 4 == 1, 8, 0))[t ^ 1])
 
 
 def test_half_a_warp_may_shuffle_under_its_own_mask() -> None:

@@ -1,9 +1,6 @@
-"""docs/features.md: what the engine takes, beside what its peers take, and what each costs."""
+"""docs/features.md: what the engine takes, beside what its peers take."""
 
 from __future__ import annotations
-
-import json
-from typing import Any
 
 from attnprobe.engine.checks import (
     CACHE_FORMAT_NAMES,
@@ -16,7 +13,6 @@ from attnprobe.engine.checks import (
 from attnprobe.engine.features import FEATURES
 from attnprobe.formats import FORMATS
 from doc_sections import markdown_table, section
-from doc_sections.speed import RESULTS
 
 PEERS = ("FlashAttention-2", "FlashAttention-3", "FlashInfer", "cuDNN")
 YES, NO = "yes", "no"
@@ -69,33 +65,3 @@ def features() -> str:
     rows = [[row.asked, YES, *HAVE[row.name]] for row in FEATURES if row.asked]
     rows += [[name, here, *peers] for name, here, peers in OTHERS]
     return markdown_table(["", "attnprobe", *PEERS], rows)
-
-
-@section("docs/features.md", "timings")
-def timings() -> str:
-    """Return the newest record of each feature beside the plain call."""
-    paths = sorted(RESULTS.glob("features-*.json"))
-    if not paths:
-        return "No record yet: `python -m benchmarks.features` writes one."
-    record: dict[str, Any] = json.loads(paths[-1].read_text(encoding="utf-8"))
-    e = record["environment"]
-    shapes = "; ".join(
-        f"{name}: " + ", ".join(f"{size} {number}" for size, number in shape.items())
-        for name, shape in record["shapes"].items()
-    )
-    rows = [
-        [
-            row["name"],
-            f"{row['median_us']:.0f}",
-            f"{row['factor']:.2f}",
-            row["beside"] if row["beside"] != row["name"] else "",
-            f"{row['aim']:.2f}" if row["aim"] else "",
-        ]
-        for row in record["rows"]
-    ]
-    where = (
-        f"{e['device']}, driver {e['driver']}, NVRTC {e['nvrtc']}, CuPy {e['cupy']}, "
-        f"{e['date']}, `{e['command']}`; float16, {shapes}."
-    )
-    head = ["", "µs", "times as fast", "as", "aim"]
-    return f"{where}\n\n{markdown_table(head, rows)}"

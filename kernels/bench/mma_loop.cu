@@ -1,10 +1,14 @@
 // Ceiling: how fast this card runs mma.sync m16n8k16 when nothing else is asked of it.
 // Every warp keeps 16 independent accumulators busy; operands come from memory, so nothing is known to be zero.
+//
+//   operands   128 * 6 registers of two 16-bit floats
+//   sums       [blocks * 128]
 #include "ptx/mma.cuh"
 
+constexpr int kThreads = 128;
 constexpr int kAccumulators = 16;
 
-extern "C" __global__ void __launch_bounds__(128) mma_loop(const u32_t *operands, float *sums, int rounds) {
+extern "C" __global__ void __launch_bounds__(kThreads) mma_loop(const u32_t *operands, float *sums, int rounds) {
     u32_t a[4], b[2];
 #pragma unroll
     for (int i = 0; i < 4; ++i) a[i] = operands[threadIdx.x * 6 + i];

@@ -1,0 +1,1 @@
+"""Timing of attention beside its peers: cases, engines, ceilings, records, and what they say."""
