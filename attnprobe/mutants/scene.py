@@ -58,6 +58,10 @@ class Tile:
         return own
 
 
+# Of a multiprocessor: with one, a warpgroup would get more registers than its threads can have.
+MOST_COMPUTING = 2
+
+
 @dataclass(frozen=True)
 class HopperTile(Tile):
     """A tile of the Hopper kernel.
@@ -68,12 +72,14 @@ class HopperTile(Tile):
     q_stages : tiles of Q in shared memory.
     multiprocessors : of the device that the plan takes for granted: with few, each block computes
         several tiles.
+    passes : whether warpgroups let blocks pass that their own queries do not see.
     """
 
     block_n: int = 32
     consumers: int = 1
     q_stages: int = 1
     multiprocessors: int = 1
+    passes: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block_m", ROWS * self.consumers)
@@ -87,10 +93,12 @@ class HopperTile(Tile):
             block_m=self.block_m,
             block_n=self.block_n,
             warps=self.warps,
-            blocks_per_sm=1,
+            blocks_per_sm=MOST_COMPUTING // self.consumers,
             consumers=self.consumers,
             stages=self.stages,
             q_stages=self.q_stages,
+            turns=True,
+            passes=self.passes,
         )
 
     def arch(self, own: Arch) -> Arch:
