@@ -68,7 +68,7 @@ _SIDES = Features(causal=True, q_offset=-5)
 _ROTATED_LENGTHS = ((3, 41), (3, 75), (3, 110))
 
 
-def _hopper(what: str, case: Case, out_layout: str = "contiguous", **tile: int) -> Scene:
+def _hopper(what: str, case: Case, out_layout: str = "contiguous", **tile: Any) -> Scene:
     return Scene(what, case, out_layout, HopperTile(**tile), HOPPER_KERNEL)
 
 
