@@ -11,6 +11,7 @@ from attnprobe.mutants.rows.features import FEATURES
 from attnprobe.mutants.rows.fragments import FRAGMENTS
 from attnprobe.mutants.rows.hopper import HOPPER
 from attnprobe.mutants.rows.hopper_rows import HOPPER_ROWS
+from attnprobe.mutants.rows.hopper_sequences import HOPPER_SEQUENCES
 from attnprobe.mutants.rows.hopper_tiles import HOPPER_TILES
 from attnprobe.mutants.rows.indexing import INDEXING
 from attnprobe.mutants.rows.masks import MASKS
@@ -34,6 +35,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *HOPPER_ROWS,
     *PIPELINE,
     *HOPPER_TILES,
+    *HOPPER_SEQUENCES,
     *BYTES,
     *APPENDING,
 )

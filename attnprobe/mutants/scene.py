@@ -48,9 +48,18 @@ class Tile:
             return replace(placed, stages=self.stages)
         return placed
 
+    @property
+    def shown(self) -> str:
+        """Queries and keys of a block, for a table."""
+        return f"{self.block_m} x {self.block_n}"
+
     def arch(self, own: Arch) -> Arch:
         """Return the arch that the plan is made for, where the call runs on ``own``."""
         return own
+
+
+# Of a multiprocessor: with one, a warpgroup would get more registers than its threads can have.
+MOST_COMPUTING = 2
 
 
 @dataclass(frozen=True)
@@ -59,29 +68,37 @@ class HopperTile(Tile):
 
     Attributes
     ----------
-    consumers : warpgroups that compute, 64 queries each.
+    consumers : warpgroups that compute, 64 queries each; block_m and warps follow from it.
     q_stages : tiles of Q in shared memory.
     multiprocessors : of the device that the plan takes for granted: with few, each block computes
         several tiles.
+    passes : whether warpgroups let blocks pass that their own queries do not see.
     """
 
     block_n: int = 32
     consumers: int = 1
     q_stages: int = 1
     multiprocessors: int = 1
+    passes: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "block_m", ROWS * self.consumers)
+        object.__setattr__(self, "warps", (self.consumers + 1) * WARPS)
 
     def placed(self, variant: Variant) -> Variant:
         """Return ``variant`` with this tile."""
         assert isinstance(variant, WgmmaVariant)
         return replace(
             variant,
-            block_m=ROWS * self.consumers,
+            block_m=self.block_m,
             block_n=self.block_n,
-            warps=(self.consumers + 1) * WARPS,
-            blocks_per_sm=1,
+            warps=self.warps,
+            blocks_per_sm=MOST_COMPUTING // self.consumers,
             consumers=self.consumers,
             stages=self.stages,
             q_stages=self.q_stages,
+            turns=True,
+            passes=self.passes,
         )
 
     def arch(self, own: Arch) -> Arch:

@@ -61,13 +61,14 @@ _FEW_LENGTHS = ((2, 41), (2, 75), (2, 110))
 _DECODE_TILE = Tile(16, 16, 2, stages=2)
 
 
-# The Hopper kernel: one block at a time computes all tiles, of 64 queries and 32 keys.
+# The Hopper kernel: two blocks compute all tiles, of 64 queries and 32 keys; where two warpgroups
+# compute, one block does.
 _TILES = Sizes(70, 70, 2, 1, 64)
 _SIDES = Features(causal=True, q_offset=-5)
 _ROTATED_LENGTHS = ((3, 41), (3, 75), (3, 110))
 
 
-def _hopper(what: str, case: Case, out_layout: str = "contiguous", **tile: int) -> Scene:
+def _hopper(what: str, case: Case, out_layout: str = "contiguous", **tile: Any) -> Scene:
     return Scene(what, case, out_layout, HopperTile(**tile), HOPPER_KERNEL)
 
 
@@ -149,9 +150,9 @@ _ROWS: tuple[Scene, ...] = (
     _hopper("two warpgroups that take turns, more stages of Q and of keys",
             Case("hopper_turns", Sizes(140, 100, 1, 1, 64)), consumers=2, q_stages=2, stages=3),
     _hopper("two blocks, two batch entries, four query heads on two",
-            Case("hopper_heads", Sizes(64, 40, 4, 2, 64, batch=2)), multiprocessors=2),
-    _hopper("causal, more keys than queries: tiles of different lengths, heads in two groups",
-            Case("hopper_causal", Sizes(100, 110, 5, 1, 64), features=_CAUSAL), multiprocessors=3),
+            Case("hopper_heads", Sizes(64, 40, 4, 2, 64, batch=2))),
+    _hopper("causal, more keys than queries: tiles of different lengths, heads in three groups",
+            Case("hopper_causal", Sizes(70, 80, 5, 1, 64), features=_CAUSAL)),
     _hopper("causal, and the first 80 queries see no key",
             Case("hopper_no_keys", Sizes(150, 70, 1, 1, 64), features=_CAUSAL)),
     _hopper("a window of 23 keys back and 9 ahead: V is looked at before it is used",
@@ -160,6 +161,15 @@ _ROWS: tuple[Scene, ...] = (
             Case("hopper_panels", Sizes(70, 70, 1, 1, 128, v_head_dim=64))),
     _hopper("rows of V two panels long, of Q and K one and a half",
             Case("hopper_wide_v", Sizes(70, 70, 1, 1, 80, v_head_dim=128))),
+    _hopper("two warpgroups under a window: each lets the blocks pass that the other alone sees",
+            Case("hopper_passes", Sizes(290, 300, 1, 1, 64), features=_window(40, 0)),
+            consumers=2, passes=True),
+    _hopper("packed sequences, causal, two of them empty on one side",
+            Case("hopper_packed", Sizes(0, 0, 2, 1, 64), features=_CAUSAL,
+                 lengths=((70, 41), (75, 60), (0, 9), (12, 0)))),
+    _hopper("packed queries, keys in pages of 48 tokens",
+            Case("hopper_paged", Sizes(0, 0, 2, 1, 64),
+                 lengths=((40, 55), (66, 70)), pages=Pages(48))),
     _hopper("softcap on large scores and slopes, causal",
             Case("hopper_softcap", Sizes(70, 90, 1, 1, 64),
                  features=Features(0.5, True, softcap=5.0, alibi_slopes=np.array([0.3])))),

@@ -77,6 +77,23 @@ def test_other_options_share_what_is_the_same():
     assert sorted(ran) == sorted(CASES[2:])
 
 
+@pytest.mark.parametrize(
+    ("arrays", "free", "expected"),
+    [("numpy", 0, 16), ("cupy", 141 << 30, 16), ("torch", 24 << 30, 6), ("cupy", 0, 2)],
+)
+def test_there_are_as_many_processes_as_cores_and_memory_allow(arrays, free, expected, monkeypatch):
+    monkeypatch.setattr(session, "processors", lambda: 64)
+    monkeypatch.setattr(session, "free_bytes", lambda: free)
+    assert session._workers(session.Plan(Order("ours"), (), ""), arrays) == expected
+
+
+def test_the_longest_jobs_begin_first():
+    _, ran = run()
+    works = [suite.every_case()[name].work for name in ran]
+    assert works == sorted(works, reverse=True)
+    assert len(set(works)) == len(CASES)
+
+
 def test_a_changed_source_shares_nothing(tmp_path, monkeypatch):
     module = tmp_path / "changing.py"
     module.write_text("from tests.rig.faulty import sound\n")

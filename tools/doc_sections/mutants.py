@@ -207,7 +207,7 @@ def scenes() -> str:
             else f"{sizes.seqlen_q} x {sizes.seqlen_k}"
         )
         heads = f"{sizes.num_heads}/{sizes.num_kv_heads}"
-        shown = "the plan's" if tile is None else f"{tile.block_m} x {tile.block_n}"
+        shown = "the plan's" if tile is None else tile.shown
         cells.append((f"`{scene.name}`", scene.what, lengths, heads, sizes.head_dim, shown))
     return markdown_table(
         ("scene", "what it is", "queries x keys", "heads", "head_dim", "tile"), cells

@@ -9,7 +9,7 @@ _row = Edited("wgmma", HOPPER_KERNEL)
 
 _PACK = "P[i] = pack2<Element>(S[2 * i], S[2 * i + 1]);"
 _ACCUMULATE = "k > 0 || accumulate);"
-_SEEN = "if (work.blocks.at_edge(work.block)) mask_scores("
+_SEEN = "if (work.blocks.at_edge(work.block)) {"
 _END = "end = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;"
 _TWO_PER = "wgmma_descriptor_128b(kBlockN * kPanelRowBytes)"
 
@@ -214,12 +214,12 @@ HOPPER: tuple[Mutant, ...] = (
         "mask.end_key(query)",
         "hopper_causal",
     ),
-    _row("wgmma_mask_missing", "nothing is masked", _SEEN, "if (false) mask_scores(", "hopper"),
+    _row("wgmma_mask_missing", "nothing is masked", _SEEN, "if (false) {", "hopper"),
     _row(
         "wgmma_mask_everywhere",
         "blocks that all queries see whole are masked too",
         _SEEN,
-        "mask_scores(",
+        "if (true) {",
         "hopper",
         "hopper_causal",
         equivalent="the mask of such a block lets every key through: slower, and the same bits",
@@ -271,7 +271,7 @@ HOPPER: tuple[Mutant, ...] = (
     _row(
         "wgmma_no_block",
         "a tile that sees no key has no block, and its warpgroup waits for one",
-        "if (begin >= end) {",
+        "if (begin >= end || last_query < first_query) {",
         "if (false) {",
         "hopper_no_keys",
     ),

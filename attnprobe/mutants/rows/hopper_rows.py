@@ -8,6 +8,8 @@ from attnprobe.mutants.rows.edits import Edited
 _row = Edited("wgmma", HOPPER_KERNEL)
 
 _RESCALE = "softmax.rescale_output(O);"
+_WAIT = "wgmma_wait_group<0>(); registers_change(O); "
+_IF_RESCALED = "if (softmax.rescales()) softmax.rescale_output(O);"
 _GROWN = "ex2_approx((row_max[r] - block_max) * exponent_scale)"
 _QUAD = "shfl_bfly(odd ? w[g][i] : w[g][i + 1], 1)"
 _UPPER = "shfl_bfly(upper ? w[g][i] : w[g][i + 2], 2)"
@@ -33,8 +35,8 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     _row(
         "wgmma_rescale_early",
         "O is rescaled while the product before still adds to it",
-        "wgmma_wait_group<0>(); registers_change(O); " + _RESCALE,
-        _RESCALE,
+        _WAIT + _IF_RESCALED,
+        _IF_RESCALED + " " + _WAIT,
         "hopper",
         by=("rising",),
         timing=True,
@@ -111,7 +113,8 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     _row(
         "wgmma_not_transformed",
         "scores go into the softmax without softcap and slopes",
-        "transform_scores(S, transform, mask, query, key);",
+        "transform_scores(S, transform, Mask(p, find_sequence(p, work.tile.batch), "
+        "work.tile.head), query, key);",
         "",
         "hopper_softcap",
     ),

@@ -9,7 +9,7 @@ _row = Edited("pipeline", HOPPER_KERNEL)
 _tile = Edited("schedule", HOPPER_KERNEL)
 
 _PLACE = "turn % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;"
-_FOUND = "(stage * 2 + looker / kWarpSize) * 4, found);"
+_FOUND = "if (looker == 0) st_shared(smem.found + stage * 4, found);"
 _LOOKED = "fence_proxy_async_shared(); bar_sync(kLookersBarrier, kLookers);"
 
 HOPPER_TILES: tuple[Mutant, ...] = (
@@ -40,7 +40,7 @@ HOPPER_TILES: tuple[Mutant, ...] = (
         "look_found_forgotten",
         "that V holds NaN or infinity is not noted",
         _FOUND,
-        _FOUND.replace("found);", "0);"),
+        _FOUND.replace(" found);", " 0);"),
         "hopper_window",
         by=("nan_in_v",),
     ),
@@ -55,16 +55,16 @@ HOPPER_TILES: tuple[Mutant, ...] = (
     _row(
         "look_not_added",
         "what was taken out of V is not added to the rows that see it",
-        "work.blocks.at_edge(block) && (ld_shared(found) | ld_shared(found + 4))",
-        "false",
+        "if (kLookForNonfinite && left_out) add_left_out(work.tile);",
+        "",
         "hopper_window",
         by=("nan_in_v",),
     ),
     _row(
         "look_added_rows",
-        "rows r + 8 get what rows r see",
-        "if (visible[1]) O_acc",
-        "if (visible[0]) O_acc",
+        "rows r get what was left out once more, rows r + 8 never",
+        "const int row = query + i / 2 * 8;",
+        "const int row = query;",
         "hopper_window",
         by=("nan_in_v", "inf_in_v"),
     ),
@@ -163,8 +163,8 @@ HOPPER_TILES: tuple[Mutant, ...] = (
     _tile(
         "tile_row_of_group",
         "the heads of a group are those of the first",
-        "const int head = first_head + rest",
-        "const int head = rest",
+        "const int head = first_head + rest - row * width; const bool shortening",
+        "const int head = rest - row * width; const bool shortening",
         "hopper_causal",
     ),
     _tile(
@@ -185,8 +185,8 @@ HOPPER_TILES: tuple[Mutant, ...] = (
     _tile(
         "tile_queries",
         "tiles of queries begin twice as far apart as they are long",
-        "m * kBlockM};",
-        "m * kBlockM * 2};",
+        "head - batch * num_heads, m * kBlockM};",
+        "head - batch * num_heads, m * kBlockM * 2};",
         "hopper",
     ),
 )

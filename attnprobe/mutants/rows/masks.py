@@ -8,7 +8,7 @@ from attnprobe.mutants.mutant import Argument, Define, Edit, Mutant
 
 _mutant = partial(Mutant, family="masks")
 
-_FIRST = "return max(query + diagonal - left, 0);"
+_FIRST = "return max(query + diagonal - left, lowest);"
 _END = "return min(query + diagonal + right + 1, seqlen_k);"
 _HIDE = "if (!inside || !shown) s = -infinity();"
 _ROW = "const int query = rows.query(m, r); const int begin"

@@ -13,7 +13,7 @@ _row = Edited("pipeline", HOPPER_KERNEL)
 
 _FINISH_QK = "wgmma_wait_group<1>(); finish_qk(work);"
 _FINISH_TILE = "wgmma_wait_group<1>(); finish_tile(work);"
-_LAST = "wgmma_wait_group<0>(); finish_tile(work); turns.end();"
+_LAST = "wgmma_wait_group<0>(); finish_tile(work); pass(work.blocks.begin - work.begin);"
 _PV_LANDED = "V_ring.wait_full(); issue_pv(accumulate);"
 _BYTES = "mbarrier_arrive_expect_tx(barrier, kRows * kPanels * kPanelRowBytes);"
 _K_READERS = "Ring<kStages>::init(smem.k_ring, kConsumers * 4);"
@@ -113,16 +113,16 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_q_not_awaited",
         "Q of the next tile is multiplied before it has landed",
-        "const Work next(p, schedule, place); Q_ring.wait_full();",
-        "const Work next(p, schedule, place);",
+        "Q_ring.wait_full();",
+        "",
         "hopper",
         timing=True,
     ),
     _row(
         "ring_k_not_given_back",
         "nobody gives K back",
-        _ARRIVED.format("K"),
-        "",
+        "registers_change(S); " + _ARRIVED.format("K"),
+        "registers_change(S);",
         "hopper",
     ),
     _row(
@@ -135,15 +135,15 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_v_not_given_back",
         "nobody gives V back",
-        _ARRIVED.format("V"),
-        "",
+        "V_ring.stage * 4); " + _ARRIVED.format("V"),
+        "V_ring.stage * 4);",
         "hopper",
     ),
     _row(
         "ring_given_back_by_all",
         "all lanes give K back, where one of each warp is expected",
-        _ARRIVED.format("K"),
-        "mbarrier_arrive(K_ring.empty());",
+        "registers_change(S); " + _ARRIVED.format("K"),
+        "registers_change(S); mbarrier_arrive(K_ring.empty());",
         "hopper",
     ),
     _row(
@@ -247,8 +247,8 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_init_not_awaited",
         "barriers are used before they are made",
-        "__syncthreads(); const TileSchedule",
-        "const TileSchedule",
+        "__syncthreads(); if (warp_id() < 4) {",
+        "if (warp_id() < 4) {",
         "hopper",
         timing=True,
     ),
@@ -269,24 +269,23 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "load_kv_head",
         "K and V are loaded from the head of the queries' number",
-        "const int kv_head = tile.head / p.heads_per_kv_head;",
-        "const int kv_head = tile.head;",
+        "p, sequence, tile.head / p.heads_per_kv_head)",
+        "p, sequence, tile.head)",
         "hopper_heads",
         count=2,
     ),
     _row(
         "load_first_batch",
         "K and V are those of the first batch entry",
-        "kv_head, tile.batch, kEvictLast",
-        "kv_head, 0, kEvictLast",
+        "batch(ATTN_VARLEN_K ? 0 : sequence.batch)",
+        "batch(0)",
         "hopper_heads",
-        count=2,
     ),
     _row(
         "load_first_head",
         "Q is that of the first head",
-        "tile.head, tile.batch, kEvictFirst",
-        "0, tile.batch, kEvictFirst",
+        "tile.head, ATTN_VARLEN_Q ? 0 : tile.batch, kEvictFirst",
+        "0, ATTN_VARLEN_Q ? 0 : tile.batch, kEvictFirst",
         "hopper_heads",
     ),
     _row(
@@ -299,10 +298,9 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "load_policy",
         "K and V are marked to leave L2 first",
-        "kv_head, tile.batch, kEvictLast",
-        "kv_head, tile.batch, kEvictFirst",
+        "kv_head, batch, kEvictLast",
+        "kv_head, batch, kEvictFirst",
         "hopper",
-        count=2,
         equivalent="a hint to the cache changes when data arrive, and not which",
     ),
     _row(
