@@ -164,8 +164,8 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_two_fillers",
         "a stage is full when two threads have said so",
-        "mbarrier_init(barriers + i * 8, 1);",
-        "mbarrier_init(barriers + i * 8, 2);",
+        "mbarrier_init(barriers + i * 8, writers);",
+        "mbarrier_init(barriers + i * 8, writers + 1);",
         "hopper",
     ),
     _row(

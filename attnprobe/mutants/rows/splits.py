@@ -17,8 +17,8 @@ _WARPS = "for (int block = begin + warp_id(); block < end; block += kWarps) {"
 _FACTOR = "factor[w] = ex2_approx((stats[w].x - shift) * p.exponent_scale);"
 _WARP_SUM = "sum = fma_rn(stats[w].y, factor[w], sum);"
 _WAIT = "cp_async_wait_group<kStages - 2>();"
-_SLOT = "slot = key - page_index(key) * page_size;"
-_PAGE = "pages[i] = key < seqlen_k ? table[page_index(key)] : 0;"
+_SLOT = "slot = row - page_index(row) * page_size;"
+_PAGE = "pages[i] = key < seqlen_k ? table[page_index(first_row + key)] : 0;"
 _WEIGHT = "const float weight = ex2_approx((LSE - shift) * kLog2e);"
 _LSE = "p.LSE[element] = sum == 0.0f ? -infinity() : top + logf(sum);"
 _EMPTY = "weights[split] = LSE == -infinity() ? kEmpty : weight;"
@@ -181,13 +181,13 @@ SPLITS: tuple[Mutant, ...] = (
     _decode(
         "decode_page_slot",
         "the place within a page is that of the tile",
-        (Edit(_SLOT, "slot = key % kRows % page_size;"),),
+        (Edit(_SLOT, "slot = row % kRows % page_size;"),),
         ("decode_paged",),
     ),
     _decode(
         "decode_page_late",
         "pages are looked up one key too late",
-        (Edit(_PAGE, _PAGE.replace("page_index(key)", "page_index(key + 1)")),),
+        (Edit(_PAGE, _PAGE.replace("+ key)", "+ key + 1)")),),
         ("decode_paged",),
     ),
     _decode(
