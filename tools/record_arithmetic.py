@@ -4,8 +4,8 @@
     python tools/record_arithmetic.py --only attention           # after a change of its kernels
     python tools/record_arithmetic.py --backend emulator --out DIR --quick     # a rehearsal
 
-Writes ex2.xz, scalars.json, attention.json, questions.json, tiles.json and wgmma.json to
-probes/recorded/<arch>/arithmetic/, and compares all but attention with the rules at once: what
+Writes ex2.xz, scalars.json, attention.json and attention_launches.xz, questions.json, tiles.json
+and wgmma.json to probes/recorded/<arch>/arithmetic/, and compares all but attention with the rules at once: what
 differs is printed. The operands of differing products (differences.npz) and O and LSE whole
 (attention_results.npz) go to build/arithmetic/, or details/ in --out: they are for looking at, not
 for keeping. Exits 1 if anything differs, 3 without a GPU.
@@ -30,7 +30,7 @@ from attnprobe.backends.base import Backend  # noqa: E402
 from attnprobe.backends.emulator import EmulatorBackend  # noqa: E402
 from attnprobe.errors import AttnprobeError  # noqa: E402
 from attnprobe.layouts import Instruction  # noqa: E402
-from attnprobe.numerics import recorded_attention  # noqa: E402
+from attnprobe.numerics import recorded_attention, recorded_launches  # noqa: E402
 from attnprobe.probing import (  # noqa: E402
     arithmetic,
     evidence,
@@ -202,11 +202,13 @@ class Session:
         on_gpu = self.backend.name == "gpu"
         run = recorded_attention.on_gpu if on_gpu else recorded_attention.on_emulator
         names = list(recorded_attention.cases())[:: 9 if self.quick else 1]
-        data, results = {}, {}
+        data, results, launches = {}, {}, {}
         for name in names:
             data[name], (o, lse) = recorded_attention.record(name, run)
+            launches[name] = recorded_attention.launch_of(name)
             results |= {f"{name}|O": bits(o), f"{name}|LSE": bits(lse)}
         evidence.save(self.out / "attention.json", self.environment, "attention", data)
+        recorded_launches.save(self.out / recorded_attention.LAUNCHES, launches)
         arrays: dict[str, Any] = results
         self.details.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(self.details / "attention_results.npz", **arrays)

@@ -134,7 +134,7 @@ def run_emulator(
         for name, array in arrays.items()
         if array is not None
     }
-    steps = {**_strides(q, k, v, o), **extra_strides(extras or {})}
+    steps = {**stride_fields(q, k, v, o), **extra_strides(extras or {})}
     struct = pack_params({**plan.fields(), **steps, **addresses})
     formats, report = _formats(plan), None
     for step in plan.steps:
@@ -185,7 +185,8 @@ def run_gpu(
     scratch = {name: cupy.empty(shape, dtype) for name, (shape, dtype) in plan.scratch.items()}
     taken = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch, **(extras or {})}
     arrays = {name: array for name, array in taken.items() if array is not None}
-    params = pack_params({**plan.fields(), **_strides(q, k, v, o), **extra_strides(extras or {})})
+    steps = {**stride_fields(q, k, v, o), **extra_strides(extras or {})}
+    params = pack_params({**plan.fields(), **steps})
     argument = Struct(params.tobytes(), {name: params_offset(name) for name in arrays})
     formats = _formats(plan)
     launches = tuple(
@@ -237,7 +238,8 @@ def _formats(plan: Plan) -> Mapping[str, Format]:
     return {"Q": problem.format, "K": problem.kv_format, "V": problem.kv_format}
 
 
-def _strides(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:
+def stride_fields(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:
+    """Return the stride fields of ``AttentionParams``, elements."""
     fields: dict[str, int] = {}
     for name, array in zip(_NAMES, (q, k, v, o), strict=True):
         fields.update(strides(name.lower(), array, _AXES))

@@ -1,7 +1,8 @@
 """O and LSE of the attention kernels on hardware, kept as hashes, and computed again to the bit.
 
-A record names the kernel text, the plan and the inputs by hashes: where one of them has changed,
-the record says nothing, and says so.
+A record names the kernel text, the plan and the inputs by hashes, and its launches are kept beside
+it whole: ``replay`` runs what ran then. Of the kernels as they are now a record says something only
+where no hash has changed (``compare``, ``changed``).
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from attnprobe.backends.base import program_words
+from attnprobe.compile import Source
 from attnprobe.engine import launch
 from attnprobe.engine.arrays import take
 from attnprobe.engine.plan import Plan, make_plan
 from attnprobe.engine.problem import make_problem
 from attnprobe.errors import UsageError
+from attnprobe.numerics import recorded_launches
 from attnprobe.numerics.cases import Case
 from attnprobe.numerics.fills import QKV, Sizes
 from attnprobe.numerics.reference import Features
@@ -29,6 +32,7 @@ Json = dict[str, Any]
 Run = Callable[[Plan, Array, Array, Array], tuple[Array, Array]]
 
 SAMPLE = 8  # elements of O and LSE that are kept as they are
+LAUNCHES = "attention_launches.xz"  # beside the record
 COMMAND = "python tools/record_arithmetic.py --only attention"
 
 _CAUSAL = Features(causal=True)
@@ -115,13 +119,50 @@ def record(name: str, run: Run) -> tuple[Json, tuple[Array, Array]]:
     return found, (o, lse)
 
 
+def launch_of(name: str) -> Json:
+    """Return the launch that the present plan of a case makes, whole."""
+    q, k, v = inputs(name)
+    plan = plan_of(name, q, k, v)
+    arrays = {"Q": q, "K": k, "V": v, "O": np.empty_like(q), "LSE": launch.empty_lse(plan, q)}
+    return recorded_launches.describe(plan, arrays)
+
+
+def changed(name: str, recorded: Json) -> tuple[str, ...]:
+    """Return what is not what was recorded any more: of "kernel", "plan" and "inputs"."""
+    q, k, v = inputs(name)
+    identity = _identity(plan_of(name, q, k, v), (q, k, v))
+    return tuple(what for what, value in identity.items() if recorded[what] != value)
+
+
+def replay(name: str, recorded: Json, launched: Json) -> str:
+    """Return "" if the launch of the record gives its very bits on the emulator, else what differs.
+
+    Raises
+    ------
+    UsageError
+        If the launch or the inputs are not those of the record.
+    """
+    q, k, v = inputs(name)
+    words = _words(recorded_launches.source_of(launched))
+    for what, value in {"kernel": words, "inputs": _data((q, k, v))}.items():
+        if recorded[what] != value:
+            raise UsageError(f"{name}: {Changed(what)}")
+    return _differences(name, recorded, recorded_launches.replay(launched, q, k, v))
+
+
+def _words(source: Source) -> str:
+    return hashlib.sha256(program_words(source).encode()).hexdigest()[:16]
+
+
+def _data(arrays: QKV) -> str:
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
+
+
 def _identity(plan: Plan, arrays: QKV) -> Json:
-    words = hashlib.sha256(program_words(plan.source()).encode()).hexdigest()[:16]
     described = repr((plan.variant.entry, plan.grid, plan.block, plan.shared_bytes))
     fields = repr(sorted(plan.fields().items()))
-    data = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
     launched = hashlib.sha256((described + fields).encode()).hexdigest()[:16]
-    return {"kernel": words, "plan": launched, "inputs": data}
+    return {"kernel": _words(plan.source()), "plan": launched, "inputs": _data(arrays)}
 
 
 def _result(array: Array) -> Json:
@@ -144,7 +185,11 @@ def compare(name: str, recorded: Json, run: Run = on_emulator) -> str:
     for what, value in _identity(plan, (q, k, v)).items():
         if recorded[what] != value:
             raise UsageError(f"{name}: {Changed(what)}")
-    o, lse = run(plan, q, k, v)
+    return _differences(name, recorded, run(plan, q, k, v))
+
+
+def _differences(name: str, recorded: Json, results: tuple[Array, Array]) -> str:
+    o, lse = results
     found = {"O": _result(o), "LSE": _result(lse)}
     return "; ".join(
         f"{name}: {what} begins {result['sample']}, recorded {recorded[what]['sample']}"

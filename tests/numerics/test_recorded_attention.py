@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attnprobe.engine import launch
 from attnprobe.errors import UsageError
-from attnprobe.numerics import recorded_attention
+from attnprobe.numerics import recorded_attention, recorded_launches
 from attnprobe.probing import evidence
 from attnprobe.ptx import exact_ex2
 
@@ -19,7 +20,22 @@ FILE = evidence.folder() / "attention.json"
 @pytest.mark.parametrize("name", recorded_attention.cases())
 def test_no_bit_of_o_or_lse_differs(name: str) -> None:
     stored = evidence.load(FILE)["attention"]
-    assert recorded_attention.compare(name, stored[name]) == ""
+    launches = recorded_launches.load(FILE.with_name(recorded_attention.LAUNCHES))
+    assert recorded_attention.replay(name, stored[name], launches[name]) == ""
+
+
+@pytest.mark.usefixtures("any_table")
+def test_a_launch_that_is_kept_gives_what_the_plan_gives(tmp_path: Path) -> None:
+    name = "decode, head_dim 64, bf16"
+    found, _ = recorded_attention.record(name, recorded_attention.on_emulator)
+    assert recorded_attention.changed(name, found) == ()
+    recorded_launches.save(tmp_path / "kept.xz", {name: recorded_attention.launch_of(name)})
+    launched = recorded_launches.load(tmp_path / "kept.xz")[name]
+    assert recorded_attention.replay(name, found, launched) == ""
+    other = {**launched, "text": launched["text"] + "int another;"}
+    with pytest.raises(UsageError, match="kernel changed since the recording"):
+        recorded_attention.replay(name, found, other)
+    assert recorded_attention.changed(name, {**found, "plan": "0" * 16}) == ("plan",)
 
 
 def test_at_least_forty_cases_cover_widths_formats_and_features() -> None:

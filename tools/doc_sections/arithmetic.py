@@ -208,4 +208,10 @@ def attention() -> str:
         for kind, widths in kinds.items()
     ]
     table = markdown_table(["case", "values", "widths and formats"], lines)
-    return f"{len(data['attention'])} cases on {_where(data)}.\n\n{table}"
+    stored = data["attention"]
+    present = sum(not recorded_attention.changed(name, stored[name]) for name in stored)
+    return (
+        f"{len(stored)} cases on {_where(data)}. {present} of them are of the kernels as they are "
+        "now; the launches of all are kept whole beside the record, and it is these that the "
+        f"emulator runs again.\n\n{table}"
+    )
