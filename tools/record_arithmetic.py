@@ -5,7 +5,8 @@
     python tools/record_arithmetic.py --backend emulator --out DIR --quick     # a rehearsal
 
 Writes ex2.xz, scalars.json, attention.json and attention_launches.xz, questions.json, tiles.json
-and wgmma.json to probes/recorded/<arch>/arithmetic/, and compares all but attention with the rules at once: what
+and wgmma.json to probes/recorded/<arch>/arithmetic/, and compares all but attention with the rules
+at once: what
 differs is printed. The operands of differing products (differences.npz) and O and LSE whole
 (attention_results.npz) go to build/arithmetic/, or details/ in --out: they are for looking at, not
 for keeping. Exits 1 if anything differs, 3 without a GPU.
