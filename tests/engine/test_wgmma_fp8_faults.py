@@ -37,7 +37,7 @@ class Fault:
 # fmt: off
 FAULTS: dict[str, Fault] = {
     "V is transposed before it has landed": Fault(
-        "        V_ring.wait_full();\n        const u32_t note", "        const u32_t note",
+        "        V_ring.wait_full();\n        // Lane 0 gives", "        // Lane 0 gives",
         EmulatorError, "still under way|nothing wrote|more arrivals|no barrier orders"),
     "V^T is written while it is read": Fault(
         "        Vt_ring.wait_empty();\n", "",
