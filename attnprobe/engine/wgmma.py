@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from attnprobe.arch import Arch
 from attnprobe.engine.checks import MAX_SIZE
@@ -157,23 +159,29 @@ def transforms(problem: Problem) -> bool:
     return negated or problem.softcap > 0 or problem.alibi or problem.head_scales
 
 
-def _wgmma(
+Row = TypeVar("Row", bound=WgmmaVariant)
+
+
+def row_of_tile(
+    kind: type[Row],
+    kernel: str,
     widths: tuple[int, int],
     tile: tuple[int, int, int, int],
     why: str,
-    *,
-    windowed: bool | None = None,
-    most_seqlen: int = MAX_SIZE,
-    plain_scores: bool = False,
-    turns: bool = True,
-    passes: bool = False,
-    whole_pages: bool = False,
-) -> WgmmaVariant:
-    """Return the row of one tile: (warpgroups that compute, keys, stages, stages of Q)."""
+    **more: Any,
+) -> Row:
+    """Return the row of one tile of a kernel: (warpgroups that compute, keys, stages, of Q).
+
+    Parameters
+    ----------
+    kernel : its file below kernels/attention/, without ending; the entry is named after it.
+    widths : least and greatest head_dim.
+    more : other fields of the row.
+    """
     consumers, block_n, stages, q_stages = tile
-    return WgmmaVariant(
-        source="attention/fwd_wgmma.cu",
-        entry="attention_fwd_wgmma",
+    return kind(
+        source=f"attention/{kernel}.cu",
+        entry=f"attention_{kernel}",
         min_cc=90,
         suffix="a",
         head_dim=widths[1],
@@ -189,14 +197,11 @@ def _wgmma(
         consumers=consumers,
         stages=stages,
         q_stages=q_stages,
-        windowed=windowed,
-        most_seqlen=most_seqlen,
-        plain_scores=plain_scores,
-        turns=turns,
-        passes=passes,
-        whole_pages=whole_pages,
+        **more,
     )
 
+
+_wgmma = partial(row_of_tile, WgmmaVariant, "fwd_wgmma")
 
 WGMMA: tuple[WgmmaVariant, ...] = (
     _wgmma(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from attnprobe.arch import Arch
 from attnprobe.engine.problem import Problem
@@ -12,9 +12,8 @@ from attnprobe.engine.variants import Variant, padded_bytes
 from attnprobe.engine.wgmma import (
     BARRIER_BYTES,
     MAX_TILES,
-    ROWS,
-    WARPS,
     WgmmaVariant,
+    row_of_tile,
     transforms,
 )
 
@@ -102,40 +101,7 @@ class Wgmma8Variant(WgmmaVariant):
         return Variant.refusal(self, problem, arch)
 
 
-def _wgmma8(
-    widths: tuple[int, int],
-    tile: tuple[int, int, int, int],
-    why: str,
-    *,
-    windowed: bool | None = None,
-    plain_scores: bool = False,
-    **more: Any,
-) -> Wgmma8Variant:
-    """Return the row of one tile: (warpgroups that compute, keys, stages, stages of Q)."""
-    consumers, block_n, stages, q_stages = tile
-    return Wgmma8Variant(
-        source="attention/fwd_wgmma_fp8.cu",
-        entry="attention_fwd_wgmma_fp8",
-        min_cc=90,
-        suffix="a",
-        head_dim=widths[1],
-        v_head_dim=widths[1],
-        least_head_dim=widths[0],
-        block_m=consumers * ROWS,
-        block_n=block_n,
-        warps=(consumers + 1) * WARPS,
-        blocks_per_sm=1,
-        v_parts=1,
-        why=why,
-        persistent=True,
-        consumers=consumers,
-        stages=stages,
-        q_stages=q_stages,
-        windowed=windowed,
-        plain_scores=plain_scores,
-        **more,
-    )
-
+_wgmma8 = partial(row_of_tile, Wgmma8Variant, "fwd_wgmma_fp8")
 
 WGMMA8: tuple[Wgmma8Variant, ...] = (
     _wgmma8(
