@@ -26,8 +26,9 @@ MAX_TILES = 2**30  # so that the number of the next tile fits in 32 bits
 # a group are too much for L2.
 LEAST_ROUNDS = 1.9
 
-# What the kernel does not do: whether a problem wants it, and what the plan says then.
-_LACKS: tuple[tuple[Callable[[Problem], bool], str], ...] = (
+# What a kernel does not do: whether a problem wants it, and what the plan says then.
+Lacks = tuple[tuple[Callable[[Problem], bool], str], ...]
+_LACKS: Lacks = (
     (lambda p: not p.mappable, "no tensor map describes Q, K and V"),
     (
         lambda p: p.layout.page_size % SWIZZLE_ROWS > 0,
@@ -86,11 +87,9 @@ class WgmmaVariant(Variant):
         wider = max(problem.head_dim, problem.v_head_dim)
         return super().serves_widths(problem) and wider >= self.least_head_dim
 
-    def refusal(self, problem: Problem, arch: Arch) -> str | None:
-        """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
-        if arch.cc != self.min_cc or arch.suffix != self.suffix:
-            return f"needs sm_{self.min_cc}{self.suffix}"
-        for wanted, reason in _LACKS:
+    def unfit(self, problem: Problem, lacks: Lacks) -> str | None:
+        """Return why the kernel, which lacks some things, or this tile is not for ``problem``."""
+        for wanted, reason in lacks:
             if wanted(problem):
                 return reason
         if self.plain_scores and transforms(problem):
@@ -99,6 +98,15 @@ class WgmmaVariant(Variant):
             return "counts its tiles in 32 bits"
         if self.windowed is not None and problem.windowed != self.windowed:
             return f"is for problems {'with' if self.windowed else 'without'} a window"
+        return None
+
+    def refusal(self, problem: Problem, arch: Arch) -> str | None:
+        """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
+        if arch.cc != self.min_cc or arch.suffix != self.suffix:
+            return f"needs sm_{self.min_cc}{self.suffix}"
+        reason = self.unfit(problem, _LACKS)
+        if reason is not None:
+            return reason
         if _mean_keys(problem) > self.most_seqlen:
             return f"is for up to {self.most_seqlen} keys"
         page_size = problem.layout.page_size

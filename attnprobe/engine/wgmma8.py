@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,18 +11,16 @@ from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import Variant, padded_bytes
 from attnprobe.engine.wgmma import (
     BARRIER_BYTES,
-    MAX_TILES,
+    Lacks,
     WgmmaVariant,
     row_of_tile,
-    transforms,
 )
 
 COLUMNS = 32  # of V that are transposed together (kVtRows)
 FORMAT = "e4m3"
 TOTAL_BYTES = 4  # of an element of O that is added up in shared memory
 
-# What the kernel does not do: whether a problem wants it, and what the plan says then.
-_LACKS: tuple[tuple[Callable[[Problem], bool], str], ...] = (
+_LACKS: Lacks = (
     (
         lambda p: p.layout.varlen_q or p.layout.lengths_vary,
         "takes 8-bit Q in whole sequences only: pad them, or give q in float16 or bfloat16",
@@ -89,16 +87,7 @@ class Wgmma8Variant(WgmmaVariant):
                 f"needs sm_{self.min_cc}{self.suffix}; elsewhere give q in float16 or bfloat16 "
                 "(k and v may stay in e4m3), q_descale in softmax_scale"
             )
-        for wanted, reason in _LACKS:
-            if wanted(problem):
-                return reason
-        if self.plain_scores and transforms(problem):
-            return "has no registers left to transform scores"
-        if self.blocks(problem, 1) > MAX_TILES:
-            return "counts its tiles in 32 bits"
-        if self.windowed is not None and problem.windowed != self.windowed:
-            return f"is for problems {'with' if self.windowed else 'without'} a window"
-        return Variant.refusal(self, problem, arch)
+        return self.unfit(problem, _LACKS) or Variant.refusal(self, problem, arch)
 
 
 _wgmma8 = partial(row_of_tile, Wgmma8Variant, "fwd_wgmma_fp8")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from attnprobe.arch import arch
 from attnprobe.engine.plan import Plan, make_plan, plans_changed
 from attnprobe.engine.problem import Problem
+from attnprobe.engine.variants import Variant
 from attnprobe.engine.wgmma import WGMMA
 from attnprobe.formats import FORMATS
 
@@ -24,8 +25,11 @@ def make(head_dim: int = 128, **changes: object) -> Problem:
 
 
 @contextmanager
-def hopper_plans(blocks: int = 2) -> Iterator[list[Plan]]:
-    """Public calls on the emulator plan for a small Hopper GPU: each block computes many tiles."""
+def hopper_plans(blocks: int = 2, rows: Sequence[Variant] = WGMMA) -> Iterator[list[Plan]]:
+    """Public calls on the emulator plan for a small Hopper GPU: each block computes many tiles.
+
+    All of them must take one of ``rows``.
+    """
     seen: list[Plan] = []
 
     def change(plan: Plan) -> Plan:
@@ -35,4 +39,4 @@ def hopper_plans(blocks: int = 2) -> Iterator[list[Plan]]:
 
     with plans_changed(change):
         yield seen
-    assert all(plan.variant in WGMMA for plan in seen)
+    assert all(plan.variant in rows for plan in seen)

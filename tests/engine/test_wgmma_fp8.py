@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -14,8 +13,8 @@ import pytest
 
 import attnprobe
 from attnprobe import compile as compile_
-from attnprobe.arch import ARCHES, Arch, arch
-from attnprobe.engine.plan import Plan, make_plan, plans_changed
+from attnprobe.arch import ARCHES, Arch
+from attnprobe.engine.plan import make_plan
 from attnprobe.engine.problem import Layout, Problem
 from attnprobe.engine.wgmma8 import WGMMA8, Wgmma8Variant
 from attnprobe.errors import ProblemError, UnsupportedError
@@ -25,9 +24,9 @@ from attnprobe.numerics.fills import E4M3_FILLS, EQUAL_COLUMNS, FILLS, Sizes
 from attnprobe.numerics.oracle import Question
 from attnprobe.numerics.reference import Features
 from attnprobe.numerics.reference import attention as attention_float64
+from tests.engine.hopper import HOPPER, hopper_plans
 
 E4M3 = ml_dtypes.float8_e4m3fn
-HOPPER = arch(90)
 CAUSAL = (-1, 0)
 Array = Any
 
@@ -98,19 +97,7 @@ def test_other_archs_say_what_to_do(on: Arch) -> None:
         make_plan(make(), on)
 
 
-@contextmanager
-def small_gpu(blocks: int = 2) -> Iterator[list[Plan]]:
-    """Public calls on the emulator plan for a small Hopper GPU: each block computes many tiles."""
-    seen: list[Plan] = []
-
-    def change(plan: Plan) -> Plan:
-        with plans_changed(lambda same: same):
-            seen.append(make_plan(plan.problem, replace(HOPPER, multiprocessors=blocks)))
-        return seen[-1]
-
-    with plans_changed(change):
-        yield seen
-    assert all(plan.variant in WGMMA8 for plan in seen)
+small_gpu = partial(hopper_plans, rows=WGMMA8)
 
 
 def qkv(
