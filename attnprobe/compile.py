@@ -8,11 +8,12 @@ and these are expanded here with ``#line`` marks, so a compile error names the r
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from attnprobe import _paths, cache, nvrtc
 from attnprobe.cache import Built
@@ -23,13 +24,16 @@ from attnprobe.errors import CompileError
 OPTIONS: tuple[str, ...] = ("-std=c++17", "-fmad=false", "-default-device")
 CUPY_IMPLIED: tuple[str, ...] = ("-ftz=true",)
 
-_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"\s*$')
+# The lines of a kernel file that do not stay as they are.
+_DIRECTIVE = re.compile(
+    r"^[ \t]*#[ \t]*(?:(?P<once>pragma once)|include[ \t]*(?:"
+    r'"(?P<file>[^"\n]+)"|(?P<system><).*))[ \t]*$',
+    re.MULTILINE,
+)
 _MACRO = re.compile(r"^#define (\w+) (.*)$", re.MULTILINE)
-_SYSTEM_INCLUDE = re.compile(r"^\s*#\s*include\s*<")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """One kernel text, complete: includes expanded, macros in front.
 
     Attributes
@@ -78,36 +82,38 @@ def expand_includes(root: Path, name: str) -> str:
     CompileError
         For an include that does not exist, or one of a system header.
     """
-    seen: set[Path] = set()
-    return _expand(root, (root / name).resolve(), seen)
+    return _expand(str(root), name, set())
 
 
-def _expand(root: Path, path: Path, seen: set[Path]) -> str:
-    seen.add(path)
-    shown = path.relative_to(root.resolve()).as_posix()
-    lines = [f'#line 1 "{shown}"']
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if _SYSTEM_INCLUDE.match(line):
+def _expand(root: str, name: str, seen: set[str]) -> str:
+    """Expand one file; its name is relative to ``root``, and no step in it leads up."""
+    seen.add(name)
+    with open(os.path.join(root, name), encoding="utf-8") as file:
+        text = file.read()
+
+    def expanded(line: re.Match[str]) -> str:
+        if line["once"]:
+            return ""
+        number = text.count("\n", 0, line.start()) + 1
+        if line["system"]:
             raise CompileError(
-                f"{shown}:{number}: kernels include nothing but kernels/: {line.strip()}"
+                f"{name}:{number}: kernels include nothing but kernels/: {line[0].strip()}"
             )
-        match = _INCLUDE.match(line)
-        if match is None:
-            lines.append("" if line.strip() == "#pragma once" else line)
-            continue
-        target = _find_include(root, path, match[1])
+        target = _find_include(root, name, line["file"], seen)
         if target is None:
-            raise CompileError(f"{shown}:{number}: no file {match[1]!r}")
-        if target not in seen:
-            lines.append(_expand(root, target, seen))
-        lines.append(f'#line {number + 1} "{shown}"')
-    return "\n".join(lines) + "\n"
+            raise CompileError(f"{name}:{number}: no file {line['file']!r}")
+        body = "" if target in seen else _expand(root, target, seen) + "\n"
+        return f'{body}#line {number + 1} "{name}"'
+
+    return f'#line 1 "{name}"\n{_DIRECTIVE.sub(expanded, text)}'
 
 
-def _find_include(root: Path, including: Path, name: str) -> Path | None:
-    for candidate in (including.parent / name, root / name):
-        if candidate.is_file():
-            return candidate.resolve()
+def _find_include(root: str, including: str, name: str, seen: set[str]) -> str | None:
+    """Return an included file's name below ``root``; one that was ``seen`` is not looked for."""
+    for folder in (posixpath.dirname(including), ""):
+        candidate = posixpath.normpath(posixpath.join(folder, name))
+        if candidate in seen or os.path.isfile(os.path.join(root, candidate)):
+            return candidate
     return None
 
 

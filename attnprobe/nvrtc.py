@@ -9,10 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from attnprobe import cache as disk
 from attnprobe.errors import CompileError
@@ -21,8 +20,7 @@ from attnprobe.errors import CompileError
 _SEARCHED = ("CUDA_PATH", "CUDA_HOME", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 
-@dataclass(frozen=True)
-class Nvrtc:
+class Nvrtc(NamedTuple):
     """The NVRTC library, loaded. ``version`` is (major, minor)."""
 
     library: Any
@@ -30,8 +28,7 @@ class Nvrtc:
     path: str
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Which NVRTC would compile, known without loading it.
 
     Attributes
@@ -108,7 +105,7 @@ def loaded_identity() -> Identity:
     found = Identity(loaded.version, status.st_size, _supported_ccs(loaded.library))
     note = _note()
     if note is not None:
-        told = {"path": loaded.path, "mtime_ns": status.st_mtime_ns, **vars(found)}
+        told = {"path": loaded.path, "mtime_ns": status.st_mtime_ns, **found._asdict()}
         with suppress(OSError):  # the store itself will say that it cannot be written
             disk.write_whole(note, json.dumps(told).encode())
     return found

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = (
     {"errors", "arch", "formats", "_paths"},
     {"layouts", "cache"},
-    {"ptx", "nvrtc", "compile"},
+    {"ptx", "nvrtc", "compile", "tensor_maps"},
     {"backends"},
     {"probing", "numerics", "engine"},
     {"mutants", "compat"},

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -19,8 +18,7 @@ _E4M3 = FORMATS["e4m3"]
 _CPU_DEVICE_TYPES = (1, 3)  # kDLCPU, kDLCUDAHost; Source: dlpack.h
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """One array argument, taken in.
 
     Attributes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from attnprobe import formats
 from attnprobe.engine import extras as extras_
@@ -44,8 +44,7 @@ class Call:
     kv_format: str | None = None
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """What a call found and wrote: ``o`` and ``lse`` in the engine's arrays, and in q's kind.
 
     ``launched`` is what ran on a GPU, None where nothing did.
@@ -130,7 +129,7 @@ def _with_batch_axis(name: str, operand: Operand, boundaries: str) -> Operand:
             f"{name} has {len(shape)} axes {shape}; with {boundaries} three are wanted, (total "
             "rows of all sequences, heads, head_dim)"
         )
-    return replace(operand, array=operand.array[None])
+    return operand._replace(array=operand.array[None])
 
 
 def _specs(operands: Mapping[str, Operand], kv_format: str | None) -> dict[str, ArraySpec]:
@@ -159,7 +158,7 @@ def with_kv_format(spec: ArraySpec, kv_format: str | None) -> ArraySpec:
             f"{spec.name} has dtype {spec.dtype} and kv_format is {kv_format!r}; an array of "
             "bytes is wanted: uint8, int8 or ml_dtypes.float8_e4m3fn"
         )
-    return replace(spec, format=FORMATS[names[kv_format]])
+    return spec._replace(format=FORMATS[names[kv_format]])
 
 
 def _sizes(specs: Mapping[str, ArraySpec], call: Call) -> extras_.Sizes:

@@ -6,9 +6,9 @@ Both paths take the same kernel text and the same ``AttentionParams``; only the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,7 @@ _AXES = ("batch", "row", "head")
 _NAMES = ("Q", "K", "V", "O")
 
 
-@dataclass(frozen=True)
-class Launched:
+class Launched(NamedTuple):
     """What a call launched on a GPU.
 
     Attributes

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +36,7 @@ def _source(file: str, defines: tuple[tuple[str, object], ...]) -> compile_.Sour
     return compile_.load_source(file, dict(defines))
 
 
-@dataclass(frozen=True)
-class OneKernel:
+class OneKernel(NamedTuple):
     """A launch without its arrays.
 
     Attributes

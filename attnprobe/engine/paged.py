@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnprobe.engine import known
-from attnprobe.engine.append import Append, Appended, append_kv
 from attnprobe.engine.arrays import take
 from attnprobe.engine.call import Call, check_places, perform, place_of_run, with_kv_format
 from attnprobe.engine.checks import CACHE_FORMAT_NAMES, FORMAT_NAMES
 from attnprobe.engine.score_arguments import SCORE_FIELDS, score_arrays, score_options
 from attnprobe.errors import ProblemError
+
+if TYPE_CHECKING:
+    from attnprobe.engine.append import Appended
 
 _LENGTHS = ("seqused_k", "leftpad_k", "cu_seqlens_q", "block_table")
 _APPENDED = ("K_new", "V_new", "rotary_cos", "rotary_sin")
@@ -133,7 +135,7 @@ def attention_paged(
     done = perform(call)
     if appended is not None and done.launched is not None and appended.launched is not None:
         both = done.launched.after(appended.launched, appended.renamed)
-        done = replace(done, launched=both)
+        done = done._replace(launched=both)
     if appended is None or appended.launched is not None:
         known.remember(key, _FIELDS, (q, k_cache, v_cache, *others), done)
     return done.results(return_lse)
@@ -148,6 +150,8 @@ def _appended(
     kv_format: str | None,
 ) -> Appended:
     """Append k and v to the cache."""
+    from attnprobe.engine.append import Append, append_kv  # few calls append
+
     if extras["cu_seqlens_q"] is not None:
         raise ProblemError(
             "k and v are appended for a padded q, (batch, seqlen_q, ...), and cu_seqlens_q is "

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,7 @@ MAX_BLOCKS = (
 )  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One launch: a kernel file below kernels/, its entry, and the shape of the launch.
 
     ``boxes`` are the arrays that it reads through tensor maps, in the order of its arguments, and

@@ -11,10 +11,9 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from attnprobe.errors import DeviceError
 
@@ -24,8 +23,7 @@ _MOST_MADE = 1024  # groups of addresses that a launch keeps its encoded argumen
 _INVALID_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT; Source: cuda.h
 
 
-@dataclass(frozen=True)
-class Struct:
+class Struct(NamedTuple):
     """An argument by value, with addresses inside.
 
     Attributes
@@ -38,8 +36,7 @@ class Struct:
     places: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An argument by value that is made from one array's address: a tensor map.
 
     Attributes
@@ -116,9 +113,9 @@ class Prepared:
     def renamed(self, names: Mapping[str, str]) -> Prepared:
         """Return the same launch with arrays under other names, old -> new."""
         arguments = [
-            replace(each, places={names.get(name, name): at for name, at in each.places.items()})
+            each._replace(places={names.get(name, name): at for name, at in each.places.items()})
             if isinstance(each, Struct)
-            else replace(each, name=names.get(each.name, each.name))
+            else each._replace(name=names.get(each.name, each.name))
             if isinstance(each, Encoded)
             else each
             for each in self._arguments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from attnprobe.formats import Format
 
@@ -10,8 +10,7 @@ ALIGNMENT = 16  # bytes: what one cp.async copies
 MAX_MAPPED = 2**36  # elements, of at most 16 bytes; Source: CUDA driver API, cuTensorMapEncodeTiled
 
 
-@dataclass(frozen=True)
-class ArraySpec:
+class ArraySpec(NamedTuple):
     """One array argument without its contents.
 
     Attributes

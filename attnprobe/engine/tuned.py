@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from attnprobe import cache
 from attnprobe import compile as compile_
@@ -30,11 +29,9 @@ from attnprobe.engine.rows import ROWS
 from attnprobe.engine.variants import Variant
 
 SCHEMA = "attnprobe.tuned/1"
-_log = logging.getLogger("attnprobe")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """The winner of one shape class.
 
     Attributes
@@ -127,14 +124,14 @@ def table() -> dict[str, Entry]:
 
 @lru_cache(maxsize=4)
 def _read(file: Path, changed: int, size: int) -> dict[str, Entry]:
-    names = {item.name for item in fields(Entry)}
+    names = Entry._fields
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         if told["schema"] != SCHEMA:
             raise ValueError(f"schema {told['schema']!r}")
         found = [Entry(**{name: each[name] for name in names}) for each in told["entries"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.warning("the table of tuned tiles %s is ignored: %s", file, error)
+        cache.warn(f"the table of tuned tiles {file} is ignored: {error}")
         return {}
     return {entry.shape_class: entry for entry in found}
 
@@ -150,7 +147,7 @@ def write(entries: Iterable[Entry]) -> None:
     file = path()
     if file is None:
         raise OSError("tuned tiles are turned off (ATTNPROBE_TUNED=0 or ATTNPROBE_CACHE=0)")
-    listed = [vars(entry) for entry in entries]
+    listed = [entry._asdict() for entry in entries]
     text = json.dumps({"schema": SCHEMA, "entries": listed}, indent=1) + "\n"
     cache.write_whole(file, text.encode())
 

@@ -2,7 +2,7 @@
 
 Axes are in the order of PTX coordinates, the innermost first: a C-contiguous array (batch, seqlen,
 heads, head_dim) has the shape (head_dim, heads, seqlen, batch) here. A kernel gets 128 bytes of it:
-``attnprobe.backends.tensor_maps`` has the driver make them, ``attnprobe.ptx.tensor_maps`` makes
+``attnprobe.tensor_maps`` has the driver make them, ``attnprobe.ptx.tensor_maps`` makes
 those for the emulator.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,7 @@ MAX_BOX = 256
 MAX_RANK = 5
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """A type of elements: bytes, and its CUtensorMapDataType."""
 
     name: str
