@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from attnprobe import formats
@@ -19,8 +19,7 @@ from attnprobe.errors import ProblemError
 from attnprobe.formats import FORMATS, Format
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """The arguments of one call, named as the kernel's side names them.
 
     Attributes
@@ -38,7 +37,7 @@ class Call:
     k: Any
     v: Any
     options: Mapping[str, Any]
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Any] = MappingProxyType({})
     out: Any = None
     out_dtype: Any = None
     kv_format: str | None = None

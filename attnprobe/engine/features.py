@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
@@ -25,8 +25,7 @@ OPEN = 2 * MAX_SIZE
 Fields = Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(NamedTuple):
     """One feature row.
 
     Attributes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from attnprobe.engine import checks
 from attnprobe.engine.checks import MAX_SIZE
@@ -17,8 +18,7 @@ from attnprobe.formats import Format
 NO_EXTRAS: Mapping[str, ArraySpec] = {}
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """How the sequences lie in the arrays; their lengths are on the device.
 
     Attributes
@@ -40,6 +40,9 @@ class Layout:
     def lengths_vary(self) -> bool:
         """Whether a sequence's length is known on the device only."""
         return self.varlen_q or self.varlen_k or self.seqused_k or self.leftpad_k
+
+
+PLAIN = Layout()  # sequences of one length, one behind the other
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Problem:
     aligned: bool
     kv_format: Format
     out_format: Format
-    layout: Layout = Layout()
+    layout: Layout = PLAIN
     plane: tuple[int, int] = (0, 0)
     diagonal: int | None = 0
     num_splits: int = 0

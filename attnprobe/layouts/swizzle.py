@@ -7,8 +7,7 @@ tile starts, and the pattern repeats every ``repeat`` bytes of shared memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,7 @@ from attnprobe.errors import UsageError
 CHUNK = 16  # bytes that stay together
 
 
-@dataclass(frozen=True)
-class Swizzle:
+class Swizzle(NamedTuple):
     """One swizzle mode.
 
     Attributes
