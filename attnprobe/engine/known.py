@@ -237,9 +237,9 @@ class KnownCall:
         if self._scratch_size:
             _held, base = results.scratch(self._scratch_size)  # until all is queued
             addresses += [base + offset for offset in self._scratch]
-        stream = self._stream()
+        given, stream = tuple(addresses), self._stream()
         for launch in self._launches:
-            launch(addresses, stream)
+            launch(given, stream)
         return O if lse is None else (O, lse)
 
     def _meet(self, addresses: list[int]) -> bool:

@@ -202,7 +202,7 @@ def run_gpu(
         )
         for step, kernel in zip(plan.steps, kernels_, strict=True)
     )
-    addresses = [array.data.ptr for array in arrays.values()]
+    addresses = tuple(array.data.ptr for array in arrays.values())
     stream = cupy.cuda.get_current_stream().ptr
     for launch in launches:
         launch(addresses, stream)

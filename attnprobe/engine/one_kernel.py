@@ -81,7 +81,7 @@ class OneKernel(NamedTuple):
         argument = Struct(pack_params(values, self.struct).tobytes(), places)
         grid, block = (self.blocks, 1, 1), (self.threads, 1, 1)
         launch = Prepared(kernel, grid, block, 0, [argument], tuple(arrays))
-        addresses = [array.data.ptr for array in arrays.values()]
+        addresses = tuple(array.data.ptr for array in arrays.values())
         launch(addresses, cupy.cuda.get_current_stream().ptr)
         return launch
 
