@@ -188,7 +188,7 @@ def host_table(record: Record, kind: str, scale: float) -> Table:
     return table(("", "call", unit), host_rows(record, kind, scale), numeric=(2,))
 
 
-AIM_HEADER = ("aim", "of", "wanted", "reached", "", "beside")
+AIM_HEADER = ("aim", "case", "wanted", "reached", "met", "beside")
 
 
 def aim_rows(record: Record) -> list[list[str]]:
