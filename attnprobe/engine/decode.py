@@ -8,12 +8,12 @@ tiles. Which is the faster is worked out from a count of what each does per mult
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from attnprobe.arch import KIB, Arch
 from attnprobe.engine.checks import MAX_SPLITS
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import Variant, padded_bytes
+from attnprobe.frozen import dataclass
 
 ROWS = 16  # of a tile: of one mma
 SHARE_EXTRA = 128  # bytes: maximum and sum of 16 rows (group_store.cuh)

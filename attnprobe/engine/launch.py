@@ -84,10 +84,12 @@ def gpu_arch(device: int) -> Arch:
     """
     import cupy
 
+    runtime = cupy.cuda.runtime
     try:
         capability = cupy.cuda.Device(device).compute_capability
-        count = int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
-    except cupy.cuda.runtime.CUDARuntimeError as error:
+        # All attributes at once would ask for clocks as well, which the driver takes long over.
+        count = int(runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, device))
+    except runtime.CUDARuntimeError as error:
         raise DeviceError(f"CUDA device {device} cannot be used: {error}") from error
     return replace(arch(int(capability)), multiprocessors=count)
 

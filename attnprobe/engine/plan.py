@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from attnprobe.engine.problem import Problem
 from attnprobe.engine.rows import ROWS
 from attnprobe.engine.variants import Variant
 from attnprobe.errors import UnsupportedError
+from attnprobe.frozen import dataclass
 
 WARP_SIZE = 32
 COMBINE_BLOCK = (128, 1, 1)  # threads of one block of combine.cu (kThreads)

@@ -9,7 +9,6 @@ those for the emulator.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import UsageError
+from attnprobe.frozen import dataclass
 from attnprobe.layouts.swizzle import CHUNK, Swizzle, swizzle
 
 BYTES = 128  # of an encoded map
