@@ -30,7 +30,6 @@ _DIRECTIVE = re.compile(
     r'"(?P<file>[^"\n]+)"|(?P<system><).*))[ \t]*$',
     re.MULTILINE,
 )
-_MACRO = re.compile(r"^#define (\w+) (.*)$", re.MULTILINE)
 
 
 class Source(NamedTuple):
@@ -82,14 +81,16 @@ def expand_includes(root: Path, name: str) -> str:
     CompileError
         For an include that does not exist, or one of a system header.
     """
-    return _expand(str(root), name, set())
+    texts: dict[str, str | None] = {}  # of every name that was looked for; None: no such file
+    if _find(str(root), texts, name) is None:
+        raise CompileError(f"no file {name!r} below {root}")
+    return _expand(str(root), name, texts, set())
 
 
-def _expand(root: str, name: str, seen: set[str]) -> str:
+def _expand(root: str, name: str, texts: dict[str, str | None], seen: set[str]) -> str:
     """Expand one file; its name is relative to ``root``, and no step in it leads up."""
     seen.add(name)
-    with open(os.path.join(root, name), encoding="utf-8") as file:
-        text = file.read()
+    text = texts[name] or ""
 
     def expanded(line: re.Match[str]) -> str:
         if line["once"]:
@@ -99,21 +100,26 @@ def _expand(root: str, name: str, seen: set[str]) -> str:
             raise CompileError(
                 f"{name}:{number}: kernels include nothing but kernels/: {line[0].strip()}"
             )
-        target = _find_include(root, name, line["file"], seen)
+        target = _find(root, texts, f"{posixpath.dirname(name)}/{line['file']}", line["file"])
         if target is None:
             raise CompileError(f"{name}:{number}: no file {line['file']!r}")
-        body = "" if target in seen else _expand(root, target, seen) + "\n"
+        body = "" if target in seen else _expand(root, target, texts, seen) + "\n"
         return f'{body}#line {number + 1} "{name}"'
 
     return f'#line 1 "{name}"\n{_DIRECTIVE.sub(expanded, text)}'
 
 
-def _find_include(root: str, including: str, name: str, seen: set[str]) -> str | None:
-    """Return an included file's name below ``root``; one that was ``seen`` is not looked for."""
-    for folder in (posixpath.dirname(including), ""):
-        candidate = posixpath.normpath(posixpath.join(folder, name))
-        if candidate in seen or os.path.isfile(os.path.join(root, candidate)):
-            return candidate
+def _find(root: str, texts: dict[str, str | None], *names: str) -> str | None:
+    """Return the first of ``names`` that is a file's, its text read."""
+    for name in map(posixpath.normpath, names):
+        if name not in texts:
+            try:
+                with open(f"{root}/{name}", encoding="utf-8") as file:
+                    texts[name] = file.read()
+            except OSError:
+                texts[name] = None
+        if texts[name] is not None:
+            return name
     return None
 
 
@@ -171,7 +177,7 @@ def cubin(source: Source, target: str) -> tuple[bytes, str]:
 
 def is_built(source: Source, target: str) -> bool:
     """Return whether the store on disk has the cubin of ``source`` for ``target``."""
-    found = _find(source, "CUBIN", (*_options(target), "--ptxas-options=-v"), nvrtc.identity())
+    found = _stored(source, "CUBIN", (*_options(target), "--ptxas-options=-v"), nvrtc.identity())
     return found is not None
 
 
@@ -191,12 +197,12 @@ def build(source: Source, kind: str, target: str, extra: tuple[str, ...] = ()) -
     """
     options = (*_options(target), *extra)
     expected = nvrtc.identity()
-    found = _find(source, kind, options, expected)
+    found = _stored(source, kind, options, expected)
     if found is not None:
         return found
     here = nvrtc.loaded_identity()
     if here != expected:  # the note on which library it would be was out of date
-        found = _find(source, kind, options, here)
+        found = _stored(source, kind, options, here)
         if found is not None:
             return found
     data, log = nvrtc.compile_text(source.text, source.name, options, kind)
@@ -216,14 +222,17 @@ def build(source: Source, kind: str, target: str, extra: tuple[str, ...] = ()) -
 
 def macros_of(source: Source) -> dict[str, str]:
     """Return the macros that stand in front of ``source``."""
-    return dict(_MACRO.findall(source.text.partition("#line")[0]))
+    head = source.text.partition("#line")[0]
+    return dict(re.findall(r"^#define (\w+) (.*)$", head, re.MULTILINE))
 
 
 def _options(target: str) -> tuple[str, ...]:
     return (*OPTIONS, *CUPY_IMPLIED, f"-arch={target}")
 
 
-def _find(source: Source, kind: str, options: tuple[str, ...], by: nvrtc.Identity) -> Built | None:
+def _stored(
+    source: Source, kind: str, options: tuple[str, ...], by: nvrtc.Identity
+) -> Built | None:
     store = cache.store()
     return None if store is None else store.read(_key(source, kind, options, by))
 

@@ -98,9 +98,9 @@ def _find_tensors(
         # fmt: off
         key = (
             kind, options, others,
-            q.shape, q.stride(), q.dtype, q.get_device(), q.requires_grad,
-            k.shape, k.stride(), k.dtype, k.get_device(), k.requires_grad,
-            v.shape, v.stride(), v.dtype, v.get_device(), v.requires_grad,
+            q.shape, q.is_contiguous() or q.stride(), q.dtype, q.get_device(), q.requires_grad,
+            k.shape, k.is_contiguous() or k.stride(), k.dtype, k.get_device(), k.requires_grad,
+            v.shape, v.is_contiguous() or v.stride(), v.dtype, v.get_device(), v.requires_grad,
             (addresses[0] | addresses[1] | addresses[2]) % ALIGNMENT,
         )
         # fmt: on
@@ -147,7 +147,8 @@ def _tensor_signatures(others: tuple[Any, ...], addresses: list[int]) -> tuple[A
             continue
         address = array.data_ptr()
         addresses.append(address)
-        own = (array.shape, array.stride(), array.dtype, array.get_device(), array.requires_grad)
+        steps = array.is_contiguous() or array.stride()
+        own = (array.shape, steps, array.dtype, array.get_device(), array.requires_grad)
         parts.append((own, address % ALIGNMENT))
     return tuple(parts)
 

@@ -8,17 +8,17 @@ again and again, and then nothing is left to do but to call the driver.
 
 from __future__ import annotations
 
-import ctypes
 import struct
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from attnprobe.errors import DeviceError
 
-_POINTER_BYTES = 8
+_WORD = struct.Struct("Q")
 _ALIGNMENT = 16  # of each argument's bytes in the buffer, for the driver's copy of them
-_MOST_MADE = 512  # addresses that a launch keeps its arguments for, about 2 KB each
+_MOST_FILLED = 512  # addresses that a launch keeps its arguments for, about 2 KB each
 _INVALID_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT; Source: cuda.h
 
 
@@ -53,22 +53,49 @@ class Encoded(NamedTuple):
 Argument = Struct | Encoded | bytes  # bytes: a number by value
 
 
-class _Made:
-    """Arguments as the driver takes them: a table of pointers, then the bytes that they point to.
+class _Form:
+    """Arguments as the driver takes them, but for the addresses: pointers, then their bytes.
 
     Parameters
     ----------
-    size : of all, bytes.
-    offsets : of each argument's bytes.
+    arguments : of the kernel, in order.
+    names : of the arrays, in the order in which their addresses will come.
     """
 
-    __slots__ = ("address", "data")
+    def __init__(self, arguments: Sequence[Argument], names: Sequence[str]) -> None:
+        number = {name: index for index, name in enumerate(names)}
+        self._offsets: list[int] = []  # of each argument's bytes
+        self._words: list[tuple[int, int]] = []  # where an address stands, and which
+        self._encoded: list[tuple[int, Callable[[int], bytes], int]] = []
+        self._table = struct.Struct(f"{len(arguments)}Q")
+        data = bytearray(self._table.size)
+        for argument in arguments:
+            data += bytes(-len(data) % _ALIGNMENT)
+            begin = len(data)
+            self._offsets.append(begin)
+            if isinstance(argument, Encoded):
+                data += bytes(argument.size)
+                self._encoded.append((begin, argument.encode, number[argument.name]))
+            elif isinstance(argument, Struct):
+                data += argument.data
+                places = argument.places.items()
+                self._words += [(begin + at, number[name]) for name, at in places if name in number]
+            else:
+                data += argument
+        self._data = bytes(data)
 
-    def __init__(self, size: int, offsets: Sequence[int]) -> None:
-        self.data: Any = ctypes.create_string_buffer(size)
-        self.address = ctypes.addressof(self.data)  # of the table; stays as long as ``data`` does
-        pointers = [self.address + offset for offset in offsets]
-        struct.pack_into(f"{len(pointers)}Q", self.data, 0, *pointers)
+    def filled(self, addresses: Sequence[int]) -> tuple[int, Any]:
+        """Return where the pointers stand in memory, and what holds it."""
+        data = array("B", self._data)
+        start, _ = data.buffer_info()
+        self._table.pack_into(data, 0, *[start + offset for offset in self._offsets])
+        for place, number in self._words:
+            _WORD.pack_into(data, place, addresses[number])
+        view = memoryview(data)
+        for begin, encode, number in self._encoded:
+            encoded = encode(addresses[number])
+            view[begin : begin + len(encoded)] = encoded
+        return start, data
 
 
 class Prepared:
@@ -95,13 +122,14 @@ class Prepared:
 
         self._made_of = (function, grid, block, shared_bytes, tuple(arguments))
         self._arguments, self._names = tuple(arguments), tuple(names)
-        self._offsets, self._size = _places(self._arguments)
+        self._form = _Form(self._arguments, self._names)
         launch = cupy.cuda.driver.launchKernel
         self._launch = partial(launch, function.ptr, *grid, *block, shared_bytes)
         self._refused = cupy.cuda.driver.CUDADriverError
         self._establish_context = cupy.cuda.runtime.memGetInfo
-        self._made: dict[tuple[int, ...], _Made] = {}  # none is changed once it is in here
-        self._get_made = self._made.get
+        # Nothing in here is ever changed: threads may launch with it at once.
+        self._filled: dict[tuple[int, ...], tuple[int, Any]] = {}
+        self._get_filled = self._filled.get
 
     def ordered(self, names: Sequence[str]) -> Prepared:
         """Return the same launch, to be given its addresses in another order."""
@@ -128,57 +156,26 @@ class Prepared:
         DeviceError
             If the driver refuses.
         """
-        made = self._get_made(addresses) or self._make(addresses)
+        filled = self._get_filled(addresses) or self._fill(addresses)
         try:
-            self._launch(stream, made.address, 0)  # the driver copies the arguments
+            self._launch(stream, filled[0], 0)  # the driver copies the arguments
         except self._refused as error:
-            self._launch_in_new_thread(made, stream, error)
+            self._launch_in_new_thread(filled[0], stream, error)
 
-    def _launch_in_new_thread(self, made: _Made, stream: int, error: Any) -> None:
+    def _launch_in_new_thread(self, arguments: int, stream: int, error: Any) -> None:
         """Launch again where a thread had no context yet; pass on what else the driver refused."""
         try:
             if error.status != _INVALID_CONTEXT:
                 raise error
             self._establish_context()  # any call of the runtime API that works on a device does it
-            self._launch(stream, made.address, 0)
+            self._launch(stream, arguments, 0)
         except self._refused as last:
             raise DeviceError(f"the driver refused a launch: {last}") from last
 
-    def _make(self, addresses: tuple[int, ...]) -> _Made:
+    def _fill(self, addresses: tuple[int, ...]) -> tuple[int, Any]:
         """Return the arguments of a launch with ``addresses``, and keep them for the next one."""
-        made = _Made(self._size, self._offsets)
-        given = dict(zip(self._names, addresses, strict=True))
-        for argument, offset in zip(self._arguments, self._offsets, strict=True):
-            made.data[offset : offset + _size(argument)] = _bytes(argument, given)
-        if len(self._made) >= _MOST_MADE:
-            self._made.clear()
-        self._made[addresses] = made
-        return made
-
-
-def _places(arguments: Sequence[Argument]) -> tuple[list[int], int]:
-    """Return where the bytes of each argument stand behind the table, and the end of the last."""
-    offsets, end = [], _POINTER_BYTES * len(arguments)
-    for argument in arguments:
-        offsets.append(-(-end // _ALIGNMENT) * _ALIGNMENT)
-        end = offsets[-1] + _size(argument)
-    return offsets, end
-
-
-def _size(argument: Argument) -> int:
-    if isinstance(argument, Struct):
-        return len(argument.data)
-    return argument.size if isinstance(argument, Encoded) else len(argument)
-
-
-def _bytes(argument: Argument, addresses: Mapping[str, int]) -> bytes:
-    """Return the bytes of an argument; an address that is not given stays as it was."""
-    if isinstance(argument, Encoded):
-        return argument.encode(addresses[argument.name])
-    if not isinstance(argument, Struct):
-        return argument
-    data = bytearray(argument.data)
-    for name, place in argument.places.items():
-        if name in addresses:
-            struct.pack_into("Q", data, place, addresses[name])
-    return bytes(data)
+        filled = self._form.filled(addresses)
+        if len(self._filled) >= _MOST_FILLED:
+            self._filled.clear()
+        self._filled[addresses] = filled
+        return filled

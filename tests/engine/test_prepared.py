@@ -99,14 +99,14 @@ def test_arguments_stand_apart_aligned_and_made_from_addresses(driver: Driver) -
     launch = prepared(arguments, ("Q", "K"))
     launch((1, 2), STREAM)
     assert driver.launches[0][1] == [bytes([2]) * 128, words(1, 6), struct.pack("i", -2)]
-    table = struct.unpack_from("3Q", launch._made[1, 2].data)
+    table = (ctypes.c_uint64 * 3).from_address(launch._filled[1, 2][0])
     assert [address % 16 for address in table] == [0, 0, 0]
 
 
 def test_arguments_are_made_once_for_addresses_that_recur_and_not_kept_without_end(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepared_, "_MOST_MADE", 3)
+    monkeypatch.setattr(prepared_, "_MOST_FILLED", 3)
     driver.sizes = (1, 16)
     encoded: list[int] = []
 
@@ -120,7 +120,7 @@ def test_arguments_are_made_once_for_addresses_that_recur_and_not_kept_without_e
         launch(addresses, STREAM)
     assert [read for _, read in driver.launches] == [[bytes([k]), words(q, 6)] for q, k in wanted]
     assert encoded == [2, 3, 2, 5, 2]  # with the fourth pair all before it went
-    assert len(launch._made) == 2
+    assert len(launch._filled) == 2
 
 
 def test_threads_do_not_write_into_each_others_arguments(
