@@ -171,6 +171,8 @@ def _source(name: str, defines: tuple[tuple[str, object], ...]) -> compile_.Sour
 
 
 _change: ContextVar[Callable[[Plan], Plan] | None] = ContextVar("plan_change", default=None)
+# Returns what plans are being passed through, or None; no call may be taken for a known one then.
+current_change = _change.get
 
 
 @contextmanager
@@ -183,11 +185,6 @@ def plans_changed(change: Callable[[Plan], Plan]) -> Iterator[None]:
         _change.reset(token)
 
 
-def are_changed() -> bool:
-    """Return whether plans are being changed, so that no call may be taken for a known one."""
-    return _change.get() is not None
-
-
 def make_plan(problem: Problem, arch: Arch) -> Plan:
     """Return the plan: the first variant that serves ``problem`` on ``arch``.
 
@@ -197,7 +194,7 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
         If none does; says why for each.
     """
     plan = _with_tuned(plan_of_rows(problem, arch))
-    change = _change.get()
+    change = current_change()
     return plan if change is None else change(plan)
 
 
