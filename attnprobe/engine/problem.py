@@ -104,6 +104,11 @@ class Problem:
         return self.window != (-1, -1)
 
     @property
+    def window_keys(self) -> int | None:
+        """Keys that a query sees at most; None where a side of the window is open."""
+        return None if -1 in self.window else sum(self.window) + 1
+
+    @property
     def by_tile(self) -> bool:
         """Whether Q and K are scaled back tile by tile in the softmax, not score by score."""
         return self.format.bits == 8

@@ -55,6 +55,7 @@ class WgmmaVariant(Variant):
     stages, q_stages : tiles of K and V, and of Q, in shared memory.
     windowed : whether it is for problems with a window (causal ones), for those without, or None.
     most_seqlen : keys up to which it is for; of packed sequences, in the mean one.
+    most_window : keys of a window up to which it is for, where not for every problem.
     plain_scores : whether it is only for scores that go into the softmax as they are.
     turns : whether the warpgroups issue their products in turn.
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
@@ -67,6 +68,7 @@ class WgmmaVariant(Variant):
     q_stages: int = 1
     windowed: bool | None = None
     most_seqlen: int = MAX_SIZE
+    most_window: int | None = None
     plain_scores: bool = False
     turns: bool = True
     passes: bool = False
@@ -109,6 +111,10 @@ class WgmmaVariant(Variant):
             return reason
         if _mean_keys(problem) > self.most_seqlen:
             return f"is for up to {self.most_seqlen} keys"
+        if self.most_window is not None:
+            keys = problem.window_keys
+            if keys is None or keys > self.most_window:
+                return f"is for windows of up to {self.most_window} keys"
         page_size = problem.layout.page_size
         if page_size and self.consumers > MOST_CONSUMERS_OF_PAGES:
             return "leaves the warps that load no registers to look up pages"
@@ -252,6 +258,16 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         windowed=False,
         most_seqlen=2048,
         turns=False,
+    ),
+    _wgmma(
+        (80, 128),
+        (3, 64, 3, 2),
+        "small blocks waste least at both edges of a window",
+        windowed=True,
+        most_window=2048,
+        plain_scores=True,
+        turns=False,
+        passes=True,
     ),
     _wgmma(
         (80, 128),
