@@ -104,9 +104,9 @@ class Problem:
         return self.window != (-1, -1)
 
     @property
-    def window_keys(self) -> int | None:
-        """Keys that a query sees at most; None where a side of the window is open."""
-        return None if -1 in self.window else sum(self.window) + 1
+    def window_reach(self) -> int | None:
+        """Keys beside the aligned one that a query may see; None where a side is open."""
+        return None if -1 in self.window else sum(self.window)
 
     @property
     def by_tile(self) -> bool:

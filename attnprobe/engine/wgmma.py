@@ -55,7 +55,7 @@ class WgmmaVariant(Variant):
     stages, q_stages : tiles of K and V, and of Q, in shared memory.
     windowed : whether it is for problems with a window (causal ones), for those without, or None.
     most_seqlen : keys up to which it is for; of packed sequences, in the mean one.
-    most_window : keys of a window up to which it is for, where not for every problem.
+    most_window : the sides of a window, together, up to which it is for; None: no window needed.
     plain_scores : whether it is only for scores that go into the softmax as they are.
     turns : whether the warpgroups issue their products in turn.
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
@@ -112,8 +112,8 @@ class WgmmaVariant(Variant):
         if _mean_keys(problem) > self.most_seqlen:
             return f"is for up to {self.most_seqlen} keys"
         if self.most_window is not None:
-            keys = problem.window_keys
-            if keys is None or keys > self.most_window:
+            reach = problem.window_reach
+            if reach is None or reach > self.most_window:
                 return f"is for windows of up to {self.most_window} keys"
         page_size = problem.layout.page_size
         if page_size and self.consumers > MOST_CONSUMERS_OF_PAGES:
@@ -234,6 +234,16 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         "short tiles waste little at the diagonal",
         windowed=True,
         most_seqlen=1024,
+    ),
+    _wgmma(
+        (64, 64),
+        (4, 64, 4, 1),
+        "small blocks waste least at both edges of a window",
+        windowed=True,
+        most_window=1024,
+        plain_scores=True,
+        turns=False,
+        passes=True,
     ),
     _wgmma(
         (64, 64),
