@@ -60,6 +60,7 @@ class WgmmaVariant(Variant):
     turns : whether the warpgroups issue their products in turn.
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
+    padded : whether it is only for sequences that are neither packed nor in pages.
     """
 
     least_head_dim: int = 0
@@ -73,6 +74,7 @@ class WgmmaVariant(Variant):
     turns: bool = True
     passes: bool = False
     whole_pages: bool = False
+    padded: bool = False
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -116,6 +118,8 @@ class WgmmaVariant(Variant):
             if reach is None or reach > self.most_window:
                 return f"is for windows of up to {self.most_window} keys"
         page_size = problem.layout.page_size
+        if self.padded and (page_size or problem.layout.varlen_q):
+            return "has no registers left for packed sequences and pages"
         if page_size and self.consumers > MOST_CONSUMERS_OF_PAGES:
             return "leaves the warps that load no registers to look up pages"
         if problem.layout.varlen_q and self.consumers > MOST_CONSUMERS_OF_PACKED:
@@ -266,7 +270,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         (2, 128, 2, 2),
         "few blocks waste least in the last",
         windowed=False,
-        most_seqlen=2048,
+        most_seqlen=4096,
         turns=False,
     ),
     _wgmma(
@@ -281,13 +285,39 @@ WGMMA: tuple[WgmmaVariant, ...] = (
     ),
     _wgmma(
         (80, 128),
+        (2, 128, 2, 2),
+        "short tiles waste little at the diagonal",
+        windowed=True,
+        most_seqlen=2048,
+        turns=False,
+    ),
+    _wgmma(
+        (80, 128),
+        (3, 80, 2, 1),
+        "the longest blocks with which three warpgroups do not spill",
+        plain_scores=True,
+        turns=False,
+        passes=True,
+    ),
+    _wgmma(
+        (80, 128),
         (2, 176, 2, 1),
         "the longest blocks that fit",
         windowed=False,
         plain_scores=True,
+        turns=False,
         whole_pages=True,
     ),
     _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
     _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),
+    _wgmma(
+        (208, 256),
+        (2, 64, 2, 1),
+        "the longest blocks that do not spill",
+        windowed=True,
+        plain_scores=True,
+        passes=True,
+        padded=True,
+    ),
     _wgmma((208, 256), (2, 64, 2, 1), "the longest blocks that do not spill"),
 )
