@@ -263,6 +263,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         "S, P and O take 128 of 160 registers",
         windowed=False,
         plain_scores=True,
+        turns=False,
     ),
     _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
     _wgmma(
@@ -292,6 +293,14 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         turns=False,
     ),
     _wgmma(
+        (80, 96),
+        (3, 112, 2, 1),
+        "the longest blocks with which three warpgroups do not spill",
+        plain_scores=True,
+        turns=False,
+        passes=True,
+    ),
+    _wgmma(
         (80, 128),
         (3, 80, 2, 1),
         "the longest blocks with which three warpgroups do not spill",
@@ -309,6 +318,14 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         whole_pages=True,
     ),
     _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
+    _wgmma(
+        (144, 192),
+        (2, 96, 2, 1),
+        "the longest blocks that do not spill",
+        windowed=True,
+        plain_scores=True,
+        passes=True,
+    ),
     _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),
     _wgmma(
         (208, 256),
