@@ -23,7 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from attnprobe.frozen import dataclass
 
 FORMAT = 1  # of the files and of what goes into a key; entries of another are never looked at
 DEFAULT_SIZE_MB = 512
@@ -36,14 +38,16 @@ _RECOUNT = 64  # writes after which the folder is measured anew: other processes
 _ABANDONED = 3600  # seconds after which a file in the writing is one whose process died
 
 
-class Built(NamedTuple):
+@dataclass(frozen=True)
+class Built:
     """What a compile gives: the PTX text or the cubin, and the compiler's log."""
 
     data: bytes
     log: str
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry:
     """One file of the store.
 
     Attributes

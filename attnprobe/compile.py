@@ -13,11 +13,11 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from attnprobe import _paths, cache, nvrtc
 from attnprobe.cache import Built
 from attnprobe.errors import CompileError
+from attnprobe.frozen import dataclass
 
 # -fmad=false: the sources write every fma themselves, so ptxas fuses nothing on its own.
 # -ftz=true: CuPy adds it to every compile; the emulator must see the same program.
@@ -32,7 +32,8 @@ _DIRECTIVE = re.compile(
 )
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """One kernel text, complete: includes expanded, macros in front.
 
     Attributes

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from attnprobe import cache as disk
 from attnprobe.errors import CompileError
+from attnprobe.frozen import dataclass
 
 # What decides which library a search finds.
 _SEARCHED = ("CUDA_PATH", "CUDA_HOME", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 
-class Nvrtc(NamedTuple):
+@dataclass(frozen=True)
+class Nvrtc:
     """The NVRTC library, loaded. ``version`` is (major, minor)."""
 
     library: Any
@@ -28,7 +30,8 @@ class Nvrtc(NamedTuple):
     path: str
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True)
+class Identity:
     """Which NVRTC would compile, known without loading it.
 
     Attributes
@@ -105,7 +108,7 @@ def loaded_identity() -> Identity:
     found = Identity(loaded.version, status.st_size, _supported_ccs(loaded.library))
     note = _note()
     if note is not None:
-        told = {"path": loaded.path, "mtime_ns": status.st_mtime_ns, **found._asdict()}
+        told = {"path": loaded.path, "mtime_ns": status.st_mtime_ns, **vars(found)}
         with suppress(OSError):  # the store itself will say that it cannot be written
             disk.write_whole(note, json.dumps(told).encode())
     return found

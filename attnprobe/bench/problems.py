@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attnprobe.bench.cases import Case
 from attnprobe.bench.features import FEATURES
 from attnprobe.bench.inputs import FORMAT_OF
@@ -41,7 +43,7 @@ def problem_of(case: Case) -> Problem:
         extras |= {_NAMES.get(name, (name,))[0]: _extra(name, case) for name, _ in row.arrays}
     form = out_format(options.pop("out_dtype", None))
     return make_problem(
-        q, k, k._replace(name="v"), None, causal=case.causal, out_format=form, extras=extras,
+        q, k, replace(k, name="v"), None, causal=case.causal, out_format=form, extras=extras,
         **options,
     )  # fmt: skip
 

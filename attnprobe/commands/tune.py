@@ -167,7 +167,7 @@ def _list(args: argparse.Namespace) -> int:
 
     entries = tuned.table().values()
     if args.json:
-        listed = [{**entry._asdict(), "ignored": tuned.why_not(entry)} for entry in entries]
+        listed = [{**vars(entry), "ignored": tuned.why_not(entry)} for entry in entries]
         print(json.dumps({"schema": SCHEMA, "entries": listed}, indent=2))
         return 0
     for entry in entries:

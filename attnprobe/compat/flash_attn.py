@@ -13,6 +13,7 @@ arguments mean.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -245,7 +246,7 @@ def _padded(operand: Operand) -> Operand:
     whole = -(-width // WIDTH_STEP) * WIDTH_STEP
     wide = library_of(operand).zeros((*array.shape[:-1], whole), array.dtype)
     wide[..., :width] = array
-    return operand._replace(array=wide)
+    return replace(operand, array=wide)
 
 
 def _results(result: Any, with_lse: bool, width: int | None) -> Any:

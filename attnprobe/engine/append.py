@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def append_kv(job: Append) -> Appended:
     if rotated is not None:
         made["Q_rotated"] = rotated
     launched = _launch(job, {**arrays, **tables}, made, capacity, page if paged else 0)
-    q = job.q if rotated is None else job.q._replace(array=rotated)
+    q = job.q if rotated is None else replace(job.q, array=rotated)
     return Appended(q, after, launched)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -13,12 +13,14 @@ from attnprobe import formats
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import DeviceError, ProblemError
 from attnprobe.formats import FORMATS, Format
+from attnprobe.frozen import dataclass
 
 _E4M3 = FORMATS["e4m3"]
 _CPU_DEVICE_TYPES = (1, 3)  # kDLCPU, kDLCUDAHost; Source: dlpack.h
 
 
-class Operand(NamedTuple):
+@dataclass(frozen=True)
+class Operand:
     """One array argument, taken in.
 
     Attributes

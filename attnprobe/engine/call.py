@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from attnprobe import formats
 from attnprobe.engine import extras as extras_
@@ -17,9 +17,11 @@ from attnprobe.engine.problem import Problem, make_problem
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
 from attnprobe.formats import FORMATS, Format
+from attnprobe.frozen import dataclass
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True)
+class Call:
     """The arguments of one call, named as the kernel's side names them.
 
     Attributes
@@ -37,13 +39,14 @@ class Call(NamedTuple):
     k: Any
     v: Any
     options: Mapping[str, Any]
-    extras: Mapping[str, Any] = MappingProxyType({})
+    extras: Mapping[str, Any]
     out: Any = None
     out_dtype: Any = None
     kv_format: str | None = None
 
 
-class Done(NamedTuple):
+@dataclass(frozen=True)
+class Done:
     """What a call found and wrote: ``o`` and ``lse`` in the engine's arrays, and in q's kind.
 
     ``launched`` is what ran on a GPU, None where nothing did.
@@ -128,7 +131,7 @@ def _with_batch_axis(name: str, operand: Operand, boundaries: str) -> Operand:
             f"{name} has {len(shape)} axes {shape}; with {boundaries} three are wanted, (total "
             "rows of all sequences, heads, head_dim)"
         )
-    return operand._replace(array=operand.array[None])
+    return replace(operand, array=operand.array[None])
 
 
 def _specs(operands: Mapping[str, Operand], kv_format: str | None) -> dict[str, ArraySpec]:
@@ -157,7 +160,7 @@ def with_kv_format(spec: ArraySpec, kv_format: str | None) -> ArraySpec:
             f"{spec.name} has dtype {spec.dtype} and kv_format is {kv_format!r}; an array of "
             "bytes is wanted: uint8, int8 or ml_dtypes.float8_e4m3fn"
         )
-    return spec._replace(format=FORMATS[names[kv_format]])
+    return replace(spec, format=FORMATS[names[kv_format]])
 
 
 def _sizes(specs: Mapping[str, ArraySpec], call: Call) -> extras_.Sizes:

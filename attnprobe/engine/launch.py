@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +24,15 @@ from attnprobe.engine.problem import Problem
 from attnprobe.engine.tensor_maps import mapped, tensor_map
 from attnprobe.errors import DeviceError
 from attnprobe.formats import Format
+from attnprobe.frozen import dataclass
 
 # Axes of every array that have a stride field in AttentionParams, outermost first.
 _AXES = ("batch", "row", "head")
 _NAMES = ("Q", "K", "V", "O")
 
 
-class Launched(NamedTuple):
+@dataclass(frozen=True)
+class Launched:
     """What a call launched on a GPU.
 
     Attributes

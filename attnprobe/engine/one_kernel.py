@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from attnprobe.arch import EMULATED_ARCH
 from attnprobe.engine import kernels
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.prepared import Prepared, Struct
+from attnprobe.frozen import dataclass
 
 Change = Callable[[compile_.Source], compile_.Source]
 
@@ -36,7 +37,8 @@ def _source(file: str, defines: tuple[tuple[str, object], ...]) -> compile_.Sour
     return compile_.load_source(file, dict(defines))
 
 
-class OneKernel(NamedTuple):
+@dataclass(frozen=True)
+class OneKernel:
     """A launch without its arrays.
 
     Attributes

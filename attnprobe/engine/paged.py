@@ -139,7 +139,7 @@ def attention_paged(
     done = perform(Call(queries, k_cache, v_cache, scores, extras, out, out_dtype, kv_format))
     if appended is not None and done.launched is not None and appended.launched is not None:
         both = done.launched.after(appended.launched, appended.renamed)
-        done = done._replace(launched=both)
+        done = replace(done, launched=both)
     if appended is None or appended.launched is not None:
         known.remember(key, _FIELDS, (q, k_cache, v_cache, *others), done)
     return done.results(return_lse)

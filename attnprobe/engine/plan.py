@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +28,8 @@ MAX_BLOCKS = (
 )  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """One launch: a kernel file below kernels/, its entry, and the shape of the launch.
 
     ``boxes`` are the arrays that it reads through tensor maps, in the order of its arguments, and
@@ -183,6 +183,20 @@ def plans_changed(change: Callable[[Plan], Plan]) -> Iterator[None]:
         yield
     finally:
         _change.reset(token)
+
+
+def on_kernel(entry: str, plan: Plan) -> Plan:
+    """Return the plan with the first row of the kernel ``entry`` that serves its problem.
+
+    Raises
+    ------
+    UnsupportedError
+        If none does.
+    """
+    for variant in ROWS:
+        if variant.entry == entry and variant.refusal(plan.problem, plan.arch) is None:
+            return replace(plan, variant=variant)
+    raise UnsupportedError(f"{entry} does not serve this problem")
 
 
 def make_plan(problem: Problem, arch: Arch) -> Plan:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from attnprobe.errors import DeviceError
+from attnprobe.frozen import dataclass
 
 _WORD = struct.Struct("Q")
 _ALIGNMENT = 16  # of each argument's bytes in the buffer, for the driver's copy of them
@@ -22,7 +24,8 @@ _MOST_FILLED = 512  # addresses that a launch keeps its arguments for, about 2 K
 _INVALID_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT; Source: cuda.h
 
 
-class Struct(NamedTuple):
+@dataclass(frozen=True)
+class Struct:
     """An argument by value, with addresses inside.
 
     Attributes
@@ -35,7 +38,8 @@ class Struct(NamedTuple):
     places: Mapping[str, int]
 
 
-class Encoded(NamedTuple):
+@dataclass(frozen=True)
+class Encoded:
     """An argument by value that is made from one array's address: a tensor map.
 
     Attributes
@@ -138,9 +142,9 @@ class Prepared:
     def renamed(self, names: Mapping[str, str]) -> Prepared:
         """Return the same launch with arrays under other names, old -> new."""
         arguments = [
-            each._replace(places={names.get(name, name): at for name, at in each.places.items()})
+            replace(each, places={names.get(name, name): at for name, at in each.places.items()})
             if isinstance(each, Struct)
-            else each._replace(name=names.get(each.name, each.name))
+            else replace(each, name=names.get(each.name, each.name))
             if isinstance(each, Encoded)
             else each
             for each in self._arguments

@@ -6,7 +6,6 @@ Pure: it looks at shapes, strides, dtypes and numbers, never at an array's conte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from attnprobe.engine import checks
 from attnprobe.engine.checks import MAX_SIZE
@@ -18,7 +17,8 @@ from attnprobe.frozen import dataclass
 NO_EXTRAS: Mapping[str, ArraySpec] = {}
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """How the sequences lie in the arrays; their lengths are on the device.
 
     Attributes
@@ -40,9 +40,6 @@ class Layout(NamedTuple):
     def lengths_vary(self) -> bool:
         """Whether a sequence's length is known on the device only."""
         return self.varlen_q or self.varlen_k or self.seqused_k or self.leftpad_k
-
-
-PLAIN = Layout()  # sequences of one length, one behind the other
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Problem:
     aligned: bool
     kv_format: Format
     out_format: Format
-    layout: Layout = PLAIN
+    layout: Layout = Layout()
     plane: tuple[int, int] = (0, 0)
     diagonal: int | None = 0
     num_splits: int = 0
@@ -105,6 +102,11 @@ class Problem:
     def windowed(self) -> bool:
         """Whether some side of the window is closed."""
         return self.window != (-1, -1)
+
+    @property
+    def window_reach(self) -> int | None:
+        """Keys beside the aligned one that a query may see; None where a side is open."""
+        return None if -1 in self.window else sum(self.window)
 
     @property
     def by_tile(self) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from attnprobe.formats import Format
+from attnprobe.frozen import dataclass
 
 ALIGNMENT = 16  # bytes: what one cp.async copies
 MAX_MAPPED = 2**36  # elements, of at most 16 bytes; Source: CUDA driver API, cuTensorMapEncodeTiled
 
 
-class ArraySpec(NamedTuple):
+@dataclass(frozen=True)
+class ArraySpec:
     """One array argument without its contents.
 
     Attributes

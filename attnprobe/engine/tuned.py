@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from attnprobe import cache
 from attnprobe import compile as compile_
@@ -27,11 +27,13 @@ from attnprobe.engine.features import FEATURES
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.rows import ROWS
 from attnprobe.engine.variants import Variant
+from attnprobe.frozen import dataclass
 
 SCHEMA = "attnprobe.tuned/1"
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry:
     """The winner of one shape class.
 
     Attributes
@@ -124,7 +126,7 @@ def table() -> dict[str, Entry]:
 
 @lru_cache(maxsize=4)
 def _read(file: Path, changed: int, size: int) -> dict[str, Entry]:
-    names = Entry._fields
+    names = {item.name for item in fields(Entry)}
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         if told["schema"] != SCHEMA:
@@ -147,7 +149,7 @@ def write(entries: Iterable[Entry]) -> None:
     file = path()
     if file is None:
         raise OSError("tuned tiles are turned off (ATTNPROBE_TUNED=0 or ATTNPROBE_CACHE=0)")
-    listed = [entry._asdict() for entry in entries]
+    listed = [vars(entry) for entry in entries]
     text = json.dumps({"schema": SCHEMA, "entries": listed}, indent=1) + "\n"
     cache.write_whole(file, text.encode())
 

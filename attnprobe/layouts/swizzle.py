@@ -7,17 +7,19 @@ tile starts, and the pattern repeats every ``repeat`` bytes of shared memory.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import UsageError
+from attnprobe.frozen import dataclass
 
 CHUNK = 16  # bytes that stay together
 
 
-class Swizzle(NamedTuple):
+@dataclass(frozen=True)
+class Swizzle:
     """One swizzle mode.
 
     Attributes

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,8 @@ MAX_BOX = 256
 MAX_RANK = 5
 
 
-class Element(NamedTuple):
+@dataclass(frozen=True)
+class Element:
     """A type of elements: bytes, and its CUtensorMapDataType."""
 
     name: str

@@ -109,15 +109,15 @@ def test_another_device_is_another_class() -> None:
 
 def test_an_entry_whose_row_is_gone_is_ignored(table: Path) -> None:
     made = entry()
-    tuned.write([made._replace(base={**made.base, "block_n": 120})])
+    tuned.write([replace(made, base={**made.base, "block_n": 120})])
     assert not make_plan(PROBLEM, HOPPER).tuned
     assert tuned.why_not(tuned.table()[made.shape_class]) == "the row that it changes is gone"
 
 
 def test_an_entry_of_another_kernel_text_is_ignored(table: Path) -> None:
-    tuned.write([entry()._replace(text="0" * 16)])
+    tuned.write([replace(entry(), text="0" * 16)])
     assert not make_plan(PROBLEM, HOPPER).tuned
-    assert "changed since" in tuned.why_not(entry()._replace(text="0" * 16))
+    assert "changed since" in tuned.why_not(replace(entry(), text="0" * 16))
 
 
 def test_an_entry_with_a_field_that_no_row_has_is_ignored(table: Path) -> None:
@@ -182,7 +182,7 @@ def test_plan_shows_that_a_tile_is_tuned(table: Path, capsys: pytest.CaptureFixt
 
 
 def test_the_table_is_listed_and_forgotten(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tuned.write([entry(), entry()._replace(shape_class="gone", text="0" * 16)])
+    tuned.write([entry(), replace(entry(), shape_class="gone", text="0" * 16)])
     assert main(["tune", "--list"]) == 0
     shown = capsys.readouterr().out
     assert "block_n 64: made up" in shown
