@@ -42,7 +42,8 @@ def document(record: Record) -> Document:
             blocks += [Heading(TITLES[kind]), host_table(record, kind, scale)]
     rows = aim_rows(record)
     if rows:
-        blocks += [Heading("Aims"), table(AIM_HEADER, rows, numeric=(2, 3))]
+        met = f"{sum(row[4] == 'yes' for row in rows)} of {len(rows)} are met"
+        blocks += [Heading("Aims"), Lines((met,)), table(AIM_HEADER, rows, numeric=(2, 3))]
     wrong = wrong_lines(record)
     if wrong:
         blocks += [Heading("Wrong"), Lines(wrong)]
