@@ -3,7 +3,7 @@
 // A tile has 16 rows, the (query, head) pairs that share a K/V head (group_rows.cuh). A block works on one tile and one
 // split of its keys; each of its warps takes key tiles of its own, with its own ring of copies in flight and its own online
 // softmax, so the main loop has no barrier of the block. At the end the warps merge. Where the keys are split over blocks,
-// each stores its part of O with its LSE, and combine.cu makes the whole.
+// each stores its part of O with its LSE, and the last to do so makes the whole (group_combine.cuh).
 //
 // Splits and warps divide a sequence's key tiles by its own length alone: with a fixed number of splits its bits do not
 // depend on what else is in the batch.
@@ -11,6 +11,7 @@
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_BLOCK_N, ATTN_WARPS, ATTN_STAGES,
 // ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_KV (ATTN_ELEMENT, e4m3_t, s8_t), ATTN_OUT, ATTN_SPLIT (1 where
 // there is more than one), and the features of features.py.
+#include "attention/group_combine.cuh"
 #include "attention/group_rows.cuh"
 #include "attention/group_store.cuh"
 #include "attention/key_ring.cuh"
@@ -90,18 +91,18 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 #if ATTN_VARLEN_Q
     const int kv_head = number % p.num_kv_heads;
     number /= p.num_kv_heads;
-    const int split = number % p.num_splits;
-    const RowTile tile = find_row_tile<kBlockM>(p, number / p.num_splits, p.heads_per_kv_head);
+    const int split = number % p.num_splits, slot = number / p.num_splits;
+    const RowTile tile = find_row_tile<kBlockM>(p, slot, p.heads_per_kv_head);
     if (!tile.exists) return;
     const Sequence sequence = find_sequence(p, tile.batch);
     const int first_row = tile.number * kBlockM;
 #else
     const int row_tiles = (p.rows_q * p.heads_per_kv_head + kBlockM - 1) / kBlockM;
-    const int first_row = number % row_tiles * kBlockM;
+    const int row_tile = number % row_tiles, first_row = row_tile * kBlockM;
     number /= row_tiles;
     const int kv_head = number % p.num_kv_heads;
     number /= p.num_kv_heads;
-    const int split = number % p.num_splits;
+    const int split = number % p.num_splits, slot = number / p.num_splits * row_tiles + row_tile;
     const Sequence sequence = find_sequence(p, number / p.num_splits);
 #endif
     const GroupRows rows(p, sequence, query_head(p, kv_head, first_row + lane_id() / 4),
@@ -143,6 +144,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     }
     load_group_queries<kBlockM, kHeadDim, kThreads, !kWide>(smem, p, sequence, kv_head, first_row);
     __syncthreads();
+#if ATTN_SPLIT
+    const i64_t group = (static_cast<i64_t>(slot) * p.num_kv_heads + kv_head) * kVParts + v_part;
+    const PartTile parts = {kv_head, first_row, v_part, p.arrivals + group * part_counts(p)};
+    if (threadIdx.x == 0) open_counts(p, parts, split);
+#endif
     const QFragment<kHeadDim> Q_smem(smem_address(smem), 0);
     u32_t stage = 0, free = (kStages - 1) * Ring::kStageBytes;
     for (int block = begin + warp_id(); block < end; block += kWarps) {
@@ -172,6 +178,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     __syncwarp();  // every lane has read the ring's last tile
     write_share(WarpShare<kVDim>{own}, O_acc, softmax);
     __syncthreads();
-    merge_and_store<Out, kVDim, kWarps, kWarpBytes, kWide>(p, sequence, rows, rings, descale, v_part * kVDim,
-                                                           kVDim * kVParts, split);
+    merge_and_store<Out, kVDim, kVParts, kWarps, kWarpBytes, kWide>(p, sequence, rows, rings, descale, v_part, split);
+#if ATTN_SPLIT
+    // Nobody reads Q any more: the flag takes its place.
+    combine_if_last<ATTN_OUT, kVDim, kVParts, kBlockM, kWarps>(p, sequence, parts, split, reinterpret_cast<u32_t *>(smem));
+#endif
 }
