@@ -29,6 +29,8 @@ constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kStages = ATTN_STAGES;
 constexpr int kNTiles = kBlockN / 8;
 constexpr int kDTiles = kVDim / 8;
+constexpr int kAheadKeys =
+    2 * kWarps * kBlockN;                // from the tile whose page numbers are wanted to one that is prefetched
 constexpr bool kWide = sizeof(Kv) == 2;  // K and V need no widening
 
 template <int kBytes>
@@ -79,31 +81,49 @@ __device__ __forceinline__ void attend(float (&O_acc)[1][kDTiles][4], OnlineSoft
     }
 }
 
+// The lowest digit of a number that is written with digits of several extents; the others remain. A block waits for a few
+// of these divisions before it can ask for its first keys.
+__device__ __forceinline__ int take_digit(u32_t &number, int extent) {
+    if (extent == 1) return 0;
+    const u32_t rest = number / static_cast<u32_t>(extent);
+    const int digit = static_cast<int>(number - rest * extent);
+    number = rest;
+    return digit;
+}
+
+// floor(seen * split / num_splits), in 32 bits.
+__device__ __forceinline__ int part_begin(int seen, int split, int num_splits) {
+#if ATTN_SPLIT
+    const u32_t parts = static_cast<u32_t>(num_splits);
+    const u32_t share = static_cast<u32_t>(seen) / parts, rest = seen - share * parts;
+    return static_cast<int>(share * split + rest * split / parts);
+#else
+    return split * seen;
+#endif
+}
+
 extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     attention_decode_split(const __grid_constant__ AttentionParams p) {
     extern __shared__ __align__(128) unsigned char smem[];
     unsigned char *const rings = smem + QTile::kBytes;
 
     // Blocks that read the same keys are neighbours, then the K/V heads, whose rows are neighbours in memory.
-    int number = static_cast<int>(blockIdx.x);
-    const int v_part = number % kVParts;
-    number /= kVParts;
+    u32_t number = blockIdx.x;
+    const int v_part = take_digit(number, kVParts);
 #if ATTN_VARLEN_Q
-    const int kv_head = number % p.num_kv_heads;
-    number /= p.num_kv_heads;
-    const int split = number % p.num_splits, slot = number / p.num_splits;
+    const int kv_head = take_digit(number, p.num_kv_heads);
+    const int split = take_digit(number, p.num_splits), slot = static_cast<int>(number);
     const RowTile tile = find_row_tile<kBlockM>(p, slot, p.heads_per_kv_head);
     if (!tile.exists) return;
     const Sequence sequence = find_sequence(p, tile.batch);
     const int first_row = tile.number * kBlockM;
 #else
     const int row_tiles = (p.rows_q * p.heads_per_kv_head + kBlockM - 1) / kBlockM;
-    const int row_tile = number % row_tiles, first_row = row_tile * kBlockM;
-    number /= row_tiles;
-    const int kv_head = number % p.num_kv_heads;
-    number /= p.num_kv_heads;
-    const int split = number % p.num_splits, slot = number / p.num_splits * row_tiles + row_tile;
-    const Sequence sequence = find_sequence(p, number / p.num_splits);
+    const int row_tile = take_digit(number, row_tiles), first_row = row_tile * kBlockM;
+    const int kv_head = take_digit(number, p.num_kv_heads);
+    const int split = take_digit(number, p.num_splits), batch = static_cast<int>(number);
+    const int slot = batch * row_tiles + row_tile;
+    const Sequence sequence = find_sequence(p, batch);
 #endif
     const GroupRows rows(p, sequence, query_head(p, kv_head, first_row + lane_id() / 4),
                          query_head(p, kv_head, first_row + lane_id() / 4 + 8));
@@ -114,8 +134,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int last_query = min((first_row + kBlockM - 1) / p.heads_per_kv_head, sequence.seqlen_q - 1);
     const int begin_seen = mask.first_key(first_query) / kBlockN;
     const int seen = max((mask.end_key(last_query) + kBlockN - 1) / kBlockN - begin_seen, 0);
-    const int begin = begin_seen + static_cast<int>(static_cast<i64_t>(seen) * split / p.num_splits);
-    const int end = begin_seen + static_cast<int>(static_cast<i64_t>(seen) * (split + 1) / p.num_splits);
+    const int begin = begin_seen + part_begin(seen, split, p.num_splits);
+    const int end = begin_seen + part_begin(seen, split + 1, p.num_splits);
     const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
     const int end_whole = ATTN_MASK || ATTN_BIAS ? 0 : mask.end_key(first_query) / kBlockN;
 
@@ -132,13 +152,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     unsigned char *const own = rings + warp_id() * kWarpBytes;
     const u32_t stages = smem_address(own);
     int next = begin + warp_id();  // to be copied
-    ring.find(next * kBlockN);
+    ring.find(next * kBlockN, kAheadKeys);
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) {
         if (next < end) {
             ring.copy(stages + s * Ring::kStageBytes, next * kBlockN);
             next += kWarps;
-            ring.find(next * kBlockN);
+            ring.find(next * kBlockN, kAheadKeys);
         }
         cp_async_commit_group();
     }
@@ -158,7 +178,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         if (next < end) {
             ring.copy(stages + free, next * kBlockN);
             next += kWarps;
-            ring.find(next * kBlockN);
+            ring.find(next * kBlockN, kAheadKeys);
         }
         cp_async_commit_group();
         const int first_key = block * kBlockN + lane_id() % 4 * 2;
@@ -181,6 +201,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     merge_and_store<Out, kVDim, kVParts, kWarps, kWarpBytes, kWide>(p, sequence, rows, rings, descale, v_part, split);
 #if ATTN_SPLIT
     // Nobody reads Q any more: the flag takes its place.
-    combine_if_last<ATTN_OUT, kVDim, kVParts, kBlockM, kWarps>(p, sequence, parts, split, reinterpret_cast<u32_t *>(smem));
+    combine_if_last<ATTN_OUT, kVDim, kVParts, kBlockM, kWarps>(p, sequence, parts, split,
+                                                               reinterpret_cast<u32_t *>(smem));
 #endif
 }

@@ -120,8 +120,8 @@ __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Se
 
 // By all threads of a block that has left part `split`: where it is the last, it combines.
 template <class Out, int kVDim, int kVParts, int kRows, int kWarps>
-__device__ __forceinline__ void combine_if_last(const AttentionParams &p, const Sequence &sequence, const PartTile &tile,
-                                                int split, u32_t *flag) {
+__device__ __forceinline__ void combine_if_last(const AttentionParams &p, const Sequence &sequence,
+                                                const PartTile &tile, int split, u32_t *flag) {
     const int range = split / kParts, first = range * kParts, count = min(kParts, p.num_splits - first);
     if (!arrive_last(p, tile.counts + range, count, flag)) return;
     if (p.num_splits <= kParts) {

@@ -66,8 +66,8 @@ __device__ __forceinline__ RowTarget<Out> row_target(const AttentionParams &p, c
 // numbers of a unit are columns 2t, 2t + 1 and 8 more; else they are columns 4t, 4t + 2, 4t + 1, 4t + 3 (products8.cuh).
 template <class Out, int kVDim, int kVParts, int kWarps, int kStride, bool kPairs>
 __device__ __forceinline__ void merge_and_store(const AttentionParams &p, const Sequence &sequence,
-                                                const GroupRows &rows, unsigned char *shares, float descale,
-                                                int v_part, int split) {
+                                                const GroupRows &rows, unsigned char *shares, float descale, int v_part,
+                                                int split) {
     using Share = WarpShare<kVDim>;
     const int quad_lane = lane_id() % 4;
 #pragma unroll

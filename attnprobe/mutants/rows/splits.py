@@ -8,8 +8,8 @@ from attnprobe.mutants.mutant import DECODE_KERNEL, Argument, Blocks, Edit, Muta
 
 _decode = partial(Mutant, family="splits", kernel=DECODE_KERNEL)
 
-_BEGIN = "static_cast<int>(static_cast<i64_t>(seen) * split / p.num_splits);"
-_END = "static_cast<int>(static_cast<i64_t>(seen) * (split + 1) / p.num_splits);"
+_BEGIN = "part_begin(seen, split, p.num_splits);"
+_END = "part_begin(seen, split + 1, p.num_splits);"
 _HEAD = "kv_head * p.heads_per_kv_head + row - query * p.heads_per_kv_head};"
 _QUERY = "const int query = row / p.heads_per_kv_head;"
 _WARPS = "for (int block = begin + warp_id(); block < end; block += kWarps) {"
@@ -197,7 +197,7 @@ SPLITS: tuple[Mutant, ...] = (
         "the pages of the tile before are used again",
         (
             Edit(
-                "next += kWarps;\n            ring.find(next * kBlockN);\n        }\n"
+                "next += kWarps;\n            ring.find(next * kBlockN, kAheadKeys);\n        }\n"
                 "        cp_async_commit_group();\n        const int first_key",
                 "next += kWarps;\n        }\n"
                 "        cp_async_commit_group();\n        const int first_key",
