@@ -209,10 +209,8 @@ class Between:
         found = self.shadows.get(buffer.origin)
         if found is None:
             size = len(buffer.raw)
-            none = np.full(size, -1, np.int32)
-            found = Shadow(
-                none, *(np.zeros(size, np.int32) for _ in range(2)), np.zeros(size, bool)
-            )
+            clock, site = (np.zeros(size, np.int32) for _ in range(2))
+            found = Shadow(np.full(size, -1, np.int32), clock, site, np.zeros(size, bool))
             self.shadows[buffer.origin] = found
         return found
 
