@@ -54,12 +54,11 @@ def atomic_order_of(instr: Instr) -> str:
 
 
 def meets(instr: Instr) -> bool:
-    """Whether blocks may learn of each other by ``instr``."""
+    """Whether blocks may be meant to learn of each other by ``instr``."""
     if any(mod.startswith("shared") for mod in instr.mods):
         return False
-    if instr.op in ("atom", "red"):
-        return bool(atomic_order_of(instr))
-    return instr.op in ("ld", "st") and bool(order_of(instr))
+    ordered = {"volatile", "mmio", *ORDERS} & set(instr.mods)
+    return instr.op in ("atom", "red") or (instr.op in ("ld", "st") and bool(ordered))
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,8 @@ class Between:
         self._check(machine, access, group, buffer, index, lanes, "write")
         numbers = self.warps(machine, group)[np.nonzero(lanes)[0]]
         self._mark(access, buffer, index, numbers)
+        if not access.order:  # warps that write the same bytes in this very instruction
+            self._check(machine, access, group, buffer, index, lanes, "write")
         if access.order:
             for warp, unit in zip(map(int, numbers), map(int, index), strict=True):
                 place = (buffer.origin, unit * access.bytes)
