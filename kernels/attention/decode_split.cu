@@ -125,6 +125,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int slot = batch * row_tiles + row_tile;
     const Sequence sequence = find_sequence(p, batch);
 #endif
+    copy_group_queries<kBlockM, kHeadDim, kThreads>(smem, p, sequence, kv_head, first_row);
+    cp_async_commit_group();
     const GroupRows rows(p, sequence, query_head(p, kv_head, first_row + lane_id() / 4),
                          query_head(p, kv_head, first_row + lane_id() / 4 + 8));
 
@@ -152,18 +154,19 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     unsigned char *const own = rings + warp_id() * kWarpBytes;
     const u32_t stages = smem_address(own);
     int next = begin + warp_id();  // to be copied
-    ring.find(next * kBlockN, kAheadKeys);
+    ring.find(next * kBlockN);
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) {
         if (next < end) {
             ring.copy(stages + s * Ring::kStageBytes, next * kBlockN);
             next += kWarps;
-            ring.find(next * kBlockN, kAheadKeys);
+            ring.find(next * kBlockN);
         }
         cp_async_commit_group();
     }
-    load_group_queries<kBlockM, kHeadDim, kThreads, !kWide>(smem, p, sequence, kv_head, first_row);
-    __syncthreads();
+    cp_async_wait_group<kStages - 1>();
+    if constexpr (!kWide) order_group_queries<kBlockM, kHeadDim, kThreads>(smem);
+    __syncthreads();  // Q is there
 #if ATTN_SPLIT
     const i64_t group = (static_cast<i64_t>(slot) * p.num_kv_heads + kv_head) * kVParts + v_part;
     const PartTile parts = {kv_head, first_row, v_part, p.arrivals + group * part_counts(p)};
@@ -178,7 +181,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         if (next < end) {
             ring.copy(stages + free, next * kBlockN);
             next += kWarps;
-            ring.find(next * kBlockN, kAheadKeys);
+            ring.find(next * kBlockN);
         }
         cp_async_commit_group();
         const int first_key = block * kBlockN + lane_id() % 4 * 2;

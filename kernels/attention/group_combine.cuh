@@ -12,6 +12,7 @@
 #include "attention/group_store.cuh"
 
 constexpr int kParts = kWarpSize;  // combined at once
+constexpr int kHalf = kParts / 2;
 
 __device__ __forceinline__ float warp_max(float x) {
 #pragma unroll
@@ -46,6 +47,28 @@ __device__ __forceinline__ void open_counts(const AttentionParams &p, const Part
     if (p.num_splits > kParts) open_count(p, tile.counts + part_ranges(p));
 }
 
+// This lane's four columns of the parts kBegin ... kBegin + kHalf - 1, zeros where there is none.
+template <int kBegin>
+__device__ __forceinline__ void read_parts(float4_t (&parts)[kParts], const float *O_parts, i64_t step, bool inside,
+                                           int count) {
+#pragma unroll
+    for (int i = kBegin; i < kBegin + kHalf; ++i) {
+        parts[i] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (inside && i < count) parts[i] = *reinterpret_cast<const float4_t *>(O_parts + i * step);
+    }
+}
+
+// weight: of part i in lane i.
+template <int kBegin>
+__device__ __forceinline__ void add_parts(float4_t &total, const float4_t (&parts)[kParts], float weight) {
+#pragma unroll
+    for (int i = kBegin; i < kBegin + kHalf; ++i) {
+        const float factor = shfl_idx(weight, i);
+#pragma unroll
+        for (int c = 0; c < 4; ++c) total.v[c] = fma_rn(parts[i].v[c], factor, total.v[c]);
+    }
+}
+
 // Combines `count` parts from `first` on, at most kParts, of all rows of a tile: 128 columns of a row at a time, a unit a
 // warp. target: the further part that they become, or -1: O and LSE themselves.
 template <class Out, int kVDim, int kVParts, int kRows, int kWarps>
@@ -54,7 +77,6 @@ __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Se
     constexpr float kLog2e = 1.4426950408889634f;
     constexpr int kWidth = kVDim * kVParts, kLaneColumns = 4, kUnitColumns = kWarpSize * kLaneColumns;
     constexpr int kUnits = (kVDim + kUnitColumns - 1) / kUnitColumns;  // of a row
-    constexpr int kAtOnce = 16;                                        // parts under way
     const i64_t O_step = p.split_stride * kWidth, LSE_step = p.split_stride * kVParts;
     const bool whole = target < 0;
     for (int number = warp_id(); number < kRows * kUnits; number += kWarps) {
@@ -68,36 +90,23 @@ __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Se
         float *LSE_parts = p.LSE_split + tile.v_part * p.split_stride + element;
         float *O_parts = p.O_split + element * kWidth + column;
         const float LSE = lane_id() < count ? LSE_parts[(first + lane_id()) * LSE_step] : -infinity();
+        // All parts are under way at once; the second half of the loads is only there for more than kHalf.
+        float4_t parts[kParts];
+        read_parts<0>(parts, O_parts + first * O_step, O_step, inside, count);
+        if (count > kHalf) read_parts<kHalf>(parts, O_parts + first * O_step, O_step, inside, count);
+        float top = warp_max(LSE);
+#if ATTN_SINKS
+        if (whole) top = max_f32(top, p.sinks[row.head]);
+#endif
+        const float shift = top == -infinity() ? 0.0f : top;
+        const float weight = ex2_approx((LSE - shift) * kLog2e);
+        float sum = warp_sum(weight);
+#if ATTN_SINKS
+        if (whole) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);
+#endif
         float4_t total = {0.0f, 0.0f, 0.0f, 0.0f};
-        float top = 0.0f, sum = 0.0f, weight = 0.0f;
-        for (int begin = 0; begin < count; begin += kAtOnce) {
-            float4_t parts[kAtOnce];
-#pragma unroll
-            for (int i = 0; i < kAtOnce; ++i) {
-                parts[i] = {0.0f, 0.0f, 0.0f, 0.0f};
-                if (inside && begin + i < count) {
-                    parts[i] = *reinterpret_cast<const float4_t *>(O_parts + (first + begin + i) * O_step);
-                }
-            }
-            if (begin == 0) {  // while the first parts are under way
-                top = warp_max(LSE);
-#if ATTN_SINKS
-                if (whole) top = max_f32(top, p.sinks[row.head]);
-#endif
-                const float shift = top == -infinity() ? 0.0f : top;
-                weight = ex2_approx((LSE - shift) * kLog2e);
-                sum = warp_sum(weight);
-#if ATTN_SINKS
-                if (whole) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);
-#endif
-            }
-#pragma unroll
-            for (int i = 0; i < kAtOnce; ++i) {
-                const float factor = shfl_idx(weight, begin + i);
-#pragma unroll
-                for (int c = 0; c < kLaneColumns; ++c) total.v[c] = fma_rn(parts[i].v[c], factor, total.v[c]);
-            }
-        }
+        add_parts<0>(total, parts, weight);
+        if (count > kHalf) add_parts<kHalf>(total, parts, weight);
         const float factor = sum == 0.0f ? 0.0f : __frcp_rn(sum);
 #pragma unroll
         for (int c = 0; c < kLaneColumns; ++c) total.v[c] *= factor;

@@ -7,7 +7,6 @@
 #include "attention/sequence.cuh"
 #include "attention/tile.cuh"
 #include "ptx/lane.cuh"
-#include "ptx/prefetch.cuh"
 
 #if !ATTN_ALIGNED
 // For arrays whose rows do not start at multiples of 16 bytes.
@@ -83,9 +82,8 @@ struct KeyRing {
     }
 #endif
 
-    // Looks up where the keys first_key ... lie; to be called once before each `copy` of them. Page numbers lie in memory,
-    // too: those of the keys `ahead` further on are fetched into the L2 cache meanwhile.
-    __device__ __forceinline__ void find(int first_key, int ahead) {
+    // Looks up where the keys first_key ... lie; to be called once before each `copy` of them.
+    __device__ __forceinline__ void find(int first_key) {
 #if ATTN_PAGED
 #pragma unroll
         for (int i = 0; i < kLaneRows; ++i) {
@@ -93,8 +91,6 @@ struct KeyRing {
             // The block table says nothing about keys that are not in use.
             pages[i] = key < seqlen_k ? table[page_index(first_row + key)] : 0;
         }
-        const int later = first_key + ahead + lane_id() * (kRows - 1);
-        if (lane_id() < 2 && later < seqlen_k) prefetch_l2(table + page_index(first_row + later));
 #endif
     }
 

@@ -11,7 +11,7 @@ _decode = partial(Mutant, family="splits", kernel=DECODE_KERNEL)
 _WEIGHT = "weight = ex2_approx((LSE - shift) * kLog2e);"
 _MERGED = "const float merged = sum == 0.0f ? -infinity() : top + logf(sum);"
 _SINK = "if (whole) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);"
-_READ = "if (inside && begin + i < count) {"
+_READ = "if (inside && i < count) parts[i]"
 _LAST = "before == static_cast<u64_t>(expected - 1);"
 _ADD = "atom.acq_rel.gpu.global.add.u64 %0"
 _RANGE = "count = min(kParts, p.num_splits - first);"
@@ -34,7 +34,7 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "combine_first_missing",
         "the first split does not count in O",
-        (Edit(_READ, _READ.replace("inside", "inside && begin + i > 0")),),
+        (Edit(_READ, _READ.replace("inside", "inside && i > 0")),),
         ("decode",),
     ),
     _decode(
@@ -48,8 +48,8 @@ COMBINING: tuple[Mutant, ...] = (
         "of more than 16 splits, those past the first 16 do not count in O",
         (
             Edit(
-                "for (int begin = 0; begin < count; begin += kAtOnce) {",
-                "for (int begin = 0; begin < 1; begin += kAtOnce) {",
+                "if (count > kHalf) add_parts<kHalf>(total, parts, weight);",
+                "",
             ),
         ),
         ("decode_parts",),
@@ -59,8 +59,8 @@ COMBINING: tuple[Mutant, ...] = (
         "weights are exp(LSE) without the greatest LSE taken off",
         (
             Edit(
-                "const float shift = top == -infinity() ? 0.0f : top; weight",
-                "const float shift = 0.0f; top = 0.0f; weight",
+                "const float shift = top == -infinity() ? 0.0f : top; const float weight",
+                "const float shift = 0.0f; top = 0.0f; const float weight",
             ),
         ),
         ("decode",),
@@ -71,8 +71,8 @@ COMBINING: tuple[Mutant, ...] = (
         "where no split saw a key, -inf - -inf is computed",
         (
             Edit(
-                "const float shift = top == -infinity() ? 0.0f : top; weight",
-                "const float shift = top; weight",
+                "const float shift = top == -infinity() ? 0.0f : top; const float weight",
+                "const float shift = top; const float weight",
             ),
         ),
         ("decode_no_keys",),

@@ -11,7 +11,7 @@ _decode = partial(Mutant, family="splits", kernel=DECODE_KERNEL)
 _BEGIN = "part_begin(seen, split, p.num_splits);"
 _END = "part_begin(seen, split + 1, p.num_splits);"
 _HEAD = "kv_head * p.heads_per_kv_head + row - query * p.heads_per_kv_head};"
-_QUERY = "const int query = row / p.heads_per_kv_head;"
+_QUERY = "const int query = static_cast<u32_t>(row) / static_cast<u32_t>(p.heads_per_kv_head);"
 _WARPS = "for (int block = begin + warp_id(); block < end; block += kWarps) {"
 _FACTOR = "factor[w] = ex2_approx((stats[w].x - shift) * p.exponent_scale);"
 _WARP_SUM = "sum = fma_rn(stats[w].y, factor[w], sum);"
@@ -147,12 +147,7 @@ SPLITS: tuple[Mutant, ...] = (
     _decode(
         "queries_barrier_missing",
         "Q is read before all warps have written it",
-        (
-            Edit(
-                "sequence, kv_head, first_row);\n    __syncthreads();",
-                "sequence, kv_head, first_row);",
-            ),
-        ),
+        (Edit("__syncthreads();  // Q is there", ""),),
         ("decode",),
     ),
     _decode(
@@ -189,7 +184,7 @@ SPLITS: tuple[Mutant, ...] = (
         "the pages of the tile before are used again",
         (
             Edit(
-                "next += kWarps;\n            ring.find(next * kBlockN, kAheadKeys);\n        }\n"
+                "next += kWarps;\n            ring.find(next * kBlockN);\n        }\n"
                 "        cp_async_commit_group();\n        const int first_key",
                 "next += kWarps;\n        }\n"
                 "        cp_async_commit_group();\n        const int first_key",
