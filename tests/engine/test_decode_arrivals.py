@@ -107,7 +107,7 @@ def test_who_is_last_changes_no_bit(num_splits: int) -> None:
     text = plan.source().text
     sound = run(plan, arrays)
     for other in ("gridDim.x - 1 - blockIdx.x", "(blockIdx.x + 7) % gridDim.x"):
-        moved = text.replace("static_cast<int>(blockIdx.x)", f"static_cast<int>({other})")
+        moved = text.replace("number = blockIdx.x;", f"number = {other};")
         assert moved != text
         assert run(plan, arrays, source=compile_.Source(moved, "moved")) == sound
 
