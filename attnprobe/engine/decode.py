@@ -17,6 +17,7 @@ from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import Variant, padded_bytes
 
 ROWS = 16  # of a tile: of one mma
+STAGE_PAGES = 128  # bytes: page numbers of the keys of a stage (key_ring.cuh)
 SHARE_EXTRA = 128  # bytes: maximum and sum of 16 rows (group_store.cuh)
 MAX_ROWS = 2**30  # queries times heads that share a K/V head: the kernel counts them in 32 bits
 
@@ -61,8 +62,9 @@ class DecodeVariant(Variant):
         """Return the dynamic shared memory of one block, bytes."""
         size, v_width = self.kv_bits // 8, problem.v_head_dim // self.v_parts
         row = padded_bytes(problem.head_dim * size) + padded_bytes(v_width * size)
+        pages = STAGE_PAGES if problem.layout.page_size else 0
         share = ROWS * v_width * 4 + SHARE_EXTRA
-        warp = max(self.stages * self.block_n * row, share)
+        warp = max(self.stages * (self.block_n * row + pages), share)
         return ROWS * padded_bytes(problem.head_dim * 2) + self.warps * warp
 
     def macros(self, problem: Problem) -> Mapping[str, object]:

@@ -49,8 +49,8 @@ using Out = ATTN_OUT;
 #endif
 
 using QTile = Tile<kBlockM, kHeadDim>;
-using Ring = KeyRing<Storage<sizeof(Kv)>::Type, kBlockN, kHeadDim, kVDim>;
-constexpr int kRingBytes = kStages * Ring::kStageBytes;
+using Ring = KeyRing<Storage<sizeof(Kv)>::Type, kBlockN, kHeadDim, kVDim, kStages>;
+constexpr int kRingBytes = Ring::kRingBytes;
 constexpr int kShareBytes = WarpShare<kVDim>::kBytes;
 constexpr int kWarpBytes = kRingBytes > kShareBytes ? kRingBytes : kShareBytes;  // the share takes the ring's place
 
@@ -153,14 +153,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     Ring ring(p, sequence, kv_head, v_part * kVDim);
     unsigned char *const own = rings + warp_id() * kWarpBytes;
     const u32_t stages = smem_address(own);
-    int next = begin + warp_id();  // to be copied
-    ring.find(next * kBlockN);
+    int next = begin + warp_id();                   // to be copied
+    constexpr int kAhead = (kStages - 1) * kWarps;  // from the tile that is copied to the one whose pages are looked up
+    ring.find_first(stages, next, kWarps, end);
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) {
         if (next < end) {
             ring.copy(stages + s * Ring::kStageBytes, next * kBlockN);
+            const int earlier = (s + kStages - 1) % kStages;
+            if (next + kAhead < end) ring.find(stages + earlier * Ring::kStageBytes, (next + kAhead) * kBlockN);
             next += kWarps;
-            ring.find(next * kBlockN);
         }
         cp_async_commit_group();
     }
@@ -180,8 +182,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         __syncwarp();
         if (next < end) {
             ring.copy(stages + free, next * kBlockN);
+            const u32_t earlier = (free == 0 ? kRingBytes : free) - Ring::kStageBytes;
+            if (next + kAhead < end) ring.find(stages + earlier, (next + kAhead) * kBlockN);
             next += kWarps;
-            ring.find(next * kBlockN);
         }
         cp_async_commit_group();
         const int first_key = block * kBlockN + lane_id() % 4 * 2;

@@ -17,7 +17,7 @@ _FACTOR = "factor[w] = ex2_approx((stats[w].x - shift) * p.exponent_scale);"
 _WARP_SUM = "sum = fma_rn(stats[w].y, factor[w], sum);"
 _WAIT = "cp_async_wait_group<kStages - 2>();"
 _SLOT = "slot = row - page_index(row) * page_size;"
-_PAGE = "pages[i] = key < seqlen_k ? table[page_index(first_row + key)] : 0;"
+_PAGE = "inside ? table + page_index(first_row + key) : table,"
 _O_PART = "const i64_t part = split * p.split_stride + element;"
 _LSE_PART = "p.LSE_split + (split * kVParts + v_part) * p.split_stride + element};"
 
@@ -181,17 +181,32 @@ SPLITS: tuple[Mutant, ...] = (
     ),
     _decode(
         "decode_page_stale",
-        "the pages of the tile before are used again",
+        "pages are looked up for the first tiles alone",
         (
             Edit(
-                "next += kWarps;\n            ring.find(next * kBlockN);\n        }\n"
-                "        cp_async_commit_group();\n        const int first_key",
-                "next += kWarps;\n        }\n"
-                "        cp_async_commit_group();\n        const int first_key",
+                "if (next + kAhead < end) ring.find(stages + earlier, (next + kAhead) * kBlockN);",
+                "",
             ),
         ),
         ("decode_paged",),
         field="vLLM: stale block tables",
+    ),
+    _decode(
+        "decode_page_stage",
+        "page numbers are copied to the stage that the next keys go to",
+        (
+            Edit(
+                "const u32_t earlier = (free == 0 ? kRingBytes : free) - Ring::kStageBytes;",
+                "const u32_t earlier = free;",
+            ),
+        ),
+        ("decode_paged",),
+    ),
+    _decode(
+        "decode_page_not_awaited",
+        "the first tiles are copied by page numbers that have not landed",
+        (Edit("cp_async_wait_group<0>();", ""),),
+        ("decode_paged",),
     ),
     _decode(
         "split_count_of_grid",
