@@ -154,30 +154,20 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     unsigned char *const own = rings + warp_id() * kWarpBytes;
     const u32_t stages = smem_address(own);
     int next = begin + warp_id();                   // to be copied
-    constexpr int kAhead = (kStages - 1) * kWarps;  // from the tile that is copied to the one whose pages are looked up
+    constexpr int kAhead = (kStages - 1) * kWarps;  // from the tile that is read to the one that is copied
     ring.find_first(stages, next, kWarps, end);
-#pragma unroll
-    for (int s = 0; s < kStages - 1; ++s) {
-        if (next < end) {
-            ring.copy(stages + s * Ring::kStageBytes, next * kBlockN);
-            const int earlier = (s + kStages - 1) % kStages;
-            if (next + kAhead < end) ring.find(stages + earlier * Ring::kStageBytes, (next + kAhead) * kBlockN);
-            next += kWarps;
-        }
-        cp_async_commit_group();
-    }
-    cp_async_wait_group<kStages - 1>();
-    if constexpr (!kWide) order_group_queries<kBlockM, kHeadDim, kThreads>(smem);
-    __syncthreads();  // Q is there
+    const QFragment<kHeadDim> Q_smem(smem_address(smem), 0);
 #if ATTN_SPLIT
     const i64_t group = (static_cast<i64_t>(slot) * p.num_kv_heads + kv_head) * kVParts + v_part;
     const PartTile parts = {kv_head, first_row, v_part, p.arrivals + group * part_counts(p)};
-    if (threadIdx.x == 0) open_counts(p, parts, split);
 #endif
-    const QFragment<kHeadDim> Q_smem(smem_address(smem), 0);
-    u32_t stage = 0, free = (kStages - 1) * Ring::kStageBytes;
-    for (int block = begin + warp_id(); block < end; block += kWarps) {
-        cp_async_wait_group<kStages - 2>();
+    // The first kStages - 1 steps only fill the ring.
+    u32_t free = 0;  // stage of the tile that is copied; the next one is that of the tile that is read
+    for (int block = begin + warp_id() - kAhead; block < end; block += kWarps) {
+        const bool filling = block < begin;
+        if (!filling) {
+            cp_async_wait_group<kStages - 2>();
+        }
         // Every lane's copies of this tile are visible, and every lane has read the last one: its stage is free.
         __syncwarp();
         if (next < end) {
@@ -187,14 +177,25 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             next += kWarps;
         }
         cp_async_commit_group();
+        free = free + Ring::kStageBytes == kRingBytes ? 0 : free + Ring::kStageBytes;
+        if (filling) {
+            // Behind all keys that are asked for before, Q would come late, and every warp waits for it.
+            if (block == begin + warp_id() - kAhead) {
+                cp_async_wait_group<1>();
+                if constexpr (!kWide) order_group_queries<kBlockM, kHeadDim, kThreads>(smem);
+                __syncthreads();  // Q is there
+            }
+#if ATTN_SPLIT
+            if (threadIdx.x == 0 && block + kWarps >= begin) open_counts(p, parts, split);
+#endif
+            continue;
+        }
         const int first_key = block * kBlockN + lane_id() % 4 * 2;
         if (block >= begin_whole && block < end_whole) {
-            attend<false>(O_acc, softmax, rows, Q_smem, stages + stage, first_key, p.exponent_scale);
+            attend<false>(O_acc, softmax, rows, Q_smem, stages + free, first_key, p.exponent_scale);
         } else {
-            attend<true>(O_acc, softmax, rows, Q_smem, stages + stage, first_key, p.exponent_scale);
+            attend<true>(O_acc, softmax, rows, Q_smem, stages + free, first_key, p.exponent_scale);
         }
-        free = stage;
-        stage = stage + Ring::kStageBytes == kRingBytes ? 0 : stage + Ring::kStageBytes;
     }
 
     float descale = 1.0f;
@@ -207,7 +208,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     merge_and_store<Out, kVDim, kVParts, kWarps, kWarpBytes, kWide>(p, sequence, rows, rings, descale, v_part, split);
 #if ATTN_SPLIT
     // Nobody reads Q any more: the flag takes its place.
-    combine_if_last<ATTN_OUT, kVDim, kVParts, kBlockM, kWarps>(p, sequence, parts, split,
-                                                               reinterpret_cast<u32_t *>(smem));
+    combine_if_last<ATTN_OUT, kVDim, kVParts, kBlockM, kWarps, kWarpBytes>(p, sequence, parts, rings, split,
+                                                                           reinterpret_cast<u32_t *>(smem));
 #endif
 }

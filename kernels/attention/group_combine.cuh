@@ -12,7 +12,6 @@
 #include "attention/group_store.cuh"
 
 constexpr int kParts = kWarpSize;  // combined at once
-constexpr int kHalf = kParts / 2;
 
 __device__ __forceinline__ float warp_max(float x) {
 #pragma unroll
@@ -47,98 +46,112 @@ __device__ __forceinline__ void open_counts(const AttentionParams &p, const Part
     if (p.num_splits > kParts) open_count(p, tile.counts + part_ranges(p));
 }
 
-// This lane's four columns of the parts kBegin ... kBegin + kHalf - 1, zeros where there is none.
-template <int kBegin>
-__device__ __forceinline__ void read_parts(float4_t (&parts)[kParts], const float *O_parts, i64_t step, bool inside,
-                                           int count) {
-#pragma unroll
-    for (int i = kBegin; i < kBegin + kHalf; ++i) {
-        parts[i] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (inside && i < count) parts[i] = *reinterpret_cast<const float4_t *>(O_parts + i * step);
-    }
-}
-
-// weight: of part i in lane i.
-template <int kBegin>
-__device__ __forceinline__ void add_parts(float4_t &total, const float4_t (&parts)[kParts], float weight) {
-#pragma unroll
-    for (int i = kBegin; i < kBegin + kHalf; ++i) {
-        const float factor = shfl_idx(weight, i);
-#pragma unroll
-        for (int c = 0; c < 4; ++c) total.v[c] = fma_rn(parts[i].v[c], factor, total.v[c]);
-    }
-}
-
-// Combines `count` parts from `first` on, at most kParts, of all rows of a tile: 128 columns of a row at a time, a unit a
-// warp. target: the further part that they become, or -1: O and LSE themselves.
-template <class Out, int kVDim, int kVParts, int kRows, int kWarps>
+// Combines `count` parts from `first` on, at most kParts, of all rows of a tile, a row a warp. target: the further part that
+// they become, or -1: O and LSE themselves. room: kRoomBytes of shared memory of this warp; the parts pass through it, since
+// a loop that holds them all in registers is unrolled, and its instructions are as far away as the parts.
+template <class Out, int kVDim, int kVParts, int kRows, int kWarps, int kRoomBytes>
 __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Sequence &sequence, const PartTile &tile,
-                                              int first, int count, int target) {
+                                              unsigned char *room, int first, int count, int target) {
     constexpr float kLog2e = 1.4426950408889634f;
-    constexpr int kWidth = kVDim * kVParts, kLaneColumns = 4, kUnitColumns = kWarpSize * kLaneColumns;
-    constexpr int kUnits = (kVDim + kUnitColumns - 1) / kUnitColumns;  // of a row
+    constexpr int kWidth = kVDim * kVParts, kRowChunks = kVDim / 4, kFit = kRoomBytes / (kRowChunks * kChunkBytes);
+    constexpr int kAtOnce = kFit < kParts ? kFit : kParts;                 // parts in the room
+    constexpr int kLaneChunks = (kRowChunks + kWarpSize - 1) / kWarpSize;  // of a row, four columns each
+    static_assert(kAtOnce > 0, "a row of O fits");
     const i64_t O_step = p.split_stride * kWidth, LSE_step = p.split_stride * kVParts;
-    const bool whole = target < 0;
-    for (int number = warp_id(); number < kRows * kUnits; number += kWarps) {
-        const QueryHead row = query_head(p, tile.kv_head, tile.first_row + number / kUnits);
+    const u32_t room_smem = smem_address(room);
+    for (int row_number = warp_id(); row_number < kRows; row_number += kWarps) {
+        const QueryHead row = query_head(p, tile.kv_head, tile.first_row + row_number);
         if (row.query >= sequence.seqlen_q) break;
         const i64_t query = sequence.q_row + row.query;
         const i64_t element = sequence.batch * p.lse_batch_stride + row.head * p.lse_head_stride + query;
-        const int unit_column = number % kUnits * kUnitColumns + lane_id() * kLaneColumns;
-        const int column = tile.v_part * kVDim + unit_column;
-        const bool inside = unit_column < kVDim;
         float *LSE_parts = p.LSE_split + tile.v_part * p.split_stride + element;
-        float *O_parts = p.O_split + element * kWidth + column;
+        float *O_parts = p.O_split + element * kWidth + tile.v_part * kVDim;
         const float LSE = lane_id() < count ? LSE_parts[(first + lane_id()) * LSE_step] : -infinity();
-        // All parts are under way at once; the second half of the loads is only there for more than kHalf.
-        float4_t parts[kParts];
-        read_parts<0>(parts, O_parts + first * O_step, O_step, inside, count);
-        if (count > kHalf) read_parts<kHalf>(parts, O_parts + first * O_step, O_step, inside, count);
-        float top = warp_max(LSE);
+        float top = 0.0f, sum = 0.0f, weight = 0.0f;
+        float4_t totals[kLaneChunks];
+#pragma unroll
+        for (int u = 0; u < kLaneChunks; ++u) totals[u] = {0.0f, 0.0f, 0.0f, 0.0f};
+        for (int begin = 0; begin < count; begin += kAtOnce) {
+            const int here = min(kAtOnce, count - begin);
+            const float *from = O_parts + (first + begin) * O_step;
+#pragma unroll 4
+            for (int n = lane_id(); n < here * kRowChunks; n += kWarpSize) {
+                const int part = n / kRowChunks, chunk = n % kRowChunks;
+                cp_async_16(room_smem + n * kChunkBytes, from + part * O_step + chunk * 4, kChunkBytes);
+            }
+            cp_async_commit_group();
+            if (begin == 0) {  // while the first parts are under way
+                top = warp_max(LSE);
 #if ATTN_SINKS
-        if (whole) top = max_f32(top, p.sinks[row.head]);
+                if (target < 0) top = max_f32(top, p.sinks[row.head]);
 #endif
-        const float shift = top == -infinity() ? 0.0f : top;
-        const float weight = ex2_approx((LSE - shift) * kLog2e);
-        float sum = warp_sum(weight);
+                const float shift = top == -infinity() ? 0.0f : top;
+                weight = ex2_approx((LSE - shift) * kLog2e);
+                sum = warp_sum(weight);
 #if ATTN_SINKS
-        if (whole) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);
+                if (target < 0) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);
 #endif
-        float4_t total = {0.0f, 0.0f, 0.0f, 0.0f};
-        add_parts<0>(total, parts, weight);
-        if (count > kHalf) add_parts<kHalf>(total, parts, weight);
+            }
+            cp_async_wait_group<0>();
+            __syncwarp();  // every lane's copies are visible
+#pragma unroll 4
+            for (int i = 0; i < here; ++i) {
+                const float factor = shfl_idx(weight, begin + i);
+                const float4_t *part = reinterpret_cast<const float4_t *>(room) + i * kRowChunks;
+#pragma unroll
+                for (int u = 0; u < kLaneChunks; ++u) {
+                    const int chunk = u * kWarpSize + lane_id();
+                    if (kRowChunks % kWarpSize != 0 && chunk >= kRowChunks) break;
+#pragma unroll
+                    for (int c = 0; c < 4; ++c) totals[u].v[c] = fma_rn(part[chunk].v[c], factor, totals[u].v[c]);
+                }
+            }
+            __syncwarp();  // every lane has read what the next parts are copied over
+        }
         const float factor = sum == 0.0f ? 0.0f : __frcp_rn(sum);
 #pragma unroll
-        for (int c = 0; c < kLaneColumns; ++c) total.v[c] *= factor;
-        const float merged = sum == 0.0f ? -infinity() : top + logf(sum);
-        const bool stores_lse = number % kUnits == 0 && lane_id() == 0;
-        if (whole) {
-            Out *O = static_cast<Out *>(p.O) + sequence.batch * p.o_batch_stride + query * p.o_row_stride +
-                     row.head * p.o_head_stride + column;
-            if (inside) {
+        for (int u = 0; u < kLaneChunks; ++u) {
+            const int chunk = u * kWarpSize + lane_id();
+            if (kRowChunks % kWarpSize != 0 && chunk >= kRowChunks) break;
+            float4_t &total = totals[u];
+#pragma unroll
+            for (int c = 0; c < 4; ++c) total.v[c] *= factor;
+            if (target < 0) {
+                Out *O = static_cast<Out *>(p.O) + sequence.batch * p.o_batch_stride + query * p.o_row_stride +
+                         row.head * p.o_head_stride + tile.v_part * kVDim + chunk * 4;
                 store_pair(O, total.v[0], total.v[1]);
                 store_pair(O + 2, total.v[2], total.v[3]);
+            } else {
+                reinterpret_cast<float4_t *>(O_parts + target * O_step)[chunk] = total;
             }
-            if (stores_lse && tile.v_part == 0 && p.LSE != nullptr) p.LSE[element] = merged;
-        } else {
-            if (inside) *reinterpret_cast<float4_t *>(O_parts + target * O_step) = total;
-            if (stores_lse) LSE_parts[target * LSE_step] = merged;
+        }
+        if (lane_id() == 0) {
+            const float merged = sum == 0.0f ? -infinity() : top + logf(sum);
+            if (target >= 0) {
+                LSE_parts[target * LSE_step] = merged;
+            } else if (tile.v_part == 0 && p.LSE != nullptr) {
+                p.LSE[element] = merged;
+            }
         }
     }
 }
 
-// By all threads of a block that has left part `split`: where it is the last, it combines.
-template <class Out, int kVDim, int kVParts, int kRows, int kWarps>
+// By all threads of a block that has left part `split`: where it is the last, it combines. rooms: kRoomBytes for each warp.
+template <class Out, int kVDim, int kVParts, int kRows, int kWarps, int kRoomBytes>
 __device__ __forceinline__ void combine_if_last(const AttentionParams &p, const Sequence &sequence,
-                                                const PartTile &tile, int split, u32_t *flag) {
-    const int range = split / kParts, first = range * kParts, count = min(kParts, p.num_splits - first);
-    if (!arrive_last(p, tile.counts + range, count, flag)) return;
-    if (p.num_splits <= kParts) {
-        combine_parts<Out, kVDim, kVParts, kRows, kWarps>(p, sequence, tile, 0, count, -1);
-        return;
+                                                const PartTile &tile, unsigned char *rooms, int split, u32_t *flag) {
+    const int ranges = part_ranges(p), range = split / kParts;
+    u64_t *word = tile.counts + range;
+    int first = range * kParts, count = min(kParts, p.num_splits - first);
+    int target = ranges > 1 ? p.num_splits + range : -1;
+    while (arrive_last(p, word, count, flag)) {
+        combine_parts<Out, kVDim, kVParts, kRows, kWarps, kRoomBytes>(p, sequence, tile, rooms + warp_id() * kRoomBytes,
+                                                                      first, count, target);
+        if (target < 0) return;
+        // The further parts are next.
+        word = tile.counts + ranges;
+        first = p.num_splits;
+        count = ranges;
+        target = -1;
     }
-    combine_parts<Out, kVDim, kVParts, kRows, kWarps>(p, sequence, tile, first, count, p.num_splits + range);
-    const int ranges = part_ranges(p);
-    if (!arrive_last(p, tile.counts + ranges, ranges, flag)) return;
-    combine_parts<Out, kVDim, kVParts, kRows, kWarps>(p, sequence, tile, p.num_splits, ranges, -1);
 }

@@ -10,10 +10,11 @@ _decode = partial(Mutant, family="splits", kernel=DECODE_KERNEL)
 
 _WEIGHT = "weight = ex2_approx((LSE - shift) * kLog2e);"
 _MERGED = "const float merged = sum == 0.0f ? -infinity() : top + logf(sum);"
-_SINK = "if (whole) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);"
-_READ = "if (inside && i < count) parts[i]"
+_SINK = "if (target < 0) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);"
+_ADDED = "for (int i = 0; i < here; ++i) {"
 _LAST = "before == static_cast<u64_t>(expected - 1);"
 _ADD = "atom.acq_rel.gpu.global.add.u64 %0"
+_OPENED = "if (threadIdx.x == 0 && block + kWarps >= begin) open_counts(p, parts, split);"
 _RANGE = "count = min(kParts, p.num_splits - first);"
 _BASE_FIELD = "SGLang #40903: splits merged with LSE of another base"
 
@@ -34,33 +35,33 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "combine_first_missing",
         "the first split does not count in O",
-        (Edit(_READ, _READ.replace("inside", "inside && i > 0")),),
+        (Edit(_ADDED, _ADDED.replace("i = 0", "i = 1")),),
         ("decode",),
     ),
     _decode(
         "combine_last_missing",
         "the last split does not count in O",
-        (Edit(_READ, _READ.replace("count", "count - 1")),),
+        (Edit(_ADDED, _ADDED.replace("here", "here - 1")),),
         ("decode",),
     ),
     _decode(
-        "combine_sixteen",
-        "of more than 16 splits, those past the first 16 do not count in O",
+        "combine_not_awaited",
+        "parts are added before they have landed",
         (
             Edit(
-                "if (count > kHalf) add_parts<kHalf>(total, parts, weight);",
-                "",
+                "cp_async_wait_group<0>(); __syncwarp(); // every lane's copies are visible",
+                "__syncwarp();",
             ),
         ),
-        ("decode_parts",),
+        ("decode",),
     ),
     _decode(
         "combine_without_max",
         "weights are exp(LSE) without the greatest LSE taken off",
         (
             Edit(
-                "const float shift = top == -infinity() ? 0.0f : top; const float weight",
-                "const float shift = 0.0f; top = 0.0f; const float weight",
+                "const float shift = top == -infinity() ? 0.0f : top; weight",
+                "const float shift = 0.0f; top = 0.0f; weight",
             ),
         ),
         ("decode",),
@@ -71,8 +72,8 @@ COMBINING: tuple[Mutant, ...] = (
         "where no split saw a key, -inf - -inf is computed",
         (
             Edit(
-                "const float shift = top == -infinity() ? 0.0f : top; const float weight",
-                "const float shift = top; const float weight",
+                "const float shift = top == -infinity() ? 0.0f : top; weight",
+                "const float shift = top; weight",
             ),
         ),
         ("decode_no_keys",),
@@ -111,7 +112,7 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "combine_sink_twice",
         "the sink joins the sum of each 32 splits and that of what comes out of them",
-        (Edit(_SINK, _SINK.replace("if (whole) ", "")),),
+        (Edit(_SINK, _SINK.replace("if (target < 0) ", "")),),
         ("decode_parts",),
     ),
     _decode(
@@ -119,8 +120,8 @@ COMBINING: tuple[Mutant, ...] = (
         "what comes out of each 32 splits is stored in one place",
         (
             Edit(
-                "first, count, p.num_splits + range);",
-                "first, count, p.num_splits);",
+                "int target = ranges > 1 ? p.num_splits + range : -1;",
+                "int target = ranges > 1 ? p.num_splits : -1;",
             ),
         ),
         ("decode_parts",),
@@ -146,7 +147,7 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "arrive_unopened",
         "arrivals are counted from what the memory held",
-        (Edit("if (threadIdx.x == 0) open_counts(p, parts, split);", ""),),
+        (Edit(_OPENED, ""),),
         ("decode",),
     ),
     _decode(

@@ -12,7 +12,7 @@ _BEGIN = "part_begin(seen, split, p.num_splits);"
 _END = "part_begin(seen, split + 1, p.num_splits);"
 _HEAD = "kv_head * p.heads_per_kv_head + row - query * p.heads_per_kv_head};"
 _QUERY = "const int query = static_cast<u32_t>(row) / static_cast<u32_t>(p.heads_per_kv_head);"
-_WARPS = "for (int block = begin + warp_id(); block < end; block += kWarps) {"
+_WARPS = "for (int block = begin + warp_id() - kAhead; block < end; block += kWarps) {"
 _FACTOR = "factor[w] = ex2_approx((stats[w].x - shift) * p.exponent_scale);"
 _WARP_SUM = "sum = fma_rn(stats[w].y, factor[w], sum);"
 _WAIT = "cp_async_wait_group<kStages - 2>();"
@@ -162,7 +162,7 @@ SPLITS: tuple[Mutant, ...] = (
         (
             Edit(
                 "ring.copy(stages + free, next * kBlockN);",
-                "ring.copy(stages + stage, next * kBlockN);",
+                "ring.copy(stages + (free + Ring::kStageBytes) % kRingBytes, next * kBlockN);",
             ),
         ),
         ("decode_whole",),
@@ -205,7 +205,7 @@ SPLITS: tuple[Mutant, ...] = (
     _decode(
         "decode_page_not_awaited",
         "the first tiles are copied by page numbers that have not landed",
-        (Edit("cp_async_wait_group<0>();", ""),),
+        (Edit("cp_async_commit_group(); cp_async_wait_group<0>();", ""),),
         ("decode_paged",),
     ),
     _decode(
