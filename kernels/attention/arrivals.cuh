@@ -2,8 +2,8 @@
 //
 // The words that count lie in scratch memory of the call, which holds whatever was there before. So a word says by its
 // upper bits whether it is one of ours: they are a random number of this process (arrival_tag, whose lower kCountBits
-// are 0), which no other memory holds. Each block looks before it computes, and makes a word that is not ours into a
-// count of 0; that takes two trips to memory, while the first keys are under way. At the end one addition is left to do.
+// are 0), which no other memory holds. Each block looks before it asks for keys, and makes a word that is not ours into a
+// count of 0 before it arrives: no warp waits for either. At the end one addition is left to do.
 // The last block leaves a count of 0, so that a launch that is repeated (a captured graph) finds what it needs, and so
 // does any other launch that is given this memory.
 #pragma once
@@ -12,10 +12,9 @@
 
 constexpr int kCountBits = 10;  // engine/parts.py draws the tag
 
-// Before the first arrival, by one thread of each block that will arrive: makes the word a count.
-__device__ __forceinline__ void open_count(const AttentionParams &p, u64_t *word) {
-    const u64_t found = ld_relaxed(word);
-    // Where somebody else was quicker, the word is ours by now and stays as it is.
+// Before it arrives, by one thread of each block: makes the word a count. found: what stood there when the block began; where
+// somebody else was quicker, the word is ours by now and stays as it is.
+__device__ __forceinline__ void open_count(const AttentionParams &p, u64_t *word, u64_t found) {
     if ((found ^ p.arrival_tag) >> kCountBits != 0) atom_cas_relaxed(word, found, p.arrival_tag);
 }
 

@@ -127,6 +127,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 #endif
     copy_group_queries<kBlockM, kHeadDim, kThreads>(smem, p, sequence, kv_head, first_row);
     cp_async_commit_group();
+#if ATTN_SPLIT
+    const i64_t group = (static_cast<i64_t>(slot) * p.num_kv_heads + kv_head) * kVParts + v_part;
+    const PartTile parts = {kv_head, first_row, v_part, p.arrivals + group * part_counts(p)};
+    const FoundCounts found(p, parts, split);
+#endif
     const GroupRows rows(p, sequence, query_head(p, kv_head, first_row + lane_id() / 4),
                          query_head(p, kv_head, first_row + lane_id() / 4 + 8));
 
@@ -157,10 +162,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     constexpr int kAhead = (kStages - 1) * kWarps;  // from the tile that is read to the one that is copied
     ring.find_first(stages, next, kWarps, end);
     const QFragment<kHeadDim> Q_smem(smem_address(smem), 0);
-#if ATTN_SPLIT
-    const i64_t group = (static_cast<i64_t>(slot) * p.num_kv_heads + kv_head) * kVParts + v_part;
-    const PartTile parts = {kv_head, first_row, v_part, p.arrivals + group * part_counts(p)};
-#endif
     // The first kStages - 1 steps only fill the ring.
     u32_t free = 0;  // stage of the tile that is copied; the next one is that of the tile that is read
     for (int block = begin + warp_id() - kAhead; block < end; block += kWarps) {
@@ -185,9 +186,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                 if constexpr (!kWide) order_group_queries<kBlockM, kHeadDim, kThreads>(smem);
                 __syncthreads();  // Q is there
             }
-#if ATTN_SPLIT
-            if (threadIdx.x == 0 && block + kWarps >= begin) open_counts(p, parts, split);
-#endif
             continue;
         }
         const int first_key = block * kBlockN + lane_id() % 4 * 2;
@@ -201,6 +199,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     float descale = 1.0f;
 #if ATTN_V_DESCALE
     descale = p.v_descale[sequence.batch * p.v_descale_batch_stride + kv_head * p.v_descale_head_stride];
+#endif
+#if ATTN_SPLIT
+    if (threadIdx.x == 0) found.open(p, parts, split);
 #endif
     __syncwarp();  // every lane has read the ring's last tile
     write_share(WarpShare<kVDim>{own}, O_acc, softmax);

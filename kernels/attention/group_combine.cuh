@@ -40,11 +40,23 @@ __device__ __forceinline__ int part_counts(const AttentionParams &p) {
     return ranges > 1 ? ranges + 1 : 1;
 }
 
-// By one thread of a block, before it computes.
-__device__ __forceinline__ void open_counts(const AttentionParams &p, const PartTile &tile, int split) {
-    open_count(p, tile.counts + split / kParts);
-    if (p.num_splits > kParts) open_count(p, tile.counts + part_ranges(p));
-}
+// The two words at which a block may arrive, as one of its threads finds them before it asks for keys: behind those, what
+// it finds would come late.
+struct FoundCounts {
+    u64_t own;
+    u64_t further;
+
+    __device__ __forceinline__ FoundCounts(const AttentionParams &p, const PartTile &tile, int split)
+        : own(ld_relaxed(tile.counts + split / kParts)), further(0) {
+        if (p.num_splits > kParts) further = ld_relaxed(tile.counts + part_ranges(p));
+    }
+
+    // Before the block arrives.
+    __device__ __forceinline__ void open(const AttentionParams &p, const PartTile &tile, int split) const {
+        open_count(p, tile.counts + split / kParts, own);
+        if (p.num_splits > kParts) open_count(p, tile.counts + part_ranges(p), further);
+    }
+};
 
 // Combines `count` parts from `first` on, at most kParts, of all rows of a tile, a row a warp. target: the further part that
 // they become, or -1: O and LSE themselves. room: kRoomBytes of shared memory of this warp; the parts pass through it, since

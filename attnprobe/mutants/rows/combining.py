@@ -14,7 +14,7 @@ _SINK = "if (target < 0) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e)
 _ADDED = "for (int i = 0; i < here; ++i) {"
 _LAST = "before == static_cast<u64_t>(expected - 1);"
 _ADD = "atom.acq_rel.gpu.global.add.u64 %0"
-_OPENED = "if (threadIdx.x == 0 && block + kWarps >= begin) open_counts(p, parts, split);"
+_OPENED = "if (threadIdx.x == 0) found.open(p, parts, split);"
 _RANGE = "count = min(kParts, p.num_splits - first);"
 _BASE_FIELD = "SGLang #40903: splits merged with LSE of another base"
 
