@@ -29,8 +29,6 @@ constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kStages = ATTN_STAGES;
 constexpr int kNTiles = kBlockN / 8;
 constexpr int kDTiles = kVDim / 8;
-constexpr int kAheadKeys =
-    2 * kWarps * kBlockN;                // from the tile whose page numbers are wanted to one that is prefetched
 constexpr bool kWide = sizeof(Kv) == 2;  // K and V need no widening
 
 template <int kBytes>
@@ -122,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int row_tile = take_digit(number, row_tiles), first_row = row_tile * kBlockM;
     const int kv_head = take_digit(number, p.num_kv_heads);
     const int split = take_digit(number, p.num_splits), batch = static_cast<int>(number);
-    const int slot = batch * row_tiles + row_tile;
+    [[maybe_unused]] const int slot = batch * row_tiles + row_tile;
     const Sequence sequence = find_sequence(p, batch);
 #endif
     copy_group_queries<kBlockM, kHeadDim, kThreads>(smem, p, sequence, kv_head, first_row);
