@@ -30,8 +30,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need 
 
 import attnprobe  # noqa: E402
 from attnprobe.backends.gpu import GpuBackend  # noqa: E402
-from attnprobe.engine.plan import Plan, plans_changed  # noqa: E402
-from attnprobe.engine.variants import VARIANTS  # noqa: E402
+from attnprobe.engine.plan import Plan, on_kernel, plans_changed  # noqa: E402
 from attnprobe.errors import DeviceError  # noqa: E402
 from attnprobe.numerics.calls import Pages  # noqa: E402
 from attnprobe.numerics.cases import Case, Sizes  # noqa: E402
@@ -194,10 +193,7 @@ def _prepared(row: Row) -> tuple[Call, tuple[str, ...]]:
 
 def forced(plan: Plan, entry: str) -> Plan:
     """Return the plan with the first variant of ``entry`` that fits; as it is where "" is asked."""
-    for variant in VARIANTS if entry else ():
-        if variant.entry == entry and variant.refusal(plan.problem, plan.arch) is None:
-            return replace(plan, variant=variant)
-    return plan
+    return on_kernel(entry, plan) if entry else plan
 
 
 def call_of(row: Row) -> Call:

@@ -175,6 +175,20 @@ def plans_changed(change: Callable[[Plan], Plan]) -> Iterator[None]:
         _change.reset(token)
 
 
+def on_kernel(entry: str, plan: Plan) -> Plan:
+    """Return the plan with the first row of the kernel ``entry`` that serves its problem.
+
+    Raises
+    ------
+    UnsupportedError
+        If none does.
+    """
+    for variant in ROWS:
+        if variant.entry == entry and variant.refusal(plan.problem, plan.arch) is None:
+            return replace(plan, variant=variant)
+    raise UnsupportedError(f"{entry} does not serve this problem")
+
+
 def are_changed() -> bool:
     """Return whether plans are being changed, so that no call may be taken for a known one."""
     return _change.get() is not None
