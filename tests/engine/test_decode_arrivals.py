@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
+import attnprobe
 from attnprobe import compile as compile_
 from attnprobe.engine import launch, make_plan, parts
 from attnprobe.engine.arrays import take
-from attnprobe.engine.plan import Plan
+from attnprobe.engine.checks import MAX_SPLITS
+from attnprobe.engine.decode import DECODE
+from attnprobe.engine.plan import Plan, plans_changed
 from attnprobe.engine.problem import make_problem
 from attnprobe.numerics.error import check_attention
 
@@ -112,9 +117,19 @@ def test_who_is_last_changes_no_bit(num_splits: int) -> None:
         assert run(plan, arrays, source=compile_.Source(moved, "moved")) == sound
 
 
-def test_tags_leave_room_for_every_count() -> None:
-    from attnprobe.engine.checks import MAX_SPLITS
+def test_parts_that_do_not_fit_into_a_warps_room_are_taken_in_turns() -> None:
+    """20 rows of 256 columns, where two stages of 8-bit keys leave room for 16."""
+    rng = np.random.default_rng(0)
+    q = rng.standard_normal((1, 1, 2, 256)).astype(np.float16)
+    k, v = (rng.standard_normal((1, 320, 1, 256)).astype(ml_dtypes.float8_e4m3fn) for _ in "kv")
+    held = [x.view(np.uint8) for x in (k, v)]
+    row = next(row for row in DECODE if (row.head_dim, row.kv_bits, row.stages) == (256, 8, 2))
+    with plans_changed(lambda plan: replace(plan, variant=row)):
+        O, LSE = attnprobe.attention(q, *held, kv_format="e4m3", num_splits=20, return_lse=True)
+    check_attention(O, LSE, q, k.astype(np.float16), v.astype(np.float16))
 
+
+def test_tags_leave_room_for_every_count() -> None:
     assert parts.ARRIVAL_TAG % (1 << parts.COUNT_BITS) == 0
     assert parts.ARRIVAL_TAG < 1 << 64
     assert parts.AT_ONCE < 1 << parts.COUNT_BITS
