@@ -105,6 +105,7 @@ def run_emulator(
     lse: Any,
     *,
     extras: Mapping[str, Any] | None = None,
+    scratch: Mapping[str, Any] | None = None,
     source: compile_.Source | None = None,
     checked: bool | None = None,
     mma: str | None = None,
@@ -114,6 +115,7 @@ def run_emulator(
     Parameters
     ----------
     extras : arrays of extras.py by field name.
+    scratch : arrays of ``plan.scratch``, whatever they hold; None makes them.
     source : text of the first launch instead of the plan's own: how a mutant runs.
     checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (off).
     mma : "fast", or "exact" for the bits of the hardware; None takes ``ATTNPROBE_MMA`` ("fast").
@@ -128,9 +130,9 @@ def run_emulator(
     if checked is None:
         checked = _checked_by_default()
     memory = ptx.GlobalMemory()
-    scratch: dict[str, Any] = {
-        name: np.empty(shape, dtype) for name, (shape, dtype) in plan.scratch.items()
-    }
+    if scratch is None:
+        shapes = plan.scratch.items()
+        scratch = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes}
     arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch, **(extras or {})}
     addresses = {
         name: memory.map(array, name=name, writable=name in ("O", "LSE", *scratch)).address

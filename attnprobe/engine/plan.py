@@ -9,11 +9,9 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
 
-import numpy as np
-
 from attnprobe import compile as compile_
 from attnprobe.arch import Arch
-from attnprobe.engine import tuned
+from attnprobe.engine import parts, tuned
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.rows import ROWS
@@ -22,7 +20,6 @@ from attnprobe.errors import UnsupportedError
 from attnprobe.frozen import dataclass
 
 WARP_SIZE = 32
-COMBINE_BLOCK = (128, 1, 1)  # threads of one block of combine.cu (kThreads)
 MAX_BLOCKS = (
     2**31 - 1
 )  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
@@ -120,20 +117,15 @@ class Plan:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
         shape = (self.grid, self.block, self.shared_bytes)
-        first = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
-        if self.num_splits == 1:
-            return (first,)
-        rows = (math.prod(self.lse_shape), 1, 1)
-        return (first, Step("attention/combine.cu", "attention_combine", rows, COMBINE_BLOCK, 0))
+        return (Step(variant.source, variant.entry, *shape, variant.boxes(self.problem)),)
 
     @property
     def scratch(self) -> Mapping[str, tuple[tuple[int, ...], type]]:
-        """Arrays that the launches write and read among themselves: field -> shape, dtype."""
-        if self.num_splits == 1:
-            return {}
-        parts = (self.num_splits, math.prod(self.lse_shape))
-        o_split = ((*parts, self.problem.v_head_dim), np.float32)
-        return {"O_split": o_split, "LSE_split": (parts, np.float32)}
+        """Arrays that blocks write and read among themselves: field -> shape, dtype."""
+        v_parts = self.variant.v_parts
+        tiles = self.variant.blocks(self.problem, 1) // v_parts
+        sizes = (self.lse_shape, self.problem.v_head_dim, tiles, v_parts)
+        return parts.scratch(self.num_splits, *sizes)
 
     def source(self, file: str | None = None) -> compile_.Source:
         """Return the text of a kernel file, complete; of the variant's own where none is named."""
@@ -147,6 +139,7 @@ class Plan:
             "num_kv_heads": problem.num_kv_heads,
             "num_splits": self.num_splits,
             "split_stride": math.prod(self.lse_shape),
+            "arrival_tag": parts.ARRIVAL_TAG,
             "heads_per_kv_head": problem.num_heads // max(1, problem.num_kv_heads),
             "batch": problem.batch,
             "rows_q": problem.seqlen_q,
