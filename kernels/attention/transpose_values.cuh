@@ -106,7 +106,8 @@ __device__ __forceinline__ void transpose_values(const SharedMemory &smem, int w
     for (;; V_ring.advance(), Vt_ring.advance()) {
         V_ring.wait_full();
         // Lane 0 gives the stage back, so lane 0 reads what the next round writes over.
-        const u32_t note = shfl_idx(lane_id() == 0 ? ld_shared(smem.notes + V_ring.stage * 4) : 0, 0);
+        const int seen = lane_id() == 0 ? static_cast<int>(ld_shared(smem.notes + V_ring.stage * 4)) : 0;
+        const u32_t note = static_cast<u32_t>(shfl_idx(seen, 0));
         if (note == kNoMore) break;
         Vt_ring.wait_empty();
         const u32_t V_smem = smem.V + V_ring.stage * kVBytes, Vt_smem = smem.Vt + Vt_ring.stage * kVtBytes;
