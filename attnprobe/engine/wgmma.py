@@ -102,6 +102,12 @@ class WgmmaVariant(Variant):
             return "counts its tiles in 32 bits"
         if self.windowed is not None and problem.windowed != self.windowed:
             return f"is for problems {'with' if self.windowed else 'without'} a window"
+        if _mean_keys(problem) > self.most_seqlen:
+            return f"is for up to {self.most_seqlen} keys"
+        if self.most_window is not None:
+            reach = problem.window_reach
+            if reach is None or reach > self.most_window:
+                return f"is for windows of up to {self.most_window} keys"
         return None
 
     def refusal(self, problem: Problem, arch: Arch) -> str | None:
@@ -111,12 +117,6 @@ class WgmmaVariant(Variant):
         reason = self.unfit(problem, _LACKS)
         if reason is not None:
             return reason
-        if _mean_keys(problem) > self.most_seqlen:
-            return f"is for up to {self.most_seqlen} keys"
-        if self.most_window is not None:
-            reach = problem.window_reach
-            if reach is None or reach > self.most_window:
-                return f"is for windows of up to {self.most_window} keys"
         page_size = problem.layout.page_size
         if self.padded and (page_size or problem.layout.varlen_q):
             return "has no registers left for packed sequences and pages"

@@ -103,14 +103,35 @@ WGMMA8: tuple[Wgmma8Variant, ...] = (
     _wgmma8((16, 64), (2, 128, 3, 2), "registers to transform scores", promoted=True),
     _wgmma8(
         (80, 128),
+        (2, 128, 2, 2),
+        "short tiles waste little at the diagonal",
+        windowed=True,
+        most_seqlen=2048,
+        promoted=True,
+        vt_stages=3,
+    ),
+    _wgmma8(
+        (80, 128),
+        (2, 128, 2, 2),
+        "short tiles waste little at both edges of a window",
+        windowed=True,
+        most_window=2048,
+        promoted=True,
+        vt_stages=3,
+    ),
+    _wgmma8(
+        (80, 128),
         (3, 96, 2, 1),
         "three warpgroups hide one another's softmax",
-        windowed=False,
         plain_scores=True,
         total_blocks=16,
     ),
     _wgmma8(
-        (80, 128), (2, 128, 2, 2), "square tiles, O in registers twice", promoted=True, vt_stages=3
+        (80, 128),
+        (2, 128, 2, 2),
+        "registers to transform scores, and O in them twice",
+        promoted=True,
+        vt_stages=3,
     ),
     _wgmma8(
         (144, 256),

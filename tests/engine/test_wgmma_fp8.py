@@ -51,10 +51,11 @@ def problems() -> list[Problem]:
     """Return problems that between them take every row."""
     descales = {"q_descale": True, "k_descale": True, "v_descale": True}
     return [
-        make(head_dim, window=window, softcap=softcap, **descales)
+        make(head_dim, window=window, softcap=softcap, seqlen_q=keys, seqlen_k=keys, **descales)
         for head_dim in (64, 128, 256)
-        for window in ((-1, -1), CAUSAL)
+        for window in ((-1, -1), CAUSAL, (1000, 0))
         for softcap in (0.0, 20.0)
+        for keys in (2048, 4096)
     ]
 
 
