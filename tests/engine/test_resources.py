@@ -24,7 +24,7 @@ REGISTER_FILE = 65536  # of a multiprocessor; Source: CUDA C++ Programming Guide
 ALLOWED = {
     (128, 64): {100: 56},
     (128, 48): {100: 40},
-    (192, 48): {90: 4, 100: 32},
+    (192, 48): {90: 8, 100: 32},
     (576, 32): {100: 16},
     (576, 16): {row.cc: 40 for row in ARCHES},
 }
