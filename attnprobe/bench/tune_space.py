@@ -20,7 +20,7 @@ WARP_ROWS = 16  # of an mma: queries that a warp has at least
 WARP_KEYS = 16  # that a product takes at a time: of each share of a block
 MOST_REGISTERS = 255  # of a thread, but for accumulators and P alone; Source: CUDA C++ Programming
 # Guide, Technical Specifications
-_SETMAXNREG = {1: 255, 2: 232, 3: 160}  # of a thread that computes, by warpgroups that do
+_SETMAXNREG = {1: 255, 2: 232, 3: 160, 4: 112}  # of a thread that computes, by warpgroups that do
 _OTHER_REGISTERS = 24  # that a thread needs beside S, P and O
 
 
@@ -65,10 +65,12 @@ def _mma_registers(variant: Variant, problem: Problem) -> tuple[int, int]:
 
 
 _WGMMA_VALUES = {
-    "consumers": (1, 2, 3),
+    "consumers": (1, 2, 3, 4),
     "block_n": (48, 64, 80, 96, 112, 128, 144, 160, 176, 192),
     "stages": (2, 3, 4),
     "q_stages": (1, 2),
+    "turns": (False, True),
+    "passes": (False, True),
 }
 
 
@@ -142,8 +144,13 @@ def candidates(problem: Problem, arch: Arch, base: Variant) -> Iterator[Variant]
 
 
 def _distance(values: Mapping[str, int], base: Variant) -> float:
-    """Return how far a choice is from a row: the sum of its fields' factors, as powers of two."""
-    return sum(abs(log2(value / getattr(base, name))) for name, value in values.items())
+    """Return how far a choice is from a row: a factor of two in a number, or a switch, counts 1."""
+    return sum(
+        float(value != getattr(base, name))
+        if isinstance(value, bool)
+        else abs(log2(value / getattr(base, name)))
+        for name, value in values.items()
+    )
 
 
 def _fits(variant: Variant, problem: Problem, arch: Arch, space: Space) -> bool:
@@ -177,4 +184,7 @@ def shown(variant: Variant) -> str:
     for name, unit in (("stages", "stages"), ("q_stages", "of Q"), ("blocks_per_sm", "blocks")):
         if hasattr(variant, name):
             words.append(f"{getattr(variant, name)} {unit}")
+    for name, word in (("turns", "in turn"), ("passes", "blocks pass")):
+        if getattr(variant, name, False):
+            words.append(word)
     return ", ".join(words)

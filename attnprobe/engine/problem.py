@@ -6,13 +6,13 @@ Pure: it looks at shapes, strides, dtypes and numbers, never at an array's conte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from attnprobe.engine import checks
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
 from attnprobe.formats import Format
+from attnprobe.frozen import dataclass
 
 NO_EXTRAS: Mapping[str, ArraySpec] = {}
 
@@ -102,6 +102,11 @@ class Problem:
     def windowed(self) -> bool:
         """Whether some side of the window is closed."""
         return self.window != (-1, -1)
+
+    @property
+    def window_reach(self) -> int | None:
+        """Keys beside the aligned one that a query may see; None where a side is open."""
+        return None if -1 in self.window else sum(self.window)
 
     @property
     def by_tile(self) -> bool:
