@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from attnprobe.arch import Arch
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
-from attnprobe.engine.variants import ELEMENT_BYTES, Variant, padded_bytes
+from attnprobe.engine.variants import ELEMENT_BYTES, Variant, padded_bytes, transforms
 from attnprobe.frozen import dataclass
 
 ROWS = 64  # queries of a warpgroup
@@ -169,12 +169,6 @@ def _mean_keys(problem: Problem) -> int:
     if not problem.layout.varlen_k:
         return problem.seqlen_k
     return MAX_SIZE if problem.num_splits else problem.seqlen_k // max(1, problem.batch)
-
-
-def transforms(problem: Problem) -> bool:
-    """Return whether scores are changed before the softmax."""
-    negated = problem.softmax_scale < 0
-    return negated or problem.softcap > 0 or problem.alibi or problem.head_scales
 
 
 Row = TypeVar("Row", bound=WgmmaVariant)

@@ -12,6 +12,11 @@ __device__ __forceinline__ void cp_async_4(u32_t smem, const void *gmem, int sou
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem), "l"(gmem), "r"(source_bytes) : "memory");
 }
 
+// Arrives at an mbarrier, as one of the arrivals that it was made for, once this thread's copies so far have landed.
+__device__ __forceinline__ void cp_async_mbarrier_arrive_noinc(u32_t barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
 __device__ __forceinline__ void cp_async_commit_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Waits until at most kPending of this thread's latest groups are still in flight.
