@@ -54,6 +54,7 @@ struct NarrowSoftmax : RowSoftmaxIn<NarrowRange> {
     template <int kCount>
     static __device__ __forceinline__ int lane_max_bits(const float (&S)[kCount], int r) {
         constexpr int kChains = NarrowRange::kChains;
+        static_assert(kChains == 4 && kCount >= 16, "each chain begins with two scores");
         int maxima[kChains];
 #pragma unroll
         for (int i = 0; i < kCount; i += 4) {

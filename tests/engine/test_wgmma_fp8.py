@@ -132,6 +132,7 @@ CASES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any]]] =
     "one key": ((3, 1), (1, 1), 64, {}),
     "causal, shared K and V": ((200, 230), (2, 1), 64, {"causal": True}),
     "rows without keys": ((260, 70), (1, 1), 64, {"causal": True}),
+    "more keys than short tiles are for, causal": ((70, 2060), (1, 1), 128, {"causal": True}),
     "window": ((70, 260), (1, 1), 128, {"window_size": (100, 9)}),
     "window and softcap": ((70, 200), (1, 1), 64, {"window_size": (40, 9), "softcap": 4.0}),
     "128 columns, causal": ((130, 260), (4, 2), 128, {"causal": True}),
