@@ -8,13 +8,13 @@ tiles. Which is the faster is worked out from a count of what each does per mult
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from attnprobe.arch import KIB, Arch
 from attnprobe.engine import parts
 from attnprobe.engine.checks import MAX_SPLITS
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import Variant, padded_bytes
+from attnprobe.frozen import dataclass
 
 ROWS = 16  # of a tile: of one mma
 STAGE_PAGES = 128  # bytes: page numbers of the keys of a stage (key_ring.cuh)

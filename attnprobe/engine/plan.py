@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from attnprobe import compile as compile_
@@ -17,6 +17,7 @@ from attnprobe.engine.problem import Problem
 from attnprobe.engine.rows import ROWS
 from attnprobe.engine.variants import Variant
 from attnprobe.errors import UnsupportedError
+from attnprobe.frozen import dataclass
 
 WARP_SIZE = 32
 MAX_BLOCKS = (
@@ -163,6 +164,8 @@ def _source(name: str, defines: tuple[tuple[str, object], ...]) -> compile_.Sour
 
 
 _change: ContextVar[Callable[[Plan], Plan] | None] = ContextVar("plan_change", default=None)
+# Returns what plans are being passed through, or None; no call may be taken for a known one then.
+current_change = _change.get
 
 
 @contextmanager
@@ -189,11 +192,6 @@ def on_kernel(entry: str, plan: Plan) -> Plan:
     raise UnsupportedError(f"{entry} does not serve this problem")
 
 
-def are_changed() -> bool:
-    """Return whether plans are being changed, so that no call may be taken for a known one."""
-    return _change.get() is not None
-
-
 def make_plan(problem: Problem, arch: Arch) -> Plan:
     """Return the plan: the first variant that serves ``problem`` on ``arch``.
 
@@ -203,7 +201,7 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
         If none does; says why for each.
     """
     plan = _with_tuned(plan_of_rows(problem, arch))
-    change = _change.get()
+    change = current_change()
     return plan if change is None else change(plan)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from attnprobe.arch import KIB, Arch
 from attnprobe.engine.checks import WIDTH_STEP
 from attnprobe.engine.problem import Problem
+from attnprobe.frozen import dataclass
 
 ELEMENT_BYTES = 2
 PANEL = 128  # bytes: rows in shared memory are whole panels (tile.cuh)

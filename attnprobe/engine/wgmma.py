@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from attnprobe.arch import Arch
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import ELEMENT_BYTES, Variant, padded_bytes
+from attnprobe.frozen import dataclass
 
 ROWS = 64  # queries of a warpgroup
 WARPS = 4  # of a warpgroup
