@@ -178,7 +178,8 @@ def test_plan_shows_that_a_tile_is_tuned(table: Path, capsys: pytest.CaptureFixt
     tuned.write([entry()])
     assert main(["plan", *SHAPE, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["tuned"], told["tile"]) == (True, "128 queries x 64 keys")
+    rows = plan_of_rows(PROBLEM, HOPPER).variant.block_m
+    assert (told["tuned"], told["tile"]) == (True, f"{rows} queries x 64 keys")
 
 
 def test_the_table_is_listed_and_forgotten(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
