@@ -48,6 +48,19 @@ class ArraySpec:
         return self.aligned and 0 not in self.shape and all(0 < n < MAX_MAPPED for n in steps)
 
     @property
+    def dense(self) -> bool:
+        """Whether neighbours of the last axis are neighbours in memory."""
+        return self.strides[-1] == 1
+
+    @property
+    def paired(self) -> bool:
+        """Whether one access can move two neighbours of the last axis, elements 2i and 2i + 1."""
+        if self.format is None or not self.dense or self.shape[-1] % 2:
+            return False
+        pair = 2 * self.format.bits // 8
+        return self.address % pair == 0 and all(step % 2 == 0 for step in self._steps)
+
+    @property
     def _steps(self) -> list[int]:
         """Strides that mean something."""
         pairs = zip(self.strides[:-1], self.shape[:-1], strict=True)

@@ -34,7 +34,10 @@ _LACKS: Lacks = (
         lambda p: p.layout.page_size % SWIZZLE_ROWS > 0,
         f"copies {SWIZZLE_ROWS} keys of a page at a time: page_size must be a multiple",
     ),
-    (lambda p: p.mask or p.bias is not None, "takes no mask and no bias"),
+    (
+        lambda p: has_planes(p) and p.layout.page_size > 0 and p.layout.leftpad_k,
+        "takes no mask and no bias with left padding in pages",
+    ),
     (lambda p: p.k_descale or p.v_descale, "takes no descale"),
     (lambda p: p.num_splits > 1, "does not split the keys"),
     (
@@ -56,6 +59,7 @@ class WgmmaVariant(Variant):
     windowed : whether it is for problems with a window (causal ones), for those without, or None.
     most_seqlen : keys up to which it is for; of packed sequences, in the mean one.
     plain_scores : whether it is only for scores that go into the softmax as they are.
+    plane_bytes : of an element of bias or mask: the most that there are registers for.
     turns : whether the warpgroups issue their products in turn.
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
@@ -68,6 +72,7 @@ class WgmmaVariant(Variant):
     windowed: bool | None = None
     most_seqlen: int = MAX_SIZE
     plain_scores: bool = False
+    plane_bytes: int = 2
     turns: bool = True
     passes: bool = False
     whole_pages: bool = False
@@ -94,6 +99,8 @@ class WgmmaVariant(Variant):
                 return reason
         if self.plain_scores and transforms(problem):
             return "has no registers left to transform scores"
+        if problem.bias is not None and problem.bias.bits > 8 * self.plane_bytes:
+            return f"has no registers left for a bias in {problem.bias.name}"
         if self.blocks(problem, 1) > MAX_TILES:
             return "counts its tiles in 32 bits"
         if self.windowed is not None and problem.windowed != self.windowed:
@@ -164,7 +171,13 @@ def _mean_keys(problem: Problem) -> int:
 def transforms(problem: Problem) -> bool:
     """Return whether scores are changed before the softmax."""
     negated = problem.softmax_scale < 0
-    return negated or problem.softcap > 0 or problem.alibi or problem.head_scales
+    by_number = negated or problem.softcap > 0 or problem.alibi or problem.head_scales
+    return by_number or has_planes(problem)
+
+
+def has_planes(problem: Problem) -> bool:
+    """Return whether there is something to read for every score."""
+    return problem.mask or problem.bias is not None
 
 
 Row = TypeVar("Row", bound=WgmmaVariant)
@@ -228,6 +241,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         "short tiles waste little at the diagonal",
         windowed=True,
         most_seqlen=1024,
+        plane_bytes=4,
     ),
     _wgmma(
         (64, 64),
@@ -244,7 +258,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         windowed=False,
         plain_scores=True,
     ),
-    _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
+    _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each", plane_bytes=4),
     _wgmma(
         (80, 128),
         (2, 128, 2, 2),
@@ -262,6 +276,9 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         whole_pages=True,
     ),
     _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
+    _wgmma((80, 128), (2, 112, 2, 2), "registers for a bias in f32", plane_bytes=4),
     _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),
+    _wgmma((144, 192), (2, 80, 2, 1), "registers for a bias in f32", plane_bytes=4),
     _wgmma((208, 256), (2, 64, 2, 1), "the longest blocks that do not spill"),
+    _wgmma((208, 256), (2, 48, 2, 1), "registers for a bias in f32", plane_bytes=4),
 )

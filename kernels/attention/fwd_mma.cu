@@ -71,12 +71,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         key_rows(p, sequence, static_cast<const u16_t *>(p.V) + kv_head * p.v_head_stride + v_part * kVDim,
                  p.v_batch_stride, p.v_row_stride);
 
-    // Key blocks that some query of the tile sees, and among them those that every query sees whole.
+    // Key blocks that some query of the tile sees, and among them those that every query sees whole, but for what bias and
+    // mask hide.
     const Mask mask(p, sequence, head);
     const int begin_block = mask.first_key(block_query) / kBlockN;
     const int end_block = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;
     const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
-    const int end_whole = ATTN_MASK || ATTN_BIAS ? 0 : mask.end_key(block_query) / kBlockN;
+    const int end_whole = mask.end_key(block_query) / kBlockN;
 
     const int warp_row = warp_id() * kMTiles * 16;
     const int lane_query = block_query + warp_row + lane_id() / 4;  // query of this lane's element 0
@@ -113,9 +114,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         } else {
             product_qk<Element, kHeadDim>(S_acc, Q_smem, K_smem);
         }
-#if ATTN_TRANSFORMED
         transform_scores(S_acc, rows, first_key);
-#endif
     };
 
     bool started = false;  // all rows of the warp have a maximum
@@ -124,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         const int stage = block % kStages;
         const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
         const bool whole = block >= begin_whole && block < end_whole;
-        const bool found = !whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
+        const bool found = (kPlanes || !whole) && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
         // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
         const bool nonfinite = __syncthreads_or(found);
         if (block > begin_block) {

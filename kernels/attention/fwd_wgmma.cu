@@ -82,15 +82,22 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
 
     float S[kBlockN / 2], O[kVDim / 2];
     u32_t P[kBlockN / 4];
+    ScorePlanes planes;
     RowSoftmax softmax;
     u32_t left_out = 0;  // nonzero where V of the tile had elements that are no number
 
-    // Issues S = Q K^T of the next block.
-    const auto issue_qk = [&]() {
+    // Reads what bias and mask say of a block's scores; the product hides the latency.
+    const auto read_planes = [&](const QueryTile &tile, int block) {
+        if constexpr (kPlanes) {
+            planes.read(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query + warp_row,
+                        block * kBlockN + lane_key);
+        }
+    };
+    // Issues S = Q K^T of the next block. own: the warpgroup.
+    const auto issue_qk = [&](int own) {
         registers_change(S);
         wgmma_fence();
-        product_qk(S, smem.Q + Q_ring.stage * kQBytes + warpgroup * 64 * kPanelRowBytes,
-                   smem.K + K_ring.stage * kKBytes);
+        product_qk(S, smem.Q + Q_ring.stage * kQBytes + own * 64 * kPanelRowBytes, smem.K + K_ring.stage * kKBytes);
         wgmma_commit_group();
     };
     // Issues O += P V of the block that P is of.
@@ -124,10 +131,11 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             Q_ring.advance();
         }
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
-#if ATTN_TRANSFORMED
-        const ScoreTransform transform(p, work.tile.batch, work.tile.head);
-        transform_scores(S, transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
-#endif
+        if constexpr (kTransformed) {
+            const ScoreTransform transform(p, work.tile.batch, work.tile.head);
+            transform_scores(S, planes, transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query,
+                             key);
+        }
         if (work.blocks.at_edge(work.block)) {
             mask_scores(S, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
         }
@@ -150,7 +158,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         warp_sync();  // another lane of the quad stored the elements
 #pragma unroll 1
         for (int block = blocks.begin; block < blocks.end; ++block) {
-            if (!blocks.at_edge(block)) continue;
+            if (!blocks.may_hide(block)) continue;
             add_nonfinite_rows<Element, kVDim>(output_rows<Out>(p, sequence, tile.head), p.o_row_stride,
                                                softmax.row_sum, mask, V_gmem, tile.first_query + warp_row,
                                                block * kBlockN, (block + 1) * kBlockN);
@@ -165,17 +173,19 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     };
 
     // Issues the first S = Q K^T of a tile.
-    const auto begin_tile = [&]() {
+    const auto begin_tile = [&](const Work &work) {
+        read_planes(work.tile, work.block);
         Q_ring.wait_full();
         K_ring.wait_full();
         turns.wait();
-        issue_qk();
+        // As a number of its own: else descriptors are kept in registers from tile to tile, and bias and mask need those.
+        issue_qk(kPlanes ? shfl_idx(warpgroup, 0) : warpgroup);
         turns.pass_on();
     };
 
     Work work(p, tiles.tile(), warpgroup);
     pass(work.end - work.blocks.end);
-    begin_tile();
+    begin_tile(work);
     wgmma_wait_group<0>();
     for (;;) {
         finish_qk(work);
@@ -183,9 +193,10 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         pack_p(P, S);
         bool accumulate = false;
         while (work.block > work.blocks.begin) {
+            read_planes(work.tile, work.block - 1);
             K_ring.wait_full();
             turns.wait();
-            issue_qk();
+            issue_qk(warpgroup);
             V_ring.wait_full();
             issue_pv(accumulate);
             turns.pass_on();
@@ -215,9 +226,9 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             wgmma_wait_group<0>();
             finish_tile(work);
             pass(work.blocks.begin - work.begin + next.end - next.blocks.end);
-            begin_tile();
+            begin_tile(next);
         } else {  // the last product runs under the first of the next tile
-            begin_tile();
+            begin_tile(next);
             wgmma_wait_group<1>();
             finish_tile(work);
         }
@@ -263,7 +274,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     } else {
         setmaxnreg_inc<kComputeRegisters>();
         // A value from a shuffle is known to be the same in all lanes, which moves what depends on it to uniform registers.
-        const int warpgroup = kPassesBlocks ? shfl_idx(warp_id() / 4, 0) : warp_id() / 4;
+        const int warpgroup = kPassesBlocks || kPlanes ? shfl_idx(warp_id() / 4, 0) : warp_id() / 4;
         compute(p, smem, warpgroup - 1);
     }
 }

@@ -193,7 +193,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
 #if ATTN_TRANSFORMED
         const ScoreTransform transform(p, work.tile.batch, work.tile.head);
-        transform_scores(S, transform, mask, query, key);
+        transform_scores(S, ScorePlanes(), transform, mask, query, key);
 #endif
         if (work.blocks.at_edge(work.block)) mask_scores(S, mask, query, key);
     };

@@ -48,7 +48,7 @@ __device__ __forceinline__ void load_values(const AttentionParams &p, const Tens
         V_gmem.find(blocks.end - 1);
         for (int block = blocks.end - 1; block >= blocks.begin; --block) {
             V_ring.wait_empty();
-            const bool looked_at = kLookForNonfinite && blocks.at_edge(block);
+            const bool looked_at = kLookForNonfinite && blocks.may_hide(block);
             V_gmem.load<kPanelsV>(smem.V + V_ring.stage * kVBytes, V_map,
                                   looked_at ? smem.v_landed + V_ring.stage * 8 : V_ring.full(), block, issues);
             V_ring.advance();
@@ -67,7 +67,7 @@ __device__ __forceinline__ void look_for_nonfinite(const AttentionParams &p, con
         const Sequence sequence = find_sequence(p, tile.batch);
         const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
         for (int block = blocks.end - 1; block >= blocks.begin; --block, V_ring.advance()) {
-            if (!blocks.at_edge(block)) continue;
+            if (!blocks.may_hide(block)) continue;
             const int stage = V_ring.stage;
             mbarrier_wait(smem.v_landed + stage * 8, landed_phases >> stage & 1);
             landed_phases ^= 1u << stage;

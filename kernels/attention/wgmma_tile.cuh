@@ -22,10 +22,10 @@ constexpr int kThreads = (kConsumers + 1) * kWarpgroupSize;
 constexpr bool kTransposesV = sizeof(Element) == 1;
 
 // Keys past the end are zeros in shared memory where the array ends with them. Where only the device knows the lengths,
-// rows that are no keys may be copied with them; only these and a window make P 0 beside V that is not. Where V is
+// rows that are no keys may be copied with them; only these, a window, a bias and a mask make P 0 beside V that is not. Where V is
 // transposed, that is where it is looked at.
 constexpr bool kForeignRows = ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_PAGED;
-constexpr bool kLookForNonfinite = (ATTN_WINDOW || kForeignRows) && !kTransposesV;
+constexpr bool kLookForNonfinite = (ATTN_WINDOW || kForeignRows || kPlanes) && !kTransposesV;
 constexpr int kLookers = 2 * kWarpSize;
 
 // Whether a warpgroup lets blocks of its tile pass that its own queries do not see: they see fewer under a window.

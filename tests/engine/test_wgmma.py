@@ -41,11 +41,12 @@ def test_every_width_from_64_to_256_has_a_tile(head_dim: int, window: tuple[int,
 def problems() -> list[Problem]:
     """Return problems that between them take every row."""
     return [
-        make(head_dim, window=window, softcap=softcap, seqlen_k=seqlen)
+        make(head_dim, window=window, softcap=softcap, seqlen_k=seqlen, bias=bias)
         for head_dim in (64, 128, 192, 256)
         for window in ((-1, -1), CAUSAL)
         for softcap in (0.0, 20.0)
         for seqlen in (512, 4096, 1 << 20)
+        for bias in (None, FORMATS["f32"])
     ]
 
 
@@ -57,7 +58,10 @@ def test_every_row_is_reachable() -> None:
     ("changes", "reason"),
     [
         ({"mappable": False}, "no tensor map"),
-        ({"mask": True, "plane": (2048, 2048)}, "no mask"),
+        (
+            {"mask": True, "layout": Layout(leftpad_k=True, page_size=16, num_pages=1000)},
+            "no mask and no bias with left padding in pages",
+        ),
         ({"layout": Layout(page_size=12, num_pages=1000)}, "page_size must be a multiple"),
         ({"num_splits": 2}, "does not split"),
         ({"seqlen_q": 40}, "64 queries and more"),
@@ -106,6 +110,29 @@ def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant) -> None:
             break
     else:
         raise AssertionError("no problem takes this row")
+    _, log = compile_.cubin(plan.source(), "sm_90a")
+    assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
+    assert not re.findall(r"C75\d\d.*", log), log
+
+
+# What a score is made of beside Q and K: bias and mask are read for each.
+PLANES: dict[str, dict[str, Any]] = {
+    "bias": {"bias": FORMATS["bf16"], "bias_dense": True, "bias_pairs": True},
+    "bias, unaligned": {"bias": FORMATS["bf16"], "bias_dense": True},
+    "bias in f32": {"bias": FORMATS["f32"], "bias_dense": True, "bias_pairs": True},
+    "mask": {"mask": True, "mask_dense": True, "mask_pairs": True},
+    "mask, unaligned": {"mask": True, "mask_dense": True},
+    "both, any strides, with a softcap": {"bias": FORMATS["f32"], "mask": True, "softcap": 9.0},
+}
+
+
+@pytest.mark.parametrize("head_dim", [64, 128, 192, 256])
+@pytest.mark.parametrize("name", PLANES)
+def test_bias_and_mask_fit_into_the_registers(head_dim: int, name: str) -> None:
+    bf16 = FORMATS["bf16"]
+    problem = make(head_dim, window=(100, 0), format=bf16, kv_format=bf16, **PLANES[name])
+    plan = make_plan(problem, HOPPER)
+    assert plan.variant in WGMMA
     _, log = compile_.cubin(plan.source(), "sm_90a")
     assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
     assert not re.findall(r"C75\d\d.*", log), log

@@ -29,7 +29,8 @@ _CALL_RESCALE = "if (any_rescale(rescale)) rescale_output(O_acc, rescale);"
 _STORE_LSE = "if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) LSE_gmem[query] = row.lse;"
 _ROUND = 'asm("{ .reg .b16 h; cvt.rn.f16.f32 h, %0; cvt.f32.f16 %0, h; }" : "+f"(VALUE));'
 _FOUND = (
-    "const bool found = !whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);"
+    "const bool found = (kPlanes || !whole) && "
+    "take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);"
 )
 _ADD_FIRST = "if (visible[0]) O_acc[i + c] += to_float(value);"
 _ADD_SECOND = "if (visible[1]) O_acc[i + 2 + c] += to_float(value);"
