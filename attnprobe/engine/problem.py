@@ -110,6 +110,11 @@ class Problem:
         return self.window != (-1, -1)
 
     @property
+    def window_reach(self) -> int | None:
+        """Keys beside the aligned one that a query may see; None where a side is open."""
+        return None if -1 in self.window else sum(self.window)
+
+    @property
     def by_tile(self) -> bool:
         """Whether Q and K are scaled back tile by tile in the softmax, not score by score."""
         return self.format.bits == 8

@@ -58,11 +58,13 @@ class WgmmaVariant(Variant):
     stages, q_stages : tiles of K and V, and of Q, in shared memory.
     windowed : whether it is for problems with a window (causal ones), for those without, or None.
     most_seqlen : keys up to which it is for; of packed sequences, in the mean one.
+    most_window : the sides of a window, together, up to which it is for; None: no window needed.
     plain_scores : whether it is only for scores that go into the softmax as they are.
     plane_bytes : of an element of bias or mask: the most that there are registers for.
     turns : whether the warpgroups issue their products in turn.
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
+    padded : whether it is only for sequences that are neither packed nor in pages.
     """
 
     least_head_dim: int = 0
@@ -71,11 +73,13 @@ class WgmmaVariant(Variant):
     q_stages: int = 1
     windowed: bool | None = None
     most_seqlen: int = MAX_SIZE
+    most_window: int | None = None
     plain_scores: bool = False
     plane_bytes: int = 2
     turns: bool = True
     passes: bool = False
     whole_pages: bool = False
+    padded: bool = False
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -116,7 +120,13 @@ class WgmmaVariant(Variant):
             return reason
         if _mean_keys(problem) > self.most_seqlen:
             return f"is for up to {self.most_seqlen} keys"
+        if self.most_window is not None:
+            reach = problem.window_reach
+            if reach is None or reach > self.most_window:
+                return f"is for windows of up to {self.most_window} keys"
         page_size = problem.layout.page_size
+        if self.padded and (page_size or problem.layout.varlen_q):
+            return "has no registers left for packed sequences and pages"
         if page_size and self.consumers > MOST_CONSUMERS_OF_PAGES:
             return "leaves the warps that load no registers to look up pages"
         if problem.layout.varlen_q and self.consumers > MOST_CONSUMERS_OF_PACKED:
@@ -245,6 +255,16 @@ WGMMA: tuple[WgmmaVariant, ...] = (
     ),
     _wgmma(
         (64, 64),
+        (4, 64, 4, 1),
+        "small blocks waste least at both edges of a window",
+        windowed=True,
+        most_window=1024,
+        plain_scores=True,
+        turns=False,
+        passes=True,
+    ),
+    _wgmma(
+        (64, 64),
         (3, 128, 3, 2),
         "S, P and O take 128 of 160 registers",
         windowed=True,
@@ -264,8 +284,34 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         (2, 128, 2, 2),
         "few blocks waste least in the last",
         windowed=False,
+        most_seqlen=4096,
+        turns=False,
+    ),
+    _wgmma(
+        (80, 128),
+        (3, 64, 3, 2),
+        "small blocks waste least at both edges of a window",
+        windowed=True,
+        most_window=2048,
+        plain_scores=True,
+        turns=False,
+        passes=True,
+    ),
+    _wgmma(
+        (80, 128),
+        (2, 128, 2, 2),
+        "short tiles waste little at the diagonal",
+        windowed=True,
         most_seqlen=2048,
         turns=False,
+    ),
+    _wgmma(
+        (80, 128),
+        (3, 80, 2, 1),
+        "the longest blocks with which three warpgroups do not spill",
+        plain_scores=True,
+        turns=False,
+        passes=True,
     ),
     _wgmma(
         (80, 128),
@@ -273,12 +319,22 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         "the longest blocks that fit",
         windowed=False,
         plain_scores=True,
+        turns=False,
         whole_pages=True,
     ),
     _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
     _wgmma((80, 128), (2, 112, 2, 2), "registers for a bias in f32", plane_bytes=4),
     _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),
     _wgmma((144, 192), (2, 80, 2, 1), "registers for a bias in f32", plane_bytes=4),
+    _wgmma(
+        (208, 256),
+        (2, 64, 2, 1),
+        "the longest blocks that do not spill",
+        windowed=True,
+        plain_scores=True,
+        passes=True,
+        padded=True,
+    ),
     _wgmma((208, 256), (2, 64, 2, 1), "the longest blocks that do not spill"),
     _wgmma((208, 256), (2, 48, 2, 1), "registers for a bias in f32", plane_bytes=4),
 )

@@ -208,7 +208,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         }
         if constexpr (kLookWhileTransposing) {
             const u32_t found = smem.found + Vt_ring.stage * 8;
-            if (work.blocks.at_edge(block) && (ld_shared(found) | ld_shared(found + 4))) {
+            // Lane 0 gives the stage back, so lane 0 reads what the next round writes over.
+            if (work.blocks.at_edge(block) && vote_any(speaks && (ld_shared(found) | ld_shared(found + 4)))) {
                 const QueryTile &tile = work.tile;
                 const u8_t *V_gmem = static_cast<const u8_t *>(p.V) + tile.batch * p.v_batch_stride +
                                      tile.head / p.heads_per_kv_head * p.v_head_stride;

@@ -41,9 +41,10 @@ def test_every_width_from_64_to_256_has_a_tile(head_dim: int, window: tuple[int,
 def problems() -> list[Problem]:
     """Return problems that between them take every row."""
     return [
-        make(head_dim, window=window, softcap=softcap, seqlen_k=seqlen, bias=bias)
+        make(head_dim, window=window, softcap=softcap, seqlen_k=seqlen, layout=layout, bias=bias)
+        for layout in (Layout(), Layout(page_size=16, num_pages=1000))
         for head_dim in (64, 128, 192, 256)
-        for window in ((-1, -1), CAUSAL)
+        for window in ((-1, -1), CAUSAL, (1024, 0))
         for softcap in (0.0, 20.0)
         for seqlen in (512, 4096, 1 << 20)
         for bias in (None, FORMATS["f32"])
@@ -65,7 +66,7 @@ def test_every_row_is_reachable() -> None:
         ({"layout": Layout(page_size=12, num_pages=1000)}, "page_size must be a multiple"),
         ({"num_splits": 2}, "does not split"),
         ({"seqlen_q": 40}, "64 queries and more"),
-        ({"batch": 2**20, "num_heads": 72, "num_kv_heads": 72}, "32 bits"),
+        ({"batch": 2**20, "num_heads": 96, "num_kv_heads": 96}, "32 bits"),
     ],
 )
 def test_the_plan_says_why_not(changes: dict[str, object], reason: str) -> None:
@@ -82,6 +83,13 @@ def test_few_registers_are_for_plain_scores() -> None:
         other = chosen(make(64, **changes))
         assert other is not None
         assert other.consumers < plain.consumers
+
+
+def test_windows_of_many_keys_take_the_tile_of_causal_problems() -> None:
+    narrow, wide = (chosen(make(window=(keys, 0), seqlen_k=1 << 20)) for keys in (1024, 1 << 16))
+    assert narrow is not None
+    assert narrow.most_window is not None
+    assert wide == chosen(make(window=CAUSAL, seqlen_k=1 << 20))
 
 
 @pytest.mark.parametrize("on", [row for row in ARCHES if row.cc != 90] + [HOPPER.portable])
@@ -161,6 +169,7 @@ CASES: dict[str, tuple[tuple[int, int], tuple[int, int], int, dict[str, Any]]] =
     "blocks pass warpgroups by": ((330, 330), (1, 1), 64, {"causal": True}),
     "a tile past the last query": ((450, 1100), (1, 1), 64, {"causal": True}),
     "blocks pass on both sides": ((400, 1100), (1, 1), 64, {"window_size": (70, 0)}),
+    "a window's edges in short blocks": ((250, 500), (1, 1), 128, {"window_size": (70, 0)}),
     "half a panel": ((64, 130), (1, 1), 80, {"softmax_scale": -0.2}),
     "256 columns": ((64, 130), (1, 1), 256, {}),
 }
