@@ -68,6 +68,7 @@ class Problem:
     bias : number format of the additive bias, or None.
     bias_dense, mask_dense : whether neighbouring keys of bias, and of mask, are so in memory.
     bias_pairs, mask_pairs : whether one access can move two of them.
+    bias_mappable, mask_mappable : whether a tensor map can describe it.
     aligned : whether all arrays allow 16-byte accesses.
     mappable : whether tensor maps can describe Q, K and V.
     """
@@ -103,6 +104,8 @@ class Problem:
     mask_dense: bool = False
     bias_pairs: bool = False
     mask_pairs: bool = False
+    bias_mappable: bool = False
+    mask_mappable: bool = False
 
     @property
     def windowed(self) -> bool:
@@ -195,6 +198,8 @@ def make_problem(
         mask_dense="mask" in extras and extras["mask"].dense,
         bias_pairs="bias" in extras and extras["bias"].paired,
         mask_pairs="mask" in extras and extras["mask"].paired,
+        bias_mappable="bias" in extras and extras["bias"].plane_mappable,
+        mask_mappable="mask" in extras and extras["mask"].plane_mappable,
     )
 
 

@@ -42,6 +42,19 @@ class ArraySpec:
         )
 
     @property
+    def plane_mappable(self) -> bool:
+        """Whether a tensor map can describe it as (batch, heads, queries, keys), or broadcast."""
+        if self.format is None or not self.dense or 0 in self.shape or self.address % ALIGNMENT:
+            return False
+        size = self.format.bits // 8
+        batch, head, row, _ = (
+            n if extent > 1 else ALIGNMENT
+            for n, extent in zip(self.strides, self.shape, strict=True)
+        )
+        whole = all(n * size % ALIGNMENT == 0 and 0 <= n < MAX_MAPPED for n in (batch, head, row))
+        return whole and row > 0
+
+    @property
     def mappable(self) -> bool:
         """Whether a tensor map can describe it: aligned, not empty, all steps forwards."""
         steps = self._steps

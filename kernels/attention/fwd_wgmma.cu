@@ -5,7 +5,8 @@
 // the tensor core computes O += P V of one block, the softmax of the next is computed, and unless blocks may pass a
 // warpgroup by, the last product of a tile runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
 //
-// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES, ATTN_TURNS
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES,
+// ATTN_PLANE_STAGES (tiles of bias or mask in shared memory; 0: none), ATTN_TURNS
 // (the warpgroups issue their products in turn), ATTN_PASSES (wgmma_tile.cuh), ATTN_BLOCKS_PER_SM, ATTN_PAGE_ROWS (keys
 // that a copy takes out of a page; 0 where there are none), ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0
 // or 1.
@@ -75,6 +76,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     if (ATTN_VARLEN_Q && !any) return;  // how many tiles there are was not known where the grid was chosen
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring), V_ring(smem.v_ring);
+    Ring<kPlaneStages> plane_ring(smem.plane_ring);
     const Turns turns(warpgroup);
     const int warp_row = warpgroup * 64 + warp_id() % 4 * 16 + lane_id() / 4;  // of this lane's element 0, in the tile
     const int lane_key = lane_id() % 4 * 2;
@@ -86,9 +88,9 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     RowSoftmax softmax;
     u32_t left_out = 0;  // nonzero where V of the tile had elements that are no number
 
-    // Reads what bias and mask say of a block's scores; the product hides the latency.
+    // Reads what bias and mask say of a block's scores, where no tile of them comes; the product hides the latency.
     const auto read_planes = [&](const QueryTile &tile, int block) {
-        if constexpr (kPlanes) {
+        if constexpr (kPlanes && !kPlaneTiles) {
             planes.read(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query + warp_row,
                         block * kBlockN + lane_key);
         }
@@ -107,7 +109,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         product_pv(O, P, smem.V + V_ring.stage * kVBytes, accumulate);
         wgmma_commit_group();
     };
-    // Lets `count` blocks of K and V pass, with the turns that they would have taken. The warpgroup must hold neither K
+    // Lets `count` blocks of K, V and planes pass, with the turns that they would have taken. The warpgroup must hold neither K
     // nor V meanwhile: the others may be waiting for the room.
     const auto pass = [&](int count) {
         for (; kPassesBlocks && count > 0; --count) {
@@ -116,6 +118,11 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             K_ring.wait_full();
             if (speaks) mbarrier_arrive(K_ring.empty());
             K_ring.advance();
+            if constexpr (kPlaneTiles) {
+                plane_ring.wait_full();
+                if (speaks) mbarrier_arrive(plane_ring.empty());
+                plane_ring.advance();
+            }
             V_ring.wait_full();
             if (speaks) mbarrier_arrive(V_ring.empty());
             V_ring.advance();
@@ -133,8 +140,15 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
         if constexpr (kTransformed) {
             const ScoreTransform transform(p, work.tile.batch, work.tile.head);
-            transform_scores(S, planes, transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query,
-                             key);
+            if constexpr (kPlaneTiles) plane_ring.wait_full();
+            transform_scores(S, planes, smem.planes + plane_ring.stage * kPlaneBytes, warp_row, transform,
+                             Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
+            if constexpr (kPlaneTiles) {
+                fence_proxy_async_shared();  // or the next copy may overtake these reads
+                warp_sync();
+                if (speaks) mbarrier_arrive(plane_ring.empty());
+                plane_ring.advance();
+            }
         }
         if (work.blocks.at_edge(work.block)) {
             mask_scores(S, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
@@ -245,13 +259,21 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     attention_fwd_wgmma(const __grid_constant__ TensorMap Q_map, const __grid_constant__ TensorMap K_map,
-                        const __grid_constant__ TensorMap V_map, const __grid_constant__ AttentionParams p) {
+                        const __grid_constant__ TensorMap V_map,
+#if ATTN_PLANE_STAGES
+                        const __grid_constant__ TensorMap plane_map,
+#endif
+                        const __grid_constant__ AttentionParams p) {
+#if !ATTN_PLANE_STAGES
+    const TensorMap &plane_map = Q_map;  // none is read
+#endif
     extern __shared__ __align__(1024) unsigned char dynamic_smem[];
     const SharedMemory smem(smem_address(dynamic_smem));
     if (threadIdx.x == 0) {
         Ring<kQStages>::init(smem.q_ring, kConsumers * 4);
         Ring<kStages>::init(smem.k_ring, kConsumers * 4);
         Ring<kStages>::init(smem.v_ring, kConsumers * 4);
+        Ring<kPlaneStages>::init(smem.plane_ring, kConsumers * 4);
         for (int i = 0; i < kStages; ++i) {
             mbarrier_init(smem.v_landed + i * 8, 1);
             if (kLookForNonfinite) st_shared(smem.found + i * 4, 0);
@@ -265,7 +287,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     if (warp_id() < 4) {
         setmaxnreg_dec<kLoadRegisters>();
         if (kWarpsLoad ? warp_id() == 0 : threadIdx.x == 0) {
-            load_queries_and_keys(p, Q_map, K_map, smem);
+            load_queries_and_keys(p, Q_map, K_map, plane_map, smem);
         } else if (kWarpsLoad ? warp_id() == 1 : threadIdx.x == kWarpSize) {
             load_values(p, V_map, smem);
         } else if (kLookForNonfinite && warp_id() >= 2) {

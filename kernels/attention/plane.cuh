@@ -5,6 +5,7 @@
 #include "ptx/convert.cuh"
 #include "ptx/lane.cuh"
 #include "ptx/math.cuh"
+#include "ptx/shared.cuh"
 #include "ptx/types.cuh"
 
 constexpr bool kPlanes = ATTN_MASK || ATTN_BIAS;
@@ -33,6 +34,7 @@ struct Pair {
         return {first.bits | static_cast<u32_t>(second.bits) << 16};
     }
     __device__ __forceinline__ static Pair at(const T *both) { return {*reinterpret_cast<const u32_t *>(both)}; }
+    __device__ __forceinline__ static Pair shared(u32_t smem) { return {ld_shared(smem)}; }
     __device__ __forceinline__ T element(int i) const { return {static_cast<u16_t>(i == 0 ? bits : bits >> 16)}; }
     __device__ __forceinline__ bool hides(int i) const { return element(i).bits == (0x8000 | Bits16<T>::kExponent); }
 };
@@ -44,6 +46,7 @@ struct Pair<float> {
     __device__ __forceinline__ static Pair zeros() { return {{0.0f, 0.0f}}; }
     __device__ __forceinline__ static Pair of(float first, float second) { return {{first, second}}; }
     __device__ __forceinline__ static Pair at(const float *both) { return {*reinterpret_cast<const float2_t *>(both)}; }
+    __device__ __forceinline__ static Pair shared(u32_t smem) { return {ld_shared_v2(smem)}; }
     __device__ __forceinline__ float element(int i) const { return i == 0 ? values.x : values.y; }
     __device__ __forceinline__ bool hides(int i) const { return element(i) == -infinity(); }
 };
@@ -57,6 +60,7 @@ struct Pair<u8_t> {
         return {first | static_cast<u32_t>(second) << 8};
     }
     __device__ __forceinline__ static Pair at(const u8_t *both) { return {*reinterpret_cast<const u16_t *>(both)}; }
+    __device__ __forceinline__ static Pair shared(u32_t smem) { return {ld_shared_u16(smem)}; }
     __device__ __forceinline__ bool hides(int i) const { return (bits & 0xffu << 8 * i) == 0; }
 };
 
@@ -82,6 +86,18 @@ struct RowPairs {
                     pairs[n] = Pair<T>::of(first[8 * n * step], T{});
                 }
             }
+        }
+    }
+
+    // The same from row `row` of a tile in shared memory: panels of 128 bytes a row and kRows rows, in the 128-byte swizzle.
+    template <int kRows>
+    __device__ __forceinline__ void read_tile(u32_t tile, int row) {
+        constexpr int kPanelBytes = 128;
+        const u32_t lane = lane_id() % 4 * 2 * sizeof(T) ^ row % 8 * 16;
+#pragma unroll
+        for (int n = 0; n < kCount; ++n) {
+            const int byte = 8 * n * sizeof(T), panel = byte / kPanelBytes;
+            pairs[n] = Pair<T>::shared(tile + (panel * kRows + row) * kPanelBytes + (lane ^ byte % kPanelBytes));
         }
     }
 

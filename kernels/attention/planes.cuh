@@ -24,6 +24,16 @@ struct RowPlanes {
 #endif
     }
 
+    // The same from row `row` of a tile in shared memory of kRows rows (RowPairs).
+    template <int kRows>
+    __device__ __forceinline__ void read_tile(u32_t tile, int row) {
+#if ATTN_BIAS
+        bias.template read_tile<kRows>(tile, row);
+#elif ATTN_MASK
+        shown.template read_tile<kRows>(tile, row);
+#endif
+    }
+
     // S = transform(S), and -inf where a bias of -inf, or the mask, hides the key.
     __device__ __forceinline__ void apply(float (&S)[4 * kCount], int r, const ScoreTransform &transform,
                                           const Mask &mask, int query, int key) const {

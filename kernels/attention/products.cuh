@@ -83,18 +83,22 @@ struct QueryRows {
 };
 
 // S = transform(S), and -inf where bias or mask hides a key. first_key: of this lane's element 0 of block (0, 0). Bias and
-// mask of all rows together would not fit into the registers: they are read row by row.
+// mask are read for all rows at once, so that they are waited for once; before the product there are no registers for them.
 template <int kMTiles, int kNTiles, class Rows>
 __device__ __forceinline__ void transform_scores(float (&S_acc)[kMTiles][kNTiles][4], const Rows &rows, int first_key) {
     if constexpr (!kTransformed) return;
+    RowPlanes<kNTiles> planes[kMTiles][kRowsPerLane];
+#pragma unroll
+    for (int m = 0; m < kMTiles; ++m) {
+#pragma unroll
+        for (int r = 0; r < kRowsPerLane; ++r) planes[m][r].read(rows.mask(m, r), rows.query(m, r), first_key);
+    }
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
-            RowPlanes<kNTiles> planes;
-            planes.read(rows.mask(m, r), rows.query(m, r), first_key);
-            planes.apply(reinterpret_cast<float (&)[4 * kNTiles]>(S_acc[m]), r, rows.transform(m, r), rows.mask(m, r),
-                         rows.query(m, r), first_key);
+            planes[m][r].apply(reinterpret_cast<float (&)[4 * kNTiles]>(S_acc[m]), r, rows.transform(m, r),
+                               rows.mask(m, r), rows.query(m, r), first_key);
         }
     }
 }

@@ -18,12 +18,8 @@ from attnprobe.numerics.error import check_attention
 from tests.engine.hopper import hopper_plans
 
 Array = Any
-HEADS, HEAD_DIM, ROWS, KEYS = (
-    2,
-    64,
-    70,
-    150,
-)  # two blocks of keys, the last one short; two of queries
+# Two blocks of keys, the last one short; two of queries. A tensor map describes rows of KEYS.
+HEADS, HEAD_DIM, ROWS, KEYS = 2, 64, 70, 160
 KERNELS = ("mma.sync", "hopper")
 
 
@@ -58,35 +54,66 @@ def mask_of(*shape: int) -> Array:
     return np.random.default_rng(3).random(shape) < 0.7
 
 
-# What lies how -> keyword arguments, and which of its features the plan knows.
-FORMS: dict[str, tuple[dict[str, Array], set[str]]] = {
-    "bias in pairs": ({"bias": bias_of(HEADS, ROWS, KEYS)}, {"bias_dense", "bias_pairs"}),
+PAIRS, DENSE = ("dense", "pairs"), ("dense",)
+
+
+def known(name: str, *kinds: str) -> set[str]:
+    """Return the features of a plan that say how the array lies."""
+    return {f"{name}_{kind}" for kind in kinds}
+
+
+# What lies how -> keyword arguments, what the plan knows of it, whether Hopper takes it by tiles.
+FORMS: dict[str, tuple[dict[str, Array], set[str], bool]] = {
+    "bias": ({"bias": bias_of(HEADS, ROWS, KEYS)}, known("bias", *PAIRS), True),
     "bias in f32": (
         {"bias": bias_of(HEADS, ROWS, KEYS, dtype=np.float32)},
-        {"bias_f32", "bias_dense", "bias_pairs"},
+        known("bias", "f32", *PAIRS),
+        True,
+    ),
+    "bias with gaps between rows": (
+        {"bias": bias_of(HEADS, ROWS, KEYS + 2)[..., :-2]},
+        known("bias", *PAIRS),
+        False,
     ),
     "bias that begins between pairs": (
         {"bias": bias_of(HEADS, ROWS, KEYS + 2)[..., 1:-1]},
-        {"bias_dense"},
+        known("bias", *DENSE),
+        False,
     ),
-    "bias of odd rows": ({"bias": bias_of(ROWS, KEYS + 1)[..., :-1]}, {"bias_dense"}),
-    "bias with gaps between keys": ({"bias": bias_of(HEADS, ROWS, 2 * KEYS)[..., ::2]}, set()),
-    "bias backwards": ({"bias": bias_of(HEADS, ROWS, KEYS)[..., ::-1]}, set()),
-    "bias per key": ({"bias": bias_of(KEYS)}, {"bias_dense", "bias_pairs"}),
-    "bias per query": (
-        {"bias": np.random.default_rng(4).standard_normal((ROWS, 1)).astype(np.float16)},
+    "bias of odd rows": (
+        {"bias": bias_of(ROWS, KEYS + 1)[..., :-1]},
+        known("bias", *DENSE),
+        False,
+    ),
+    "bias with gaps between keys": (
+        {"bias": bias_of(HEADS, ROWS, 2 * KEYS)[..., ::2]},
         set(),
+        False,
     ),
-    "mask in pairs": ({"mask": mask_of(HEADS, ROWS, KEYS)}, {"mask_dense", "mask_pairs"}),
-    "mask that begins between pairs": ({"mask": mask_of(ROWS, KEYS + 2)[:, 1:-1]}, {"mask_dense"}),
-    "mask transposed": ({"mask": mask_of(KEYS, ROWS).T}, set()),
+    "bias backwards": ({"bias": bias_of(HEADS, ROWS, KEYS)[..., ::-1]}, set(), False),
+    "bias per key": ({"bias": bias_of(KEYS)}, known("bias", *PAIRS), False),
+    "bias per query": ({"bias": bias_of(ROWS, KEYS)[:, 2:3]}, set(), False),
+    "mask": ({"mask": mask_of(HEADS, ROWS, KEYS)}, known("mask", *PAIRS), True),
+    "mask with gaps between rows": (
+        {"mask": mask_of(HEADS, ROWS, KEYS + 2)[..., :-2]},
+        known("mask", *PAIRS),
+        False,
+    ),
+    "mask that begins between pairs": (
+        {"mask": mask_of(ROWS, KEYS + 2)[:, 1:-1]},
+        known("mask", *DENSE),
+        False,
+    ),
+    "mask transposed": ({"mask": mask_of(KEYS, ROWS).T}, set(), False),
     "mask that hides all keys from every third query": (
         {"mask": np.arange(ROWS)[:, None] % 3 > 0},
         set(),
+        False,
     ),
     "both, causal": (
         {"bias": bias_of(HEADS, ROWS, KEYS), "mask": mask_of(ROWS, KEYS), "causal": True},
-        {"bias_dense", "bias_pairs", "mask_dense", "mask_pairs"},
+        known("bias", *PAIRS) | known("mask", *PAIRS),
+        True,
     ),
     "both, softcap and slopes": (
         {
@@ -95,7 +122,8 @@ FORMS: dict[str, tuple[dict[str, Array], set[str]]] = {
             "softcap": 4.0,
             "alibi_slopes": np.array([0.1, 0.3], np.float32),
         },
-        {"bias_f32", "bias_dense", "bias_pairs", "mask_dense", "mask_pairs"},
+        known("bias", "f32", *PAIRS) | known("mask", *PAIRS),
+        True,
     ),
 }
 
@@ -104,12 +132,14 @@ FORMS: dict[str, tuple[dict[str, Array], set[str]]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_results(kernel: str, form: str) -> None:
     """The emulator sees every read outside of an array."""
-    arguments, known = FORMS[form]
+    arguments, features, tiled = FORMS[form]
     q, k, v = qkv()
     with on(kernel) as plans:
         O, LSE = attnprobe.attention(q, k, v, return_lse=True, **arguments)
     check_attention(O, LSE, q, k, v, **arguments)
-    assert {name for name in plans[0].features if name.startswith(("bias_", "mask_"))} == known
+    plan = plans[0]
+    assert {name for name in plan.features if name.startswith(("bias_", "mask_"))} == features
+    assert bool(plan.defines.get("ATTN_PLANE_STAGES")) == (tiled and kernel == "hopper")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -180,11 +210,12 @@ def test_rows_that_see_no_key(kernel: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_packed_sequences_count_from_their_own_beginning(kernel: str) -> None:
+@pytest.mark.parametrize("columns", [80, 82])  # rows that a tensor map describes, and others
+def test_packed_sequences_count_from_their_own_beginning(kernel: str, columns: int) -> None:
     """And what a plane lacks is no bias, and hidden by the mask."""
     q, k, v = (array[0] for array in qkv())
     cu_q, cu_k = np.array([0, 41, ROWS], np.int32), np.array([0, 99, KEYS], np.int32)
-    bias, mask = bias_of(2, HEADS, 41, 80), mask_of(2, 1, 41, 80)
+    bias, mask = bias_of(2, HEADS, 41, columns), mask_of(2, 1, 41, columns)
     with on(kernel):
         O, LSE = attnprobe.attention_varlen(
             q, k, v, cu_q, cu_k, bias=bias, mask=mask, return_lse=True
@@ -194,8 +225,8 @@ def test_packed_sequences_count_from_their_own_beginning(kernel: str) -> None:
         count = keys.stop - keys.start
         shape = (1, HEADS, queries.stop - queries.start, count)
         own_bias, own_mask = np.zeros(shape, np.float16), np.zeros(shape, bool)
-        own_bias[..., :80] = bias[i, :, : shape[2], : min(80, count)]
-        own_mask[..., :80] = mask[i, :, : shape[2], : min(80, count)]
+        own_bias[..., :columns] = bias[i, :, : shape[2], :count]
+        own_mask[..., :columns] = mask[i, :, : shape[2], :count]
         check_attention(
             O[None, queries],
             LSE[None, :, queries],
@@ -227,3 +258,28 @@ SPEC = ArraySpec("bias", (2, 4, 90, 150), (54000, 13500, 150, 1), FORMATS["f16"]
 )
 def test_when_one_access_moves_two_keys(changes: dict[str, Any], paired: bool) -> None:
     assert replace(SPEC, **changes).paired == paired
+
+
+WHOLE = replace(SPEC, shape=(2, 4, 90, 160), strides=(57600, 14400, 160, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "mappable"),
+    [
+        ({}, True),
+        ({"address": 72}, False),
+        ({"format": FORMATS["u8"]}, True),
+        ({"strides": (0, 0, 160, 1)}, True),
+        ({"strides": (0, 14400, 0, 1)}, False),  # every row is the same: there is less to read
+        ({"strides": (57600, 14400, 164, 1)}, False),
+        ({"strides": (57600, 14404, 160, 1)}, False),
+        ({"strides": (57600, 14404, 160, 1), "shape": (2, 1, 90, 160)}, True),
+        ({"strides": (57600, 14400, -160, 1)}, False),
+        ({"strides": (57600, 14400, 160, 2)}, False),
+        ({"shape": (2, 4, 90, 155)}, True),
+        ({"shape": (2, 0, 90, 160)}, False),
+        ({"format": None}, False),
+    ],
+)
+def test_when_a_tensor_map_describes_a_plane(changes: dict[str, Any], mappable: bool) -> None:
+    assert replace(WHOLE, **changes).plane_mappable == mappable

@@ -38,16 +38,36 @@ def test_every_width_from_64_to_256_has_a_tile(head_dim: int, window: tuple[int,
     assert plan.block[0] == 128 * (plan.variant.block_m // 64 + 1)
 
 
+# What is read for every score -> fields of a problem; "mapped" where a tensor map describes it.
+F32, BF16 = FORMATS["f32"], FORMATS["bf16"]
+PAIRED_BIAS = {"bias_dense": True, "bias_pairs": True}
+MAPPED_BIAS = {**PAIRED_BIAS, "bias_mappable": True}
+PAIRED_MASK = {"mask": True, "mask_dense": True, "mask_pairs": True}
+MAPPED_MASK = {**PAIRED_MASK, "mask_mappable": True}
+PLANES: dict[str, dict[str, Any]] = {
+    "bias": {"bias": BF16, **PAIRED_BIAS},
+    "bias, unaligned": {"bias": BF16, "bias_dense": True},
+    "bias, mapped": {"bias": BF16, **MAPPED_BIAS},
+    "bias in f32": {"bias": F32, **PAIRED_BIAS},
+    "bias in f32, mapped": {"bias": F32, **MAPPED_BIAS},
+    "mask": PAIRED_MASK,
+    "mask, unaligned": {"mask": True, "mask_dense": True},
+    "mask, mapped": MAPPED_MASK,
+    "both": {"bias": BF16, **PAIRED_BIAS, **PAIRED_MASK},
+    "both, mapped, in f32": {"bias": F32, **MAPPED_BIAS, **MAPPED_MASK},
+    "both, any strides, with a softcap": {"bias": F32, "mask": True, "softcap": 9.0},
+}
+
+
 def problems() -> list[Problem]:
     """Return problems that between them take every row."""
     return [
-        make(head_dim, window=window, softcap=softcap, seqlen_k=seqlen, layout=layout, bias=bias)
+        make(head_dim, window=window, seqlen_k=seqlen, layout=layout, **scores)
         for layout in (Layout(), Layout(page_size=16, num_pages=1000))
         for head_dim in (64, 128, 192, 256)
         for window in ((-1, -1), CAUSAL, (1024, 0))
-        for softcap in (0.0, 20.0)
         for seqlen in (512, 4096, 1 << 20)
-        for bias in (None, FORMATS["f32"])
+        for scores in ({}, {"softcap": 20.0}, *PLANES.values())
     ]
 
 
@@ -121,17 +141,6 @@ def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant) -> None:
     _, log = compile_.cubin(plan.source(), "sm_90a")
     assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
     assert not re.findall(r"C75\d\d.*", log), log
-
-
-# What a score is made of beside Q and K: bias and mask are read for each.
-PLANES: dict[str, dict[str, Any]] = {
-    "bias": {"bias": FORMATS["bf16"], "bias_dense": True, "bias_pairs": True},
-    "bias, unaligned": {"bias": FORMATS["bf16"], "bias_dense": True},
-    "bias in f32": {"bias": FORMATS["f32"], "bias_dense": True, "bias_pairs": True},
-    "mask": {"mask": True, "mask_dense": True, "mask_pairs": True},
-    "mask, unaligned": {"mask": True, "mask_dense": True},
-    "both, any strides, with a softcap": {"bias": FORMATS["f32"], "mask": True, "softcap": 9.0},
-}
 
 
 @pytest.mark.parametrize("head_dim", [64, 128, 192, 256])

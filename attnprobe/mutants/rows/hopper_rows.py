@@ -113,8 +113,8 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     _row(
         "wgmma_not_transformed",
         "scores go into the softmax without softcap and slopes",
-        "transform_scores(S, planes, transform, Mask(p, find_sequence(p, work.tile.batch), "
-        "work.tile.head), query, key);",
+        "transform_scores(S, planes, smem.planes + plane_ring.stage * kPlaneBytes, warp_row, "
+        "transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);",
         "",
         "hopper_softcap",
     ),

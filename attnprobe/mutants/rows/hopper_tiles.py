@@ -79,8 +79,8 @@ HOPPER_TILES: tuple[Mutant, ...] = (
     _row(
         "look_unfenced",
         "the zeros in V are not shown to the tensor core",
-        "fence_proxy_async_shared();",
-        "",
+        _LOOKED,
+        _LOOKED.replace("fence_proxy_async_shared(); ", ""),
         "hopper_window",
         by=("nan_in_v",),
         timing=True,
