@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from attnprobe.errors import UnsupportedError
+from attnprobe.frozen import dataclass
 
 KIB = 1024
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import tempfile
 import threading
@@ -22,10 +21,11 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from attnprobe.frozen import dataclass
 
 FORMAT = 1  # of the files and of what goes into a key; entries of another are never looked at
 DEFAULT_SIZE_MB = 512
@@ -36,8 +36,6 @@ _MIB = 1 << 20
 _ROOM = 0.9  # of the limit that an eviction leaves full, so that the next write evicts nothing
 _RECOUNT = 64  # writes after which the folder is measured anew: other processes write to it as well
 _ABANDONED = 3600  # seconds after which a file in the writing is one whose process died
-
-_log = logging.getLogger("attnprobe")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class Store:
             return None
         built = _decoded(raw)
         if built is None:
-            _log.warning("%s is damaged; it will be written anew", path)
+            warn(f"{path} is damaged; it will be written anew")
             with suppress(OSError):
                 path.unlink()
             return None
@@ -173,7 +171,7 @@ class Store:
         """Say once that this store is of no use, and write nothing to it from now on."""
         if not self._broken:
             self._broken = True
-            _log.warning("compiled kernels cannot be kept in %s: %s", self.folder, error)
+            warn(f"compiled kernels cannot be kept in {self.folder}: {error}")
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
@@ -280,6 +278,13 @@ def _limit() -> int:
     return DEFAULT_SIZE_MB * _MIB
 
 
+def warn(message: str) -> None:
+    """Say something through the logger "attnprobe"."""
+    import logging  # takes longer to import than a warm start has to spare, and is rarely needed
+
+    logging.getLogger("attnprobe").warning(message)
+
+
 @lru_cache(maxsize=16)
 def _store(place: Path, limit: int) -> Store:
     return Store(place, limit)
@@ -287,4 +292,4 @@ def _store(place: Path, limit: int) -> Store:
 
 @lru_cache(maxsize=256)
 def _warn_once(message: str) -> None:
-    _log.warning(message)
+    warn(message)

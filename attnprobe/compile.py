@@ -8,24 +8,28 @@ and these are expanded here with ``#line`` marks, so a compile error names the r
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from attnprobe import _paths, cache, nvrtc
 from attnprobe.cache import Built
 from attnprobe.errors import CompileError
+from attnprobe.frozen import dataclass
 
 # -fmad=false: the sources write every fma themselves, so ptxas fuses nothing on its own.
 # -ftz=true: CuPy adds it to every compile; the emulator must see the same program.
 OPTIONS: tuple[str, ...] = ("-std=c++17", "-fmad=false", "-default-device")
 CUPY_IMPLIED: tuple[str, ...] = ("-ftz=true",)
 
-_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"\s*$')
-_MACRO = re.compile(r"^#define (\w+) (.*)$", re.MULTILINE)
-_SYSTEM_INCLUDE = re.compile(r"^\s*#\s*include\s*<")
+# The lines of a kernel file that do not stay as they are.
+_DIRECTIVE = re.compile(
+    r"^[ \t]*#[ \t]*(?:(?P<once>pragma once)|include[ \t]*(?:"
+    r'"(?P<file>[^"\n]+)"|(?P<system><).*))[ \t]*$',
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -78,36 +82,45 @@ def expand_includes(root: Path, name: str) -> str:
     CompileError
         For an include that does not exist, or one of a system header.
     """
-    seen: set[Path] = set()
-    return _expand(root, (root / name).resolve(), seen)
+    texts: dict[str, str | None] = {}  # of every name that was looked for; None: no such file
+    if _find(str(root), texts, name) is None:
+        raise CompileError(f"no file {name!r} below {root}")
+    return _expand(str(root), name, texts, set())
 
 
-def _expand(root: Path, path: Path, seen: set[Path]) -> str:
-    seen.add(path)
-    shown = path.relative_to(root.resolve()).as_posix()
-    lines = [f'#line 1 "{shown}"']
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if _SYSTEM_INCLUDE.match(line):
+def _expand(root: str, name: str, texts: dict[str, str | None], seen: set[str]) -> str:
+    """Expand one file; its name is relative to ``root``, and no step in it leads up."""
+    seen.add(name)
+    text = texts[name] or ""
+
+    def expanded(line: re.Match[str]) -> str:
+        if line["once"]:
+            return ""
+        number = text.count("\n", 0, line.start()) + 1
+        if line["system"]:
             raise CompileError(
-                f"{shown}:{number}: kernels include nothing but kernels/: {line.strip()}"
+                f"{name}:{number}: kernels include nothing but kernels/: {line[0].strip()}"
             )
-        match = _INCLUDE.match(line)
-        if match is None:
-            lines.append("" if line.strip() == "#pragma once" else line)
-            continue
-        target = _find_include(root, path, match[1])
+        target = _find(root, texts, f"{posixpath.dirname(name)}/{line['file']}", line["file"])
         if target is None:
-            raise CompileError(f"{shown}:{number}: no file {match[1]!r}")
-        if target not in seen:
-            lines.append(_expand(root, target, seen))
-        lines.append(f'#line {number + 1} "{shown}"')
-    return "\n".join(lines) + "\n"
+            raise CompileError(f"{name}:{number}: no file {line['file']!r}")
+        body = "" if target in seen else _expand(root, target, texts, seen) + "\n"
+        return f'{body}#line {number + 1} "{name}"'
+
+    return f'#line 1 "{name}"\n{_DIRECTIVE.sub(expanded, text)}'
 
 
-def _find_include(root: Path, including: Path, name: str) -> Path | None:
-    for candidate in (including.parent / name, root / name):
-        if candidate.is_file():
-            return candidate.resolve()
+def _find(root: str, texts: dict[str, str | None], *names: str) -> str | None:
+    """Return the first of ``names`` that is a file's, its text read."""
+    for name in map(posixpath.normpath, names):
+        if name not in texts:
+            try:
+                with open(f"{root}/{name}", encoding="utf-8") as file:
+                    texts[name] = file.read()
+            except OSError:
+                texts[name] = None
+        if texts[name] is not None:
+            return name
     return None
 
 
@@ -165,7 +178,7 @@ def cubin(source: Source, target: str) -> tuple[bytes, str]:
 
 def is_built(source: Source, target: str) -> bool:
     """Return whether the store on disk has the cubin of ``source`` for ``target``."""
-    found = _find(source, "CUBIN", (*_options(target), "--ptxas-options=-v"), nvrtc.identity())
+    found = _stored(source, "CUBIN", (*_options(target), "--ptxas-options=-v"), nvrtc.identity())
     return found is not None
 
 
@@ -185,12 +198,12 @@ def build(source: Source, kind: str, target: str, extra: tuple[str, ...] = ()) -
     """
     options = (*_options(target), *extra)
     expected = nvrtc.identity()
-    found = _find(source, kind, options, expected)
+    found = _stored(source, kind, options, expected)
     if found is not None:
         return found
     here = nvrtc.loaded_identity()
     if here != expected:  # the note on which library it would be was out of date
-        found = _find(source, kind, options, here)
+        found = _stored(source, kind, options, here)
         if found is not None:
             return found
     data, log = nvrtc.compile_text(source.text, source.name, options, kind)
@@ -210,14 +223,17 @@ def build(source: Source, kind: str, target: str, extra: tuple[str, ...] = ()) -
 
 def macros_of(source: Source) -> dict[str, str]:
     """Return the macros that stand in front of ``source``."""
-    return dict(_MACRO.findall(source.text.partition("#line")[0]))
+    head = source.text.partition("#line")[0]
+    return dict(re.findall(r"^#define (\w+) (.*)$", head, re.MULTILINE))
 
 
 def _options(target: str) -> tuple[str, ...]:
     return (*OPTIONS, *CUPY_IMPLIED, f"-arch={target}")
 
 
-def _find(source: Source, kind: str, options: tuple[str, ...], by: nvrtc.Identity) -> Built | None:
+def _stored(
+    source: Source, kind: str, options: tuple[str, ...], by: nvrtc.Identity
+) -> Built | None:
     store = cache.store()
     return None if store is None else store.read(_key(source, kind, options, by))
 

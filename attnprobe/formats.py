@@ -9,13 +9,14 @@ format is a PTX type *in a kind of slot*, and two rows may share a ``ptx`` name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+
+from attnprobe.frozen import dataclass
 
 Array = npt.NDArray[Any]
 

@@ -9,13 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from attnprobe import cache as disk
 from attnprobe.errors import CompileError
+from attnprobe.frozen import dataclass
 
 # What decides which library a search finds.
 _SEARCHED = ("CUDA_PATH", "CUDA_HOME", "CONDA_PREFIX", "LD_LIBRARY_PATH")

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lowest first; a unit may import units of its own level and below, and no two units each other.
 LEVELS = (
-    {"errors", "arch", "formats", "_paths"},
+    {"errors", "arch", "formats", "frozen", "_paths"},
     {"layouts", "cache"},
-    {"ptx", "nvrtc", "compile"},
+    {"ptx", "nvrtc", "compile", "tensor_maps"},
     {"backends"},
     {"probing", "numerics", "engine"},
     {"mutants", "compat"},
@@ -32,6 +32,7 @@ LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 ONLY = {
     "errors": set(),
     "arch": set(),
+    "frozen": set(),
     "formats": {"numpy", "ml_dtypes"},
     "layouts": {"numpy"},
     "ptx": {"numpy", "ml_dtypes"},

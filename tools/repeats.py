@@ -30,8 +30,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need 
 
 import attnprobe  # noqa: E402
 from attnprobe.backends.gpu import GpuBackend  # noqa: E402
-from attnprobe.engine.plan import Plan, plans_changed  # noqa: E402
-from attnprobe.engine.variants import VARIANTS  # noqa: E402
+from attnprobe.engine.plan import Plan, on_kernel, plans_changed  # noqa: E402
 from attnprobe.errors import DeviceError  # noqa: E402
 from attnprobe.numerics.calls import Pages  # noqa: E402
 from attnprobe.numerics.cases import Case, Sizes  # noqa: E402
@@ -45,7 +44,7 @@ COPY_BYTES, COPY_EVERY = 32 << 20, 4
 COMPILERS = 16
 
 WGMMA, MMA = "attention_fwd_wgmma", "attention_fwd_mma"
-DECODE, COMBINE = "attention_decode_split", "attention_combine"
+DECODE = "attention_decode_split"
 MERGE, APPEND = "attention_merge_states", "attention_append_kv"
 CAUSAL, WINDOW = Features(causal=True), Features(window_size=(70, 10))
 ONE_EACH = tuple((1, length) for length in (1, 600, 900, 1025))
@@ -94,7 +93,7 @@ def _mma(name: str, sizes: Sizes, features: Features = CAUSAL) -> Row:
     return Row(Case(f"mma.sync: {name}", sizes, features=features), (MMA,), MMA)
 
 
-def _decode(name: str, kernels: tuple[str, ...] = (DECODE, COMBINE), **more: Any) -> Row:
+def _decode(name: str, kernels: tuple[str, ...] = (DECODE,), **more: Any) -> Row:
     case = Case(f"decode: {name}", Sizes(1, 3000, 8, 2, 128, batch=2), features=CAUSAL)
     return Row(replace(case, **more), kernels, more=(("num_splits", 13),))
 
@@ -122,7 +121,7 @@ ROWS: tuple[Row, ...] = (
     replace(_decode("e4m3"), bytes_of="e4m3"),
     replace(_decode("int8"), bytes_of="int8"),
     _decode("pages of 16, parts by lengths", lengths=ONE_EACH, pages=Pages(16)),
-    replace(_decode("pages of 16, appended to", (DECODE, COMBINE, APPEND), lengths=ONE_EACH,
+    replace(_decode("pages of 16, appended to", (DECODE, APPEND), lengths=ONE_EACH,
                     pages=Pages(16)), appended=True),
     Row(Case("merge", Sizes(500, 300, 8, 8, 128)), (WGMMA, MERGE), merged=True),
 )
@@ -194,10 +193,7 @@ def _prepared(row: Row) -> tuple[Call, tuple[str, ...]]:
 
 def forced(plan: Plan, entry: str) -> Plan:
     """Return the plan with the first variant of ``entry`` that fits; as it is where "" is asked."""
-    for variant in VARIANTS if entry else ():
-        if variant.entry == entry and variant.refusal(plan.problem, plan.arch) is None:
-            return replace(plan, variant=variant)
-    return plan
+    return on_kernel(entry, plan) if entry else plan
 
 
 def call_of(row: Row) -> Call:

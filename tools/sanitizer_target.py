@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,7 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need not be installed
 
 import attnprobe  # noqa: E402
-from attnprobe.engine.plan import Plan, plans_changed  # noqa: E402
-from attnprobe.engine.variants import VARIANTS  # noqa: E402
+from attnprobe.engine.plan import on_kernel, plans_changed  # noqa: E402
 from attnprobe.numerics.calls import Pages  # noqa: E402
 from attnprobe.numerics.cases import Case, Sizes  # noqa: E402
 from attnprobe.numerics.fills import FILLS  # noqa: E402
@@ -93,19 +93,8 @@ def _with_gaps(array: Any) -> Any:
 def on_mma_sync(case: Case) -> Callable[[], None]:
     """Return the case on the mma.sync kernel, whichever the plan would take."""
 
-    def change(plan: Plan) -> Plan:
-        from dataclasses import replace
-
-        for variant in VARIANTS:
-            if (
-                variant.entry == "attention_fwd_mma"
-                and variant.refusal(plan.problem, plan.arch) is None
-            ):
-                return replace(plan, variant=variant)
-        return plan
-
     def run() -> None:
-        with plans_changed(change):
+        with plans_changed(partial(on_kernel, "attention_fwd_mma")):
             of_case(case)
 
     return run

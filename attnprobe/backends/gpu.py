@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from attnprobe import compile as compiler
-from attnprobe.backends import ahead, tensor_maps
+from attnprobe import tensor_maps
+from attnprobe.backends import ahead
 from attnprobe.backends.base import Dump, Environment, Launch
 from attnprobe.compile import Source
 from attnprobe.errors import CompileError, DeviceError

@@ -198,7 +198,9 @@ def _rows() -> list[Aim]:
     for each in (each for each in FEATURE_CASES if each.aim):
         name = f"{each.feature}, as fast as {each.beside.removeprefix('feature ')}"
         rows.append(Aim("features", name, each.aim, _factor(each.name, each.beside)))
-    known = Aim("host", "a known call, µs", KNOWN_US, _median("host attention", 1.0), True, " µs")
+    known = Aim(
+        "host", "call whose plan is known", KNOWN_US, _median("host attention", 1.0), True, " µs"
+    )
     rows.append(known)
     for state, most, scale, unit in (
         (host.COLD, COLD_US, 1e6, " s"),

@@ -12,14 +12,15 @@ from typing import Any
 from attnprobe.arch import Arch
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.tuned import facts
-from attnprobe.engine.variants import Variant
+from attnprobe.engine.variants import MmaVariant, Variant
 from attnprobe.engine.wgmma import ROWS as WARPGROUP_ROWS
 from attnprobe.engine.wgmma import WARPS as WARPGROUP_WARPS
 
 WARP_ROWS = 16  # of an mma: queries that a warp has at least
+WARP_KEYS = 16  # that a product takes at a time: of each share of a block
 MOST_REGISTERS = 255  # of a thread, but for accumulators and P alone; Source: CUDA C++ Programming
 # Guide, Technical Specifications
-_SETMAXNREG = {1: 255, 2: 232, 3: 160}  # of a thread that computes, by warpgroups that do
+_SETMAXNREG = {1: 255, 2: 232, 3: 160, 4: 112}  # of a thread that computes, by warpgroups that do
 _OTHER_REGISTERS = 24  # that a thread needs beside S, P and O
 
 
@@ -50,19 +51,26 @@ def _wgmma_registers(variant: Variant, problem: Problem) -> tuple[int, int]:
 
 
 def _mma_registers(variant: Variant, problem: Problem) -> tuple[int, int]:
-    """S and O of a warp's rows lie in 32 threads; P is packed, Q is read from shared memory."""
+    """S and O of a warp's rows lie in 32 threads; P is packed, Q is read from shared memory.
+
+    Of a block of keys in parts, S of two parts lies there.
+    """
     rows = variant.block_m // variant.warps
     width = problem.v_head_dim // variant.v_parts
-    needed = rows * (variant.block_n * 3 // 2 + width) // 32
+    parts = variant.parts if isinstance(variant, MmaVariant) else 1
+    scores = variant.block_n // parts * (3 if parts == 1 else 5) // 2
+    needed = rows * (scores + width) // 32
     held = 65536 // (32 * variant.warps * variant.blocks_per_sm)
     return needed, min(MOST_REGISTERS, held)
 
 
 _WGMMA_VALUES = {
-    "consumers": (1, 2, 3),
+    "consumers": (1, 2, 3, 4),
     "block_n": (48, 64, 80, 96, 112, 128, 144, 160, 176, 192),
     "stages": (2, 3, 4),
     "q_stages": (1, 2),
+    "turns": (False, True),
+    "passes": (False, True),
 }
 
 
@@ -89,6 +97,7 @@ SPACES: dict[str, Space] = {
             {
                 "block_m": (64, 128, 192, 256),
                 "block_n": (32, 64, 96, 128),
+                "parts": (1, 2, 3, 4),
                 "warps": (4, 8),
                 "blocks_per_sm": (1, 2, 3),
             },
@@ -135,14 +144,23 @@ def candidates(problem: Problem, arch: Arch, base: Variant) -> Iterator[Variant]
 
 
 def _distance(values: Mapping[str, int], base: Variant) -> float:
-    """Return how far a choice is from a row: the sum of its fields' factors, as powers of two."""
-    return sum(abs(log2(value / getattr(base, name))) for name, value in values.items())
+    """Return how far a choice is from a row: a factor of two in a number, or a switch, counts 1."""
+    return sum(
+        float(value != getattr(base, name))
+        if isinstance(value, bool)
+        else abs(log2(value / getattr(base, name)))
+        for name, value in values.items()
+    )
 
 
 def _fits(variant: Variant, problem: Problem, arch: Arch, space: Space) -> bool:
     rows = variant.block_m // variant.warps if variant.block_m % variant.warps == 0 else 0
     if space.entry == "attention_fwd_mma" and (rows == 0 or rows % WARP_ROWS):
         return False
+    if isinstance(variant, MmaVariant):
+        shares = variant.parts * variant.sharers
+        if variant.block_n % (WARP_KEYS * shares) or (variant.apart and variant.parts > 1):
+            return False
     needed, held = space.registers(variant, problem)
     return needed + _OTHER_REGISTERS <= held and variant.refusal(problem, arch) is None
 
@@ -161,7 +179,12 @@ def fault_of(log: str) -> str:
 def shown(variant: Variant) -> str:
     """Return a tile in a few words."""
     words = [f"{variant.block_m}x{variant.block_n}", f"{variant.warps} warps"]
+    if getattr(variant, "parts", 1) > 1:
+        words.append(f"{variant.parts} parts")  # type: ignore[attr-defined]
     for name, unit in (("stages", "stages"), ("q_stages", "of Q"), ("blocks_per_sm", "blocks")):
         if hasattr(variant, name):
             words.append(f"{getattr(variant, name)} {unit}")
+    for name, word in (("turns", "in turn"), ("passes", "blocks pass")):
+        if getattr(variant, name, False):
+            words.append(word)
     return ", ".join(words)

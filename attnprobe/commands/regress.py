@@ -132,7 +132,7 @@ def _size(args: argparse.Namespace) -> str:
 def _jobs(args: argparse.Namespace, arrays: str) -> tuple[Job, ...]:
     from attnprobe.errors import UsageError
     from attnprobe.numerics.fills import fill
-    from attnprobe.rig import record, suite
+    from attnprobe.rig import record, suite, targets
 
     for name in args.fill or ():
         fill(name)
@@ -141,7 +141,7 @@ def _jobs(args: argparse.Namespace, arrays: str) -> tuple[Job, ...]:
         on_gpu=arrays in record.ON_A_GPU,
         cases=tuple(args.case or ()),
         fills=tuple(args.fill or ()),
-        dtype=args.dtype or "",
+        dtype=args.dtype or targets.find(args.target, args.signature or "").dtype,
     )
     if not chosen:
         raise UsageError("no case is left by --case, --fill and --dtype; --list shows all")

@@ -97,10 +97,14 @@ def attention(
     ------
     Dao, FlashAttention-2 (arXiv 2307.08691), for the online softmax.
     """
-    descales = (q_descale, k_descale, v_descale)
-    others = (softmax_scale, alibi_slopes, bias, mask, sinks, *descales, out)
-    numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    options = (numbers, out_dtype, kv_format)
+    # fmt: off
+    others = (
+        softmax_scale, alibi_slopes, bias, mask, sinks, q_descale, k_descale, v_descale, out
+    )
+    options = (
+        causal, causal_alignment, q_offset, window_size, softcap, num_splits, out_dtype, kv_format
+    )
+    # fmt: on
     key, call, addresses = known.find("attention", q, k, v, others, options)
     if call is not None:
         result = call(addresses, out, return_lse)
@@ -112,8 +116,9 @@ def attention(
         "k_descale": k_descale,
         "v_descale": v_descale,
     }
-    done = perform(
-        Call(q, k, v, score_options(softmax_scale, *numbers), extras, out, out_dtype, kv_format)
+    scores = score_options(
+        softmax_scale, causal, causal_alignment, q_offset, window_size, softcap, num_splits
     )
+    done = perform(Call(q, k, v, scores, extras, out, out_dtype, kv_format))
     known.remember(key, _FIELDS, (q, k, v, *others), done)
     return done.results(return_lse)

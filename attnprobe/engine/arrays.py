@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -14,6 +13,7 @@ from attnprobe import formats
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import DeviceError, ProblemError
 from attnprobe.formats import FORMATS, Format
+from attnprobe.frozen import dataclass
 
 _E4M3 = FORMATS["e4m3"]
 _CPU_DEVICE_TYPES = (1, 3)  # kDLCPU, kDLCUDAHost; Source: dlpack.h
@@ -63,7 +63,7 @@ def take(name: str, given: Any) -> Operand:
     ProblemError
         For anything else, or where the object refuses to be exported.
     DeviceError
-        For memory of a GPU on a machine where CuPy finds none.
+        For memory of a GPU on a machine where CuPy finds none, or while torch captures a graph.
     """
     if isinstance(given, np.ndarray):
         return Operand(given, False, given)
@@ -74,6 +74,7 @@ def take(name: str, given: Any) -> Operand:
         if hasattr(given, "__dlpack__") and hasattr(given, "__dlpack_device__"):
             if int(given.__dlpack_device__()[0]) in _CPU_DEVICE_TYPES:
                 return Operand(_from_cpu(given), False, given)
+            _refuse_in_capture_by_torch(name, given)
             if _is_e4m3(given):
                 return Operand(_cupy().from_dlpack(_bytes_of(given)), True, given, _E4M3)
             return Operand(_cupy().from_dlpack(given), True, given)
@@ -115,6 +116,19 @@ def stream_of(like: Operand) -> Any:
         return nullcontext()
     current = namespace.cuda.current_stream(like.array.device.id)
     return _cupy().cuda.Stream.from_external(current)
+
+
+def _refuse_in_capture_by_torch(name: str, given: Any) -> None:
+    """Raise where torch captures a graph: what taking a tensor in waits for would break it off.
+
+    Calls that are known take nothing in.
+    """
+    torch = _namespace(given)
+    if getattr(torch, "__name__", "") == "torch" and torch.cuda.is_current_stream_capturing():
+        raise DeviceError(
+            f"{name}: a call of these shapes and arguments is not known yet, and torch captures a "
+            "CUDA graph; make the same call once before the capture"
+        )
 
 
 def library_of(operand: Operand) -> Any:

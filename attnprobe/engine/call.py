@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from attnprobe import formats
@@ -17,6 +17,7 @@ from attnprobe.engine.problem import Problem, make_problem
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
 from attnprobe.formats import FORMATS, Format
+from attnprobe.frozen import dataclass
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Call:
     k: Any
     v: Any
     options: Mapping[str, Any]
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Any]
     out: Any = None
     out_dtype: Any = None
     kv_format: str | None = None

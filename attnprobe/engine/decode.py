@@ -8,14 +8,16 @@ tiles. Which is the faster is worked out from a count of what each does per mult
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from attnprobe.arch import KIB, Arch
+from attnprobe.engine import parts
 from attnprobe.engine.checks import MAX_SPLITS
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import Variant, padded_bytes
+from attnprobe.frozen import dataclass
 
 ROWS = 16  # of a tile: of one mma
+STAGE_PAGES = 128  # bytes: page numbers of the keys of a stage (key_ring.cuh)
 SHARE_EXTRA = 128  # bytes: maximum and sum of 16 rows (group_store.cuh)
 MAX_ROWS = 2**30  # queries times heads that share a K/V head: the kernel counts them in 32 bits
 
@@ -30,10 +32,12 @@ PREFILL_ROWS = 128
 
 # Latencies, in bytes of K and V that one multiprocessor's share of the memory rate would have moved
 # meanwhile (about 32 KiB a microsecond on an H200): of a wave of blocks until its first keys are
-# there, of the second launch that combines the splits, and of each split in it. Source: fitted to
-# measurements on an H200, docs/design/decode.md.
+# there, of each time that splits are combined, and of each split in it; and how much longer blocks
+# take of which some share a multiprocessor and others do not. Source: fitted to measurements on an
+# H200, docs/design/decode.md.
 WAVE_BYTES = 48 * KIB
-COMBINE_BYTES, COMBINE_SPLIT_BYTES = 96 * KIB, 6 * KIB
+COMBINE_BYTES, COMBINE_SPLIT_BYTES = 64 * KIB, KIB
+UNEVEN = 1.04
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,9 @@ class DecodeVariant(Variant):
         """Return the dynamic shared memory of one block, bytes."""
         size, v_width = self.kv_bits // 8, problem.v_head_dim // self.v_parts
         row = padded_bytes(problem.head_dim * size) + padded_bytes(v_width * size)
+        pages = STAGE_PAGES if problem.layout.page_size else 0
         share = ROWS * v_width * 4 + SHARE_EXTRA
-        warp = max(self.stages * self.block_n * row, share)
+        warp = max(self.stages * (self.block_n * row + pages), share)
         return ROWS * padded_bytes(problem.head_dim * 2) + self.warps * warp
 
     def macros(self, problem: Problem) -> Mapping[str, object]:
@@ -168,8 +173,12 @@ def best_splits(tiles: int, tile_bytes: int, blocks: int, device: tuple[int, int
         full, rest = divmod(blocks * splits, multiprocessors * held)
         time: float = full * (held * work + WAVE_BYTES)
         if rest:
-            time += max(rest / multiprocessors, 1.0) * work + WAVE_BYTES
-        return time + (COMBINE_BYTES + COMBINE_SPLIT_BYTES * splits if splits > 1 else 0)
+            uneven = UNEVEN if rest > multiprocessors and rest % multiprocessors else 1.0
+            time += max(rest / multiprocessors, 1.0) * work * uneven + WAVE_BYTES
+        if splits == 1:
+            return time
+        times = 1 if splits <= parts.AT_ONCE else 2
+        return time + COMBINE_BYTES * times + COMBINE_SPLIT_BYTES * splits
 
     return min(range(1, max(1, min(tiles, MAX_SPLITS)) + 1), key=cost)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
+from attnprobe.frozen import dataclass
 
 LOG2E = 1.0 / math.log(2.0)
 # A scale of 0 must still send the -inf of a masked score to P = 0: 0 * -inf would be NaN.

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from attnprobe.engine.call import Done
-from attnprobe.engine.known_results import CupyResults, Results, TorchResults
+from attnprobe.engine.known_results import Results, cupy_results, torch_results
 from attnprobe.engine.launch import Launched
-from attnprobe.engine.plan import are_changed
+from attnprobe.engine.plan import current_change
 from attnprobe.engine.prepared import Prepared
 from attnprobe.engine.spec import ALIGNMENT
 
@@ -52,7 +52,7 @@ def find(
     others : the arguments beside q, k and v that may be arrays, always in the same order.
     options : the other arguments.
     """
-    if type(q) is not _ndarray or are_changed():
+    if type(q) is not _ndarray or current_change() is not None:
         return _find_tensors(kind, q, k, v, others, options)
     if not type(k) is type(v) is _ndarray:
         return UNKNOWABLE
@@ -82,7 +82,7 @@ def _find_tensors(
     kind: str, q: Any, k: Any, v: Any, others: tuple[Any, ...], options: tuple[Any, ...]
 ) -> Found:
     """Answer as ``find`` does, for torch tensors."""
-    if are_changed():
+    if current_change() is not None:
         return UNKNOWABLE
     if type(q) is not _tensor or _tensor is None:
         return _find_later(kind, q, k, v, others, options)
@@ -98,9 +98,9 @@ def _find_tensors(
         # fmt: off
         key = (
             kind, options, others,
-            q.shape, q.stride(), q.dtype, q.get_device(), q.requires_grad,
-            k.shape, k.stride(), k.dtype, k.get_device(), k.requires_grad,
-            v.shape, v.stride(), v.dtype, v.get_device(), v.requires_grad,
+            q.shape, q.is_contiguous() or q.stride(), q.dtype, q.get_device(), q.requires_grad,
+            k.shape, k.is_contiguous() or k.stride(), k.dtype, k.get_device(), k.requires_grad,
+            v.shape, v.is_contiguous() or v.stride(), v.dtype, v.get_device(), v.requires_grad,
             (addresses[0] | addresses[1] | addresses[2]) % ALIGNMENT,
         )
         # fmt: on
@@ -147,7 +147,8 @@ def _tensor_signatures(others: tuple[Any, ...], addresses: list[int]) -> tuple[A
             continue
         address = array.data_ptr()
         addresses.append(address)
-        own = (array.shape, array.stride(), array.dtype, array.get_device(), array.requires_grad)
+        steps = array.is_contiguous() or array.stride()
+        own = (array.shape, steps, array.dtype, array.get_device(), array.requires_grad)
         parts.append((own, address % ALIGNMENT))
     return tuple(parts)
 
@@ -179,7 +180,7 @@ def remember(key: Key | None, fields: Sequence[str], given: Sequence[Any], done:
         if used is None or array.ndim == 0 or used.data.ptr != address:
             return
         names.append(field)
-    results = CupyResults(done) if kind is _ndarray else TorchResults(done, launched.device)
+    results = cupy_results(done) if kind is _ndarray else torch_results(done, launched.device)
     if len(_calls) >= MOST_CALLS:
         _calls.clear()
     _calls[key] = KnownCall(launched, tuple(names), results, out_given=done.out is not None)
@@ -204,7 +205,7 @@ class KnownCall:
         self._get_device = cupy.cuda.runtime.getDevice
         self._in_device = cupy.cuda.Device(launched.device)
         self._device = launched.device
-        self._results, self._stream = results, results.stream
+        self._new_o, self._new_lse, self._new_scratch, self._stream = results
         # Places of the arrays in one piece of scratch memory, and its size.
         self._scratch: list[int] = []
         self._scratch_size = 0
@@ -225,21 +226,21 @@ class KnownCall:
         if self._get_device() != self._device:
             with self._in_device:
                 return self(addresses, out, return_lse)
-        O, lse, results = out, None, self._results
+        O, lse = out, None
         if out is None:
-            O = results.new_o(addresses)
+            O = self._new_o(addresses)
         elif self._meet(addresses):
             return None
         if return_lse:
-            lse = results.new_lse(addresses)
+            lse = self._new_lse(addresses)
         else:
             addresses.append(0)
         if self._scratch_size:
-            _held, base = results.scratch(self._scratch_size)  # until all is queued
+            _held, base = self._new_scratch(self._scratch_size)  # until all is queued
             addresses += [base + offset for offset in self._scratch]
-        stream = self._stream()
+        given, stream = tuple(addresses), self._stream()
         for launch in self._launches:
-            launch(addresses, stream)
+            launch(given, stream)
         return O if lse is None else (O, lse)
 
     def _meet(self, addresses: list[int]) -> bool:

@@ -6,7 +6,7 @@ Both paths take the same kernel text and the same ``AttentionParams``; only the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from attnprobe.engine.problem import Problem
 from attnprobe.engine.tensor_maps import mapped, tensor_map
 from attnprobe.errors import DeviceError
 from attnprobe.formats import FORMATS, Format
+from attnprobe.frozen import dataclass
 
 # Axes of every array that have a stride field in AttentionParams, outermost first.
 _AXES = ("batch", "row", "head")
@@ -85,10 +86,12 @@ def gpu_arch(device: int) -> Arch:
     """
     import cupy
 
+    runtime = cupy.cuda.runtime
     try:
         capability = cupy.cuda.Device(device).compute_capability
-        count = int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
-    except cupy.cuda.runtime.CUDARuntimeError as error:
+        # All attributes at once would ask for clocks as well, which the driver takes long over.
+        count = int(runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, device))
+    except runtime.CUDARuntimeError as error:
         raise DeviceError(f"CUDA device {device} cannot be used: {error}") from error
     return replace(arch(int(capability)), multiprocessors=count)
 
@@ -102,6 +105,7 @@ def run_emulator(
     lse: Any,
     *,
     extras: Mapping[str, Any] | None = None,
+    scratch: Mapping[str, Any] | None = None,
     source: compile_.Source | None = None,
     checked: bool | None = None,
     mma: str | None = None,
@@ -111,6 +115,7 @@ def run_emulator(
     Parameters
     ----------
     extras : arrays of extras.py by field name.
+    scratch : arrays of ``plan.scratch``, whatever they hold; None makes them.
     source : text of the first launch instead of the plan's own: how a mutant runs.
     checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (off).
     mma : "fast", or "exact" for the bits of the hardware; None takes ``ATTNPROBE_MMA`` ("fast").
@@ -125,9 +130,9 @@ def run_emulator(
     if checked is None:
         checked = _checked_by_default()
     memory = ptx.GlobalMemory()
-    scratch: dict[str, Any] = {
-        name: np.empty(shape, dtype) for name, (shape, dtype) in plan.scratch.items()
-    }
+    if scratch is None:
+        shapes = plan.scratch.items()
+        scratch = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes}
     arrays = {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch, **(extras or {})}
     addresses = {
         name: memory.map(array, name=name, writable=name in ("O", "LSE", *scratch)).address
@@ -206,7 +211,7 @@ def run_gpu(
         )
         for step, kernel in zip(plan.steps, kernels_, strict=True)
     )
-    addresses = [array.data.ptr for array in arrays.values()]
+    addresses = tuple(array.data.ptr for array in arrays.values())
     stream = cupy.cuda.get_current_stream().ptr
     for launch in launches:
         launch(addresses, stream)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +15,7 @@ from attnprobe.arch import EMULATED_ARCH
 from attnprobe.engine import kernels
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.prepared import Prepared, Struct
+from attnprobe.frozen import dataclass
 
 Change = Callable[[compile_.Source], compile_.Source]
 
@@ -83,7 +83,7 @@ class OneKernel:
         argument = Struct(pack_params(values, self.struct).tobytes(), places)
         grid, block = (self.blocks, 1, 1), (self.threads, 1, 1)
         launch = Prepared(kernel, grid, block, 0, [argument], tuple(arrays))
-        addresses = [array.data.ptr for array in arrays.values()]
+        addresses = tuple(array.data.ptr for array in arrays.values())
         launch(addresses, cupy.cuda.get_current_stream().ptr)
         return launch
 

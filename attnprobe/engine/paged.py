@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnprobe.engine import known
-from attnprobe.engine.append import Append, Appended, append_kv
 from attnprobe.engine.arrays import take
 from attnprobe.engine.call import Call, check_places, perform, place_of_run, with_kv_format
 from attnprobe.engine.checks import CACHE_FORMAT_NAMES, FORMAT_NAMES
 from attnprobe.engine.score_arguments import SCORE_FIELDS, score_arrays, score_options
 from attnprobe.errors import ProblemError
+
+if TYPE_CHECKING:
+    from attnprobe.engine.append import Appended
 
 _LENGTHS = ("seqused_k", "leftpad_k", "cu_seqlens_q", "block_table")
 _APPENDED = ("K_new", "V_new", "rotary_cos", "rotary_sin")
@@ -96,16 +98,19 @@ def attention_paged(
         raise ProblemError("k and v go together: the new keys and the new values")
     if k is None and (rotary_cos is not None or rotary_sin is not None):
         raise ProblemError("rotary_cos and rotary_sin rotate new keys and q; k and v are None")
-    lengths = (cache_seqlens, cache_leftpad, cu_seqlens_q, block_table)
-    features = (softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale)
-    appending = (k, v, rotary_cos, rotary_sin)
-    others = (*features, *lengths, *appending, out)
-    numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    options = (numbers, out_dtype, kv_format, rotary_interleaved)
-    found = known.find("attention_paged", q, k_cache, v_cache, others, options)
-    key, known_call, addresses = found
-    if known_call is not None:
-        result = known_call(addresses, out, return_lse)
+    # fmt: off
+    others = (
+        softmax_scale, alibi_slopes, bias, mask, sinks, k_descale, v_descale,
+        cache_seqlens, cache_leftpad, cu_seqlens_q, block_table, k, v, rotary_cos, rotary_sin, out,
+    )
+    options = (
+        causal, causal_alignment, q_offset, window_size, softcap, num_splits, out_dtype, kv_format,
+        rotary_interleaved,
+    )
+    # fmt: on
+    key, call, addresses = known.find("attention_paged", q, k_cache, v_cache, others, options)
+    if call is not None:
+        result = call(addresses, out, return_lse)
         if result is not None:
             return result
     extras = {
@@ -128,9 +133,10 @@ def attention_paged(
             kv_format=kv_format,
         )
         queries, extras["seqused_k"] = appended.q, appended.seqused_k
-    scores = score_options(softmax_scale, *numbers)
-    call = Call(queries, k_cache, v_cache, scores, extras, out, out_dtype, kv_format)
-    done = perform(call)
+    scores = score_options(
+        softmax_scale, causal, causal_alignment, q_offset, window_size, softcap, num_splits
+    )
+    done = perform(Call(queries, k_cache, v_cache, scores, extras, out, out_dtype, kv_format))
     if appended is not None and done.launched is not None and appended.launched is not None:
         both = done.launched.after(appended.launched, appended.renamed)
         done = replace(done, launched=both)
@@ -148,6 +154,8 @@ def _appended(
     kv_format: str | None,
 ) -> Appended:
     """Append k and v to the cache."""
+    from attnprobe.engine.append import Append, append_kv  # few calls append
+
     if extras["cu_seqlens_q"] is not None:
         raise ProblemError(
             "k and v are appended for a padded q, (batch, seqlen_q, ...), and cu_seqlens_q is "

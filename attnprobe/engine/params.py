@@ -13,7 +13,13 @@ import numpy.typing as npt
 from attnprobe import _paths
 from attnprobe.errors import CompileError
 
-_C_TYPES = {"i64_t": np.int64, "int": np.int32, "u32_t": np.uint32, "float": np.float32}
+_C_TYPES = {
+    "i64_t": np.int64,
+    "u64_t": np.uint64,
+    "int": np.int32,
+    "u32_t": np.uint32,
+    "float": np.float32,
+}
 _FIELD = re.compile(r"^\s*(?:const\s+)?(\w+)\s+(\*?)(\w+);")
 
 

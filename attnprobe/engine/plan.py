@@ -6,22 +6,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-
-import numpy as np
 
 from attnprobe import compile as compile_
 from attnprobe.arch import Arch
-from attnprobe.engine import tuned
+from attnprobe.engine import parts, tuned
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.rows import ROWS
 from attnprobe.engine.variants import Variant
 from attnprobe.errors import UnsupportedError
+from attnprobe.frozen import dataclass
 
 WARP_SIZE = 32
-COMBINE_BLOCK = (128, 1, 1)  # threads of one block of combine.cu (kThreads)
 MAX_BLOCKS = (
     2**31 - 1
 )  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
@@ -119,20 +117,15 @@ class Plan:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
         shape = (self.grid, self.block, self.shared_bytes)
-        first = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
-        if self.num_splits == 1:
-            return (first,)
-        rows = (math.prod(self.lse_shape), 1, 1)
-        return (first, Step("attention/combine.cu", "attention_combine", rows, COMBINE_BLOCK, 0))
+        return (Step(variant.source, variant.entry, *shape, variant.boxes(self.problem)),)
 
     @property
     def scratch(self) -> Mapping[str, tuple[tuple[int, ...], type]]:
-        """Arrays that the launches write and read among themselves: field -> shape, dtype."""
-        if self.num_splits == 1:
-            return {}
-        parts = (self.num_splits, math.prod(self.lse_shape))
-        o_split = ((*parts, self.problem.v_head_dim), np.float32)
-        return {"O_split": o_split, "LSE_split": (parts, np.float32)}
+        """Arrays that blocks write and read among themselves: field -> shape, dtype."""
+        v_parts = self.variant.v_parts
+        tiles = self.variant.blocks(self.problem, 1) // v_parts
+        sizes = (self.lse_shape, self.problem.v_head_dim, tiles, v_parts)
+        return parts.scratch(self.num_splits, *sizes)
 
     def source(self, file: str | None = None) -> compile_.Source:
         """Return the text of a kernel file, complete; of the variant's own where none is named."""
@@ -146,6 +139,7 @@ class Plan:
             "num_kv_heads": problem.num_kv_heads,
             "num_splits": self.num_splits,
             "split_stride": math.prod(self.lse_shape),
+            "arrival_tag": parts.ARRIVAL_TAG,
             "heads_per_kv_head": problem.num_heads // max(1, problem.num_kv_heads),
             "batch": problem.batch,
             "rows_q": problem.seqlen_q,
@@ -170,6 +164,8 @@ def _source(name: str, defines: tuple[tuple[str, object], ...]) -> compile_.Sour
 
 
 _change: ContextVar[Callable[[Plan], Plan] | None] = ContextVar("plan_change", default=None)
+# Returns what plans are being passed through, or None; no call may be taken for a known one then.
+current_change = _change.get
 
 
 @contextmanager
@@ -182,9 +178,18 @@ def plans_changed(change: Callable[[Plan], Plan]) -> Iterator[None]:
         _change.reset(token)
 
 
-def are_changed() -> bool:
-    """Return whether plans are being changed, so that no call may be taken for a known one."""
-    return _change.get() is not None
+def on_kernel(entry: str, plan: Plan) -> Plan:
+    """Return the plan with the first row of the kernel ``entry`` that serves its problem.
+
+    Raises
+    ------
+    UnsupportedError
+        If none does.
+    """
+    for variant in ROWS:
+        if variant.entry == entry and variant.refusal(plan.problem, plan.arch) is None:
+            return replace(plan, variant=variant)
+    raise UnsupportedError(f"{entry} does not serve this problem")
 
 
 def make_plan(problem: Problem, arch: Arch) -> Plan:
@@ -196,7 +201,7 @@ def make_plan(problem: Problem, arch: Arch) -> Plan:
         If none does; says why for each.
     """
     plan = _with_tuned(plan_of_rows(problem, arch))
-    change = _change.get()
+    change = current_change()
     return plan if change is None else change(plan)
 
 

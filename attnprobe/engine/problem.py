@@ -6,13 +6,13 @@ Pure: it looks at shapes, strides, dtypes and numbers, never at an array's conte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from attnprobe.engine import checks
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.spec import ArraySpec
 from attnprobe.errors import ProblemError
 from attnprobe.formats import Format
+from attnprobe.frozen import dataclass
 
 NO_EXTRAS: Mapping[str, ArraySpec] = {}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from attnprobe.formats import Format
+from attnprobe.frozen import dataclass
 
 ALIGNMENT = 16  # bytes: what one cp.async copies
 MAX_MAPPED = 2**36  # elements, of at most 16 bytes; Source: CUDA driver API, cuTensorMapEncodeTiled

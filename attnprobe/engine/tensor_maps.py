@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from attnprobe.backends.tensor_maps import encoded
 from attnprobe.engine.prepared import Encoded
 from attnprobe.formats import Format
 from attnprobe.layouts.tensor_map import BYTES, TensorMap
+from attnprobe.tensor_maps import encoded
 
 STEP = 16  # bytes: a tensor map's steps are multiples of it
 PANEL_BYTES = 128  # of a box along head_dim: the span of the swizzle

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,9 @@ from attnprobe.engine.features import FEATURES
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.rows import ROWS
 from attnprobe.engine.variants import Variant
+from attnprobe.frozen import dataclass
 
 SCHEMA = "attnprobe.tuned/1"
-_log = logging.getLogger("attnprobe")
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _read(file: Path, changed: int, size: int) -> dict[str, Entry]:
             raise ValueError(f"schema {told['schema']!r}")
         found = [Entry(**{name: each[name] for name in names}) for each in told["entries"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.warning("the table of tuned tiles %s is ignored: %s", file, error)
+        cache.warn(f"the table of tuned tiles {file} is ignored: {error}")
         return {}
     return {entry.shape_class: entry for entry in found}
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from attnprobe.arch import KIB, Arch
 from attnprobe.engine.checks import WIDTH_STEP
 from attnprobe.engine.problem import Problem
+from attnprobe.frozen import dataclass
 
 ELEMENT_BYTES = 2
 PANEL = 128  # bytes: rows in shared memory are whole panels (tile.cuh)
+STAT_BYTES = 4  # of a maximum or a sum of a row
 STAGES = 2  # K and V tiles in shared memory: one being read, one being filled (kStages)
 
 
@@ -114,20 +116,101 @@ def padded_bytes(row: int) -> int:
     return -(-row // PANEL) * PANEL
 
 
-def _mma(
-    widths: tuple[int, int], tile: tuple[int, int, int], blocks: int, why: str, parts: int = 1
-) -> Variant:
-    source, entry = "attention/fwd_mma.cu", "attention_fwd_mma"
-    return Variant(source, entry, 80, *widths, *tile, blocks, parts, why)
+BARRIERS = 64  # bytes: full and free of two stages of K and of V (key_stages.cuh)
 
+
+@dataclass(frozen=True)
+class MmaVariant(Variant):
+    """One tile of fwd_mma.cu.
+
+    Attributes
+    ----------
+    parts : parts of a block of keys that are computed one after the other.
+    sharers : warps that share rows, keys and columns dealt out (warp_pair.cuh).
+    apart : whether warps go through the blocks of keys without waiting for each other.
+    plain : whether it is for scores that nothing changes and no window cuts, alone.
+    """
+
+    parts: int = 1
+    sharers: int = 1
+    apart: bool = False
+    plain: bool = False
+
+    def shared_bytes(self, problem: Problem) -> int:
+        """Return the dynamic shared memory of one block, bytes."""
+        told = 0
+        if self.sharers > 1:
+            # Of each row two tiles of P, and from each warp a maximum or sum.
+            row = 2 * padded_bytes(self.block_n * ELEMENT_BYTES) + self.sharers * STAT_BYTES
+            told = self.block_m * row
+        return super().shared_bytes(problem) + told + BARRIERS * self.apart
+
+    def serves_widths(self, problem: Problem) -> bool:
+        """Return whether Q, K and V are of widths that the kernel can take, on any arch."""
+        step = self.v_parts * self.sharers * WIDTH_STEP
+        return super().serves_widths(problem) and problem.v_head_dim % step == 0
+
+    def macros(self, problem: Problem) -> Mapping[str, object]:
+        """Return macros of the kernel text beside those that every kernel has."""
+        return {
+            "ATTN_PARTS": self.parts,
+            "ATTN_SHARERS": self.sharers,
+            "ATTN_APART": int(self.apart),
+        }
+
+    def refusal(self, problem: Problem, arch: Arch) -> str | None:
+        """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
+        if self.plain and (problem.windowed or changes_scores(problem)):
+            return "is for plain scores without a window"
+        return super().refusal(problem, arch)
+
+
+def transforms(problem: Problem) -> bool:
+    """Return whether scores are changed before the softmax."""
+    negated = problem.softmax_scale < 0
+    return negated or problem.softcap > 0 or problem.alibi or problem.head_scales
+
+
+def changes_scores(problem: Problem) -> bool:
+    """Return whether scores are changed or hidden one by one before the softmax."""
+    return transforms(problem) or problem.bias is not None or problem.mask
+
+
+def _mma(
+    widths: tuple[int, int], tile: tuple[int, int, int], blocks: int, why: str, **more: Any
+) -> MmaVariant:
+    """Return a row: (block_m, block_n, warps); ``more`` are other fields."""
+    fields = {"min_cc": 80, "v_parts": 1, **more}
+    return MmaVariant(
+        source="attention/fwd_mma.cu",
+        entry="attention_fwd_mma",
+        head_dim=widths[0],
+        v_head_dim=widths[1],
+        block_m=tile[0],
+        block_n=tile[1],
+        warps=tile[2],
+        blocks_per_sm=blocks,
+        why=why,
+        **fields,
+    )
+
+
+# A pair of warps waits at mbarriers in a way that sm_90 brought.
+_PAIR: Mapping[str, Any] = {"sharers": 2, "apart": True, "min_cc": 90}
 
 VARIANTS: tuple[Variant, ...] = (
-    _mma((64, 64), (128, 64, 4), 2, "32 rows a warp: each K and V fragment feeds two products"),
-    _mma((128, 128), (128, 48, 4), 2, "32 rows a warp, and the longest blocks that do not spill"),
+    _mma((64, 64), (128, 128, 4), 2, "a barrier for 128 keys, scores of 32 at a time", parts=4),
+    _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", parts=2),
+    _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: each fragment feeds two", plain=True),
+    _mma((128, 128), (128, 64, 4), 2, "what changes scores needs registers", parts=2),
+    _mma((128, 128), (128, 48, 4), 2, "fits twice into 164 KiB and does not spill"),
     _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB"),
+    _mma((192, 128), (128, 48, 4), 2, "O as for head_dim 128"),
+    _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", **_PAIR),
     _mma((256, 256), (128, 64, 8), 1, "O of 16 rows is half of a lane's registers"),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB"),
     _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB"),
-    _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O; 32 keys spill", 2),
-    _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB; 32 keys of 576 would spill", 2),
+    _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows: S is computed once", **_PAIR),
+    _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O", v_parts=2),
+    _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB; 32 keys of 576 would spill", v_parts=2),
 )

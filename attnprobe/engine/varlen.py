@@ -67,10 +67,12 @@ def attention_varlen(
     ProblemError, UnsupportedError, DeviceError, CompileError, EmulatorError
         As ``attention``.
     """
-    lengths = (cu_seqlens_q, cu_seqlens_k, seqused_k)
-    others = (softmax_scale, alibi_slopes, bias, mask, sinks, *lengths, out)
-    numbers = (causal, causal_alignment, q_offset, window_size, softcap, num_splits)
-    options = (numbers, out_dtype)
+    # fmt: off
+    others = (
+        softmax_scale, alibi_slopes, bias, mask, sinks, cu_seqlens_q, cu_seqlens_k, seqused_k, out
+    )
+    options = (causal, causal_alignment, q_offset, window_size, softcap, num_splits, out_dtype)
+    # fmt: on
     key, call, addresses = known.find("attention_varlen", q, k, v, others, options)
     if call is not None:
         result = call(addresses, out, return_lse)
@@ -82,6 +84,9 @@ def attention_varlen(
         "cu_seqlens_k": cu_seqlens_k,
         "seqused_k": seqused_k,
     }
-    done = perform(Call(q, k, v, score_options(softmax_scale, *numbers), extras, out, out_dtype))
+    scores = score_options(
+        softmax_scale, causal, causal_alignment, q_offset, window_size, softcap, num_splits
+    )
+    done = perform(Call(q, k, v, scores, extras, out, out_dtype))
     known.remember(key, _FIELDS, (q, k, v, *others), done)
     return done.results(return_lse)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from attnprobe.arch import Arch
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
-from attnprobe.engine.variants import ELEMENT_BYTES, Variant, padded_bytes
+from attnprobe.engine.variants import ELEMENT_BYTES, Variant, changes_scores, padded_bytes
+from attnprobe.frozen import dataclass
 
 ROWS = 64  # queries of a warpgroup
 WARPS = 4  # of a warpgroup
@@ -106,7 +106,7 @@ class WgmmaVariant(Variant):
         for wanted, reason in lacks:
             if wanted(problem):
                 return reason
-        if self.plain_scores and transforms(problem):
+        if self.plain_scores and changes_scores(problem):
             return "has no registers left to transform scores"
         if self.plane_stages and not plane_mappable(problem):
             return "is for a bias or mask that a tensor map describes"
@@ -185,13 +185,6 @@ def _mean_keys(problem: Problem) -> int:
     if not problem.layout.varlen_k:
         return problem.seqlen_k
     return MAX_SIZE if problem.num_splits else problem.seqlen_k // max(1, problem.batch)
-
-
-def transforms(problem: Problem) -> bool:
-    """Return whether scores are changed before the softmax."""
-    negated = problem.softmax_scale < 0
-    by_number = negated or problem.softcap > 0 or problem.alibi or problem.head_scales
-    return by_number or has_planes(problem)
 
 
 def has_planes(problem: Problem) -> bool:
@@ -312,6 +305,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         "S, P and O take 128 of 160 registers",
         windowed=False,
         plain_scores=True,
+        turns=False,
     ),
     _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each", plane_bytes=4),
     _wgmma(
@@ -341,6 +335,14 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         turns=False,
     ),
     _wgmma(
+        (80, 96),
+        (3, 112, 2, 1),
+        "the longest blocks with which three warpgroups do not spill",
+        plain_scores=True,
+        turns=False,
+        passes=True,
+    ),
+    _wgmma(
         (80, 128),
         (3, 80, 2, 1),
         "the longest blocks with which three warpgroups do not spill",
@@ -364,6 +366,14 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         plane_bytes=2,
     ),
     _wgmma((80, 128), (2, 112, 2, 2), "registers for a bias in f32", plane_bytes=4),
+    _wgmma(
+        (144, 192),
+        (2, 96, 2, 1),
+        "the longest blocks that do not spill",
+        windowed=True,
+        plain_scores=True,
+        passes=True,
+    ),
     _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill", plane_bytes=2),
     _wgmma((144, 192), (2, 80, 2, 1), "registers for a bias in f32", plane_bytes=4),
     _wgmma(

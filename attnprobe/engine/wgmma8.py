@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from attnprobe.arch import Arch
@@ -15,6 +14,7 @@ from attnprobe.engine.wgmma import (
     WgmmaVariant,
     row_of_tile,
 )
+from attnprobe.frozen import dataclass
 
 COLUMNS = 32  # of V that are transposed together (kVtRows)
 FORMAT = "e4m3"

@@ -1,19 +1,18 @@
 """Fragment layouts: rows of digits, from which probes, emulator, docs and pictures are derived.
 
-The catalogue of all rows is made when it is first asked for: attention needs none of it.
+Each name is imported when it is first asked for: attention needs a tensor map, and no row.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from attnprobe.layouts.choice import Choice, Immediate
-from attnprobe.layouts.fragment import Digit, Fragment
-from attnprobe.layouts.instruction import Instruction
-from attnprobe.layouts.operand import Operand
-from attnprobe.layouts.sparsity import Sparsity
-
 if TYPE_CHECKING:
     from attnprobe.layouts.catalogue import added, distinct, exact, find, names, rows, search
+    from attnprobe.layouts.choice import Choice, Immediate
+    from attnprobe.layouts.fragment import Digit, Fragment
+    from attnprobe.layouts.instruction import Instruction
+    from attnprobe.layouts.operand import Operand
+    from attnprobe.layouts.sparsity import Sparsity
 
 __all__ = [
     "Choice",
@@ -32,12 +31,20 @@ __all__ = [
     "search",
 ]
 
-_OF_THE_CATALOGUE = ("added", "distinct", "exact", "find", "names", "rows", "search")
+_MODULES = {
+    "Choice": "choice",
+    "Digit": "fragment",
+    "Fragment": "fragment",
+    "Immediate": "choice",
+    "Instruction": "instruction",
+    "Operand": "operand",
+    "Sparsity": "sparsity",
+}  # all others are in catalogue
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OF_THE_CATALOGUE:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module("attnprobe.layouts.catalogue"), name)
-    globals()[name] = found
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'catalogue')}")
+    found = globals()[name] = getattr(module, name)
     return found

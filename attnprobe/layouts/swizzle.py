@@ -7,13 +7,13 @@ tile starts, and the pattern repeats every ``repeat`` bytes of shared memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import UsageError
+from attnprobe.frozen import dataclass
 
 CHUNK = 16  # bytes that stay together
 

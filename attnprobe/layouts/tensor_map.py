@@ -2,20 +2,20 @@
 
 Axes are in the order of PTX coordinates, the innermost first: a C-contiguous array (batch, seqlen,
 heads, head_dim) has the shape (head_dim, heads, seqlen, batch) here. A kernel gets 128 bytes of it:
-``attnprobe.backends.tensor_maps`` has the driver make them, ``attnprobe.ptx.tensor_maps`` makes
+``attnprobe.tensor_maps`` has the driver make them, ``attnprobe.ptx.tensor_maps`` makes
 those for the emulator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import UsageError
+from attnprobe.frozen import dataclass
 from attnprobe.layouts.swizzle import CHUNK, Swizzle, swizzle
 
 BYTES = 128  # of an encoded map

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import VARIANTS, Variant
 from attnprobe.engine.wgmma import WGMMA
 from attnprobe.errors import CompileError, UnsupportedError
+from attnprobe.frozen import dataclass
 from attnprobe.mutants.mutant import (
     BESIDE,
     HOPPER_KERNEL,

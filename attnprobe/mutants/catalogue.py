@@ -6,6 +6,7 @@ from attnprobe.errors import UsageError
 from attnprobe.mutants.mutant import Mutant
 from attnprobe.mutants.rows.appending import APPENDING
 from attnprobe.mutants.rows.bytes8 import BYTES
+from attnprobe.mutants.rows.combining import COMBINING
 from attnprobe.mutants.rows.copies import COPIES
 from attnprobe.mutants.rows.features import FEATURES
 from attnprobe.mutants.rows.fragments import FRAGMENTS
@@ -31,6 +32,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *FEATURES,
     *SEQUENCES,
     *SPLITS,
+    *COMBINING,
     *PLANS,
     *HOPPER,
     *HOPPER_ROWS,

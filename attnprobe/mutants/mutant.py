@@ -14,11 +14,11 @@ Grid = tuple[int, int, int]
 
 # Files below kernels/ that mutants are made of, most of the first.
 MAIN_KERNEL = "attention/fwd_mma.cu"
-DECODE_KERNEL, COMBINE = "attention/decode_split.cu", "attention/combine.cu"
+DECODE_KERNEL = "attention/decode_split.cu"
 HOPPER_KERNEL = "attention/fwd_wgmma.cu"
 APPEND_KERNEL, MERGE_KERNEL = "attention/append_kv.cu", "attention/merge_states.cu"
 # What runs beside an attention kernel of its own: the file -> the kernel whose plans run with it.
-BESIDE = {COMBINE: DECODE_KERNEL, APPEND_KERNEL: DECODE_KERNEL, MERGE_KERNEL: MAIN_KERNEL}
+BESIDE = {APPEND_KERNEL: DECODE_KERNEL, MERGE_KERNEL: MAIN_KERNEL}
 
 
 @dataclass(frozen=True)

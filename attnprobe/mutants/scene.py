@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from attnprobe.arch import EMULATED_ARCH, Arch, arch
 from attnprobe.engine.decode import DecodeVariant
-from attnprobe.engine.variants import Variant
+from attnprobe.engine.variants import MmaVariant, Variant
 from attnprobe.engine.wgmma import ROWS, WARPS, WgmmaVariant
 from attnprobe.mutants.mutant import MAIN_KERNEL
 from attnprobe.mutants.staging import Staged, as_it_is
@@ -26,7 +26,10 @@ FAR_APART = "far_apart"  # a layout of its own (places.py): batch entries of Q p
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile in place of the plan's: queries and keys of a block, warps, parts of V."""
+    """A tile in place of the plan's: queries and keys of a block, warps, parts of V.
+
+    A row's own parts of a block of keys and pairs of warps are left out.
+    """
 
     block_m: int = 64
     block_n: int = 32
@@ -44,6 +47,8 @@ class Tile:
             v_parts=self.v_parts,
             blocks_per_sm=1,
         )
+        if isinstance(placed, MmaVariant):
+            return replace(placed, parts=1, sharers=1, apart=False)
         if isinstance(placed, DecodeVariant):
             return replace(placed, stages=self.stages)
         return placed

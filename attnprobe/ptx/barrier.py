@@ -55,6 +55,7 @@ class Barriers:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.between = machine.launch.between
         self.all: dict[int, Barrier] = {}
 
     def arrive(self, group: Group, instr: Instr, after: int, arguments: list[Any]) -> None:
@@ -128,6 +129,8 @@ class Barriers:
         checker = self.machine.spaces.checker
         if checker is not None:
             checker.full_barrier(group)
+        if self.between is not None:
+            self.between.full_barrier(self.machine, group)
 
     def _enter(
         self,
@@ -169,6 +172,8 @@ class Barriers:
         checker = machine.spaces.checker
         if checker is not None:
             checker.clocks.arrive(key, group)
+        if self.between is not None:
+            self.between.arrive(machine, key, group)
         if action == "arrive":
             group.block = after
             machine.queue.append(group)
@@ -209,6 +214,8 @@ class Barriers:
         checker = machine.spaces.checker
         if checker is not None:
             checker.clocks.release(key, np.flatnonzero(done), released)
+        if self.between is not None:
+            self.between.release(machine, key, released)
         machine.queue += released
         barrier.arrived[done] = 0
         barrier.expected[done] = -1

@@ -128,6 +128,8 @@ class Copies:
         """Let copies land until at most ``pending`` groups are in flight; all copies where it
         is -1.
         """
+        if pending < 0:
+            group.cache.pop("batch", None)  # what is issued from here on lands later
         checker = self.machine.spaces.checker
         if checker is None or not self.batches:
             return

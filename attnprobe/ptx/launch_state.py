@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnprobe import _paths
+from attnprobe.ptx.between import Between
 from attnprobe.ptx.ir import Instr, Module
 from attnprobe.ptx.memory import GlobalMemory
 from attnprobe.ptx.program import Code
@@ -28,6 +29,7 @@ class LaunchState:
     ----------
     params : the parameter bytes, uint8.
     symbols : device addresses of the module's global and constant variables.
+    between : what warps of different blocks know of each other, where that is looked at.
     dynamic_offset : shared address at which dynamic shared memory starts.
     """
 
@@ -40,6 +42,7 @@ class LaunchState:
     dynamic_offset: int
     dynamic_shared: int
     checked: bool
+    between: Between | None = None
     symbols: dict[str, int] = field(default_factory=dict)
 
     @property

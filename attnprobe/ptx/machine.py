@@ -113,6 +113,11 @@ class Machine:
         if self.proxies is not None:
             self.proxies.clocks.fence_proxy(group)
 
+    def fence(self, group: Group) -> None:
+        """Other blocks may see what the group's warps know of, if they are told."""
+        if self.launch.between is not None:
+            self.launch.between.fence(self, group)
+
     def fence_init(self, group: Group) -> None:
         """Bulk copies see the mbarriers that the group's warps have made."""
         if self.proxies is not None:

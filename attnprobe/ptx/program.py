@@ -13,7 +13,7 @@ from typing import Any
 
 from attnprobe import layouts
 from attnprobe.errors import UnknownOpcodeError, UsageError
-from attnprobe.ptx import flow, register_fences
+from attnprobe.ptx import between, flow, register_fences
 from attnprobe.ptx.emit import Emitter, Shared
 from attnprobe.ptx.ir import (
     Addr,
@@ -126,6 +126,7 @@ class Code:
     codes : dtype code of each register between blocks.
     asynchronous : whether it has mbarriers, bulk copies or wgmma.
     group_wide : whether it has wgmma.
+    meets : whether its blocks may learn of each other in global memory.
     """
 
     kernel: Kernel
@@ -137,6 +138,7 @@ class Code:
     codes: list[str]
     asynchronous: bool = False
     group_wide: bool = False
+    meets: bool = False
 
 
 @dataclass
@@ -235,7 +237,9 @@ def _generate(module: Module, kernel: Kernel, rows: dict[str, layouts.Instructio
         for item in kernel.body
     )
     group_wide = any(block.group_wide for block in code_blocks)
-    return Code(kernel, code_blocks, shared, static, align, local, codes, asynchronous, group_wide)
+    meets = any(isinstance(item, Instr) and between.meets(item) for item in kernel.body)
+    kinds = (asynchronous, group_wide, meets)
+    return Code(kernel, code_blocks, shared, static, align, local, codes, *kinds)
 
 
 def _exact(plain: Code) -> Code:

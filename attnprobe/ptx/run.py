@@ -13,6 +13,7 @@ import numpy as np
 from attnprobe.errors import UsageError
 from attnprobe.layouts.tensor_map import TensorMap
 from attnprobe.ptx import tensor_maps
+from attnprobe.ptx.between import MOST_WARPS, Between
 from attnprobe.ptx.ir import Variable
 from attnprobe.ptx.launch_state import LaunchState, Triple
 from attnprobe.ptx.machine import Machine
@@ -110,7 +111,16 @@ def launch(
         checked,
     )
     state.symbols = _globals(program, code, memory)
+    state.between = _between(state)
     return _run(state, chunk_lanes or DEFAULT_CHUNK_LANES, mma)
+
+
+def _between(state: LaunchState) -> Between | None:
+    """Return what looks at accesses between blocks: in checked mode, where any can meet."""
+    x, y, z = state.grid
+    per_block = -(-state.threads // 32)
+    wanted = state.checked and state.code.meets and 1 < x * y * z <= MOST_WARPS // per_block
+    return Between(x * y * z * per_block, per_block) if wanted else None
 
 
 def _run(state: LaunchState, chunk_lanes: int, mma: str) -> LaunchReport:

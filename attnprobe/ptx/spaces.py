@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnprobe.errors import EmulatorError, MemoryFault
+from attnprobe.ptx.between import lanes_of
 from attnprobe.ptx.group import Group
 from attnprobe.ptx.memory import Buffer, as_units
 from attnprobe.ptx.race import Checker
@@ -44,6 +45,7 @@ class Spaces:
         self.local = np.full(machine.warps * LANES * self.local_size, POISON_BYTE, np.uint8)
         lanes = np.arange(machine.warps * LANES, dtype=np.int64).reshape(-1, LANES)
         self.local_base = lanes * self.local_size
+        self.between = launch.between
         self.checker = Checker(machine, self.stride) if launch.checked and self.size else None
 
     # Shared memory
@@ -138,7 +140,10 @@ class Spaces:
         places = self.buffer_of(access, group, address, mask, size, write=True)
         if isinstance(places, tuple):
             buffer, index = places
-            return [(buffer.units(size), active, spread(index, group.n)[active])]
+            places = [(buffer, active, spread(index, group.n)[active])]
+        if self.between is not None:
+            for buffer, lanes, index in places:
+                self.between.atomic(self.machine, access, group, buffer, index, lanes)
         return [(buffer.units(size), lanes, index) for buffer, lanes, index in places]
 
     def store_shared(
@@ -215,9 +220,14 @@ class Spaces:
         found = self.buffer_of(access, group, address, mask, size, write=False)
         if isinstance(found, tuple):
             buffer, index = found
+            if self.between is not None:
+                lanes, picked = lanes_of(group, mask, index)
+                self.between.read(self.machine, access, group, buffer, picked, lanes)
             return gather(buffer.units(size), index, mask, group.n)
         out = poisoned((group.n, LANES), size)
         for buffer, lanes, index in found:
+            if self.between is not None:
+                self.between.read(self.machine, access, group, buffer, index, lanes)
             out[lanes] = buffer.units(size)[index]
         return out
 
@@ -230,9 +240,14 @@ class Spaces:
         joined = join(values, access, group.n)
         if isinstance(found, tuple):
             buffer, index = found
+            if self.between is not None:
+                lanes, picked = lanes_of(group, mask, index)
+                self.between.write(self.machine, access, group, buffer, picked, lanes)
             scatter(buffer.units(size), index, joined, mask, group.n)
             return
         for buffer, lanes, index in found:
+            if self.between is not None:
+                self.between.write(self.machine, access, group, buffer, index, lanes)
             buffer.units(size)[index] = spread(joined, group.n)[lanes]
 
     def buffer_of(

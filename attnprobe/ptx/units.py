@@ -27,12 +27,15 @@ class Access:
     site : number of the instruction.
     code : dtype code of one element; count : elements of the vector.
     offset : constant part of the address.
+    order : of a strong operation whose scope is wider than a block: "relaxed", "acquire",
+        "release", "acq_rel" or "sc"; "" of others.
     """
 
     site: int
     code: str
     count: int
     offset: int
+    order: str = ""
 
     @property
     def bytes(self) -> int:

@@ -42,7 +42,8 @@ def document(record: Record) -> Document:
             blocks += [Heading(TITLES[kind]), host_table(record, kind, scale)]
     rows = aim_rows(record)
     if rows:
-        blocks += [Heading("Aims"), table(AIM_HEADER, rows, numeric=(2, 3))]
+        met = f"{sum(row[4] == 'yes' for row in rows)} of {len(rows)} are met"
+        blocks += [Heading("Aims"), Lines((met,)), table(AIM_HEADER, rows, numeric=(2, 3))]
     wrong = wrong_lines(record)
     if wrong:
         blocks += [Heading("Wrong"), Lines(wrong)]
@@ -188,7 +189,7 @@ def host_table(record: Record, kind: str, scale: float) -> Table:
     return table(("", "call", unit), host_rows(record, kind, scale), numeric=(2,))
 
 
-AIM_HEADER = ("aim", "of", "wanted", "reached", "", "beside")
+AIM_HEADER = ("aim", "case", "wanted", "reached", "met", "beside")
 
 
 def aim_rows(record: Record) -> list[list[str]]:

@@ -89,6 +89,8 @@ def _cupy_missing() -> str:
 def _cupy_put(array: Array) -> Any:
     import cupy
 
+    if array.dtype == ml_dtypes.float8_e4m3fn:  # CuPy has no such dtype: its bytes
+        array = array.view(np.uint8)
     memory = memory_of(array)
     flat = cupy.asarray(memory.flat)
     if array.size == 0:

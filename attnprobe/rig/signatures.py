@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from attnprobe.errors import UsageError
+from attnprobe.formats import FORMATS
 from attnprobe.numerics.calls import Call
 from attnprobe.numerics.reference import Features, heads, visible_keys
 
 Array = npt.NDArray[Any]
+E4M3 = FORMATS["e4m3"].dtype
 Put = Callable[[Array], Any]
 Attend = Callable[..., Any]
 
@@ -182,6 +184,12 @@ def _by_name(call: Call, put: Put) -> dict[str, Any]:
     }
 
 
+def _ours_by_name(call: Call, put: Put) -> dict[str, Any]:
+    """Return all arguments by their names; libraries without e4m3 hold its bytes, so it is told."""
+    words = _by_name(call, put)
+    return words | ({"kv_format": "e4m3"} if call.arrays["q"].dtype == E4M3 else {})
+
+
 _OF_SHAPE = {"gqa", "v_head_dim"}
 _FLASH = {"softmax_scale", "causal", "window_size", "softcap", "alibi_slopes"}
 _OURS = _FLASH | {"causal_alignment", "q_offset", "bias", "mask", "sinks"}
@@ -257,7 +265,7 @@ SIGNATURES: dict[str, Signature] = {
             ENTRIES,
             frozenset(_OURS | _OF_SHAPE),
             lambda call: "",
-            _by_name,
+            _ours_by_name,
         ),
         Signature(
             "flash",

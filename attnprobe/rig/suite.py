@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from attnprobe.errors import UsageError
 from attnprobe.numerics.cases import CASES, Case
-from attnprobe.numerics.fills import FILLS
+from attnprobe.numerics.fills import E4M3_FILLS, FILLS
 from attnprobe.numerics.model_cases import FULL as LARGE_MODELS
 from attnprobe.numerics.model_cases import SMALL as SMALL_MODELS
 from attnprobe.numerics.relations import RELATIONS
 
-DTYPES = ("f16", "bf16")
+DTYPES = ("f16", "bf16", "e4m3")
 SIZES = ("quick", "full", "large")
 
 ALL_RELATIONS = tuple(relation.name for relation in RELATIONS)
@@ -131,7 +131,12 @@ def select(
         Job(replace(case, dtype=dtype or case.dtype), fill, _relations(size, fill, on_gpu))
         for case, fill in pairs
     )
-    return tuple(job for job in jobs if job.case.dtype in FILLS[job.fill].formats)
+    return tuple(job for job in jobs if _is_for(job.fill, job.case.dtype))
+
+
+def _is_for(fill: str, dtype: str) -> bool:
+    """Return whether a fill's numbers keep their meaning in a format."""
+    return fill in E4M3_FILLS if dtype == "e4m3" else dtype in FILLS[fill].formats
 
 
 def _relations(size: str, fill: str, on_gpu: bool) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class Target:
     around : () -> context manager that each call stands in.
     tile_rows : call -> queries of one tile of the kernel that serves it, 0 where it is not known.
     emulated : arrays of NumPy run on the emulator.
+    dtype : format that every case is asked in, where it is not the case's own.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Target:
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     tile_rows: Callable[[Call], int] = lambda call: 0
     emulated: bool = False
+    dtype: str = ""
 
     def fingerprint(self) -> str:
         """Return a hash of what the target is made of; it imports nothing of the target's."""

@@ -6,10 +6,12 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from attnprobe import _paths
+from attnprobe.engine.plan import on_kernel, plans_changed
 from attnprobe.errors import UsageError
 from attnprobe.numerics.calls import Call
 from attnprobe.numerics.plain import Plain
@@ -97,6 +99,26 @@ TARGETS: tuple[Target, ...] = (
         package_files,
         tile_rows=_our_tile,
         emulated=True,
+    ),
+    Target(
+        "ours:mma.sync",
+        "the same on the mma.sync kernel, whichever the plan would take",
+        "ours",
+        ("cupy", "numpy"),
+        _ours,
+        package_files,
+        around=lambda: plans_changed(partial(on_kernel, "attention_fwd_mma")),
+        emulated=True,
+    ),
+    Target(
+        "ours:e4m3",
+        "the same with Q, K and V in e4m3, each case's numbers rounded to it",
+        "ours",
+        ("cupy", "numpy"),
+        _ours,
+        package_files,
+        emulated=True,
+        dtype="e4m3",
     ),
     Target(
         "yardstick",

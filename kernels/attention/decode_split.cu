@@ -3,7 +3,7 @@
 // A tile has 16 rows, the (query, head) pairs that share a K/V head (group_rows.cuh). A block works on one tile and one
 // split of its keys; each of its warps takes key tiles of its own, with its own ring of copies in flight and its own online
 // softmax, so the main loop has no barrier of the block. At the end the warps merge. Where the keys are split over blocks,
-// each stores its part of O with its LSE, and combine.cu makes the whole.
+// each stores its part of O with its LSE, and the last to do so makes the whole (group_combine.cuh).
 //
 // Splits and warps divide a sequence's key tiles by its own length alone: with a fixed number of splits its bits do not
 // depend on what else is in the batch.
@@ -11,6 +11,7 @@
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_BLOCK_N, ATTN_WARPS, ATTN_STAGES,
 // ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_KV (ATTN_ELEMENT, e4m3_t, s8_t), ATTN_OUT, ATTN_SPLIT (1 where
 // there is more than one), and the features of features.py.
+#include "attention/group_combine.cuh"
 #include "attention/group_rows.cuh"
 #include "attention/group_store.cuh"
 #include "attention/key_ring.cuh"
@@ -46,8 +47,8 @@ using Out = ATTN_OUT;
 #endif
 
 using QTile = Tile<kBlockM, kHeadDim>;
-using Ring = KeyRing<Storage<sizeof(Kv)>::Type, kBlockN, kHeadDim, kVDim>;
-constexpr int kRingBytes = kStages * Ring::kStageBytes;
+using Ring = KeyRing<Storage<sizeof(Kv)>::Type, kBlockN, kHeadDim, kVDim, kStages>;
+constexpr int kRingBytes = Ring::kRingBytes;
 constexpr int kShareBytes = WarpShare<kVDim>::kBytes;
 constexpr int kWarpBytes = kRingBytes > kShareBytes ? kRingBytes : kShareBytes;  // the share takes the ring's place
 
@@ -76,31 +77,56 @@ __device__ __forceinline__ void attend(float (&O_acc)[1][kDTiles][4], OnlineSoft
     }
 }
 
+// The lowest digit of a number that is written with digits of several extents; the others remain. A block waits for a few
+// of these divisions before it can ask for its first keys.
+__device__ __forceinline__ int take_digit(u32_t &number, int extent) {
+    if (extent == 1) return 0;
+    const u32_t rest = number / static_cast<u32_t>(extent);
+    const int digit = static_cast<int>(number - rest * extent);
+    number = rest;
+    return digit;
+}
+
+// floor(seen * split / num_splits), in 32 bits.
+__device__ __forceinline__ int part_begin(int seen, int split, int num_splits) {
+#if ATTN_SPLIT
+    const u32_t parts = static_cast<u32_t>(num_splits);
+    const u32_t share = static_cast<u32_t>(seen) / parts, rest = seen - share * parts;
+    return static_cast<int>(share * split + rest * split / parts);
+#else
+    return split * seen;
+#endif
+}
+
 extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     attention_decode_split(const __grid_constant__ AttentionParams p) {
     extern __shared__ __align__(128) unsigned char smem[];
     unsigned char *const rings = smem + QTile::kBytes;
 
     // Blocks that read the same keys are neighbours, then the K/V heads, whose rows are neighbours in memory.
-    int number = static_cast<int>(blockIdx.x);
-    const int v_part = number % kVParts;
-    number /= kVParts;
+    u32_t number = blockIdx.x;
+    const int v_part = take_digit(number, kVParts);
 #if ATTN_VARLEN_Q
-    const int kv_head = number % p.num_kv_heads;
-    number /= p.num_kv_heads;
-    const int split = number % p.num_splits;
-    const RowTile tile = find_row_tile<kBlockM>(p, number / p.num_splits, p.heads_per_kv_head);
+    const int kv_head = take_digit(number, p.num_kv_heads);
+    const int split = take_digit(number, p.num_splits), slot = static_cast<int>(number);
+    const RowTile tile = find_row_tile<kBlockM>(p, slot, p.heads_per_kv_head);
     if (!tile.exists) return;
     const Sequence sequence = find_sequence(p, tile.batch);
     const int first_row = tile.number * kBlockM;
 #else
     const int row_tiles = (p.rows_q * p.heads_per_kv_head + kBlockM - 1) / kBlockM;
-    const int first_row = number % row_tiles * kBlockM;
-    number /= row_tiles;
-    const int kv_head = number % p.num_kv_heads;
-    number /= p.num_kv_heads;
-    const int split = number % p.num_splits;
-    const Sequence sequence = find_sequence(p, number / p.num_splits);
+    const int row_tile = take_digit(number, row_tiles), first_row = row_tile * kBlockM;
+    const int kv_head = take_digit(number, p.num_kv_heads);
+    const int split = take_digit(number, p.num_splits), batch = static_cast<int>(number);
+    [[maybe_unused]] const int slot = batch * row_tiles + row_tile;
+    const Sequence sequence = find_sequence(p, batch);
+#endif
+    copy_group_queries<kBlockM, kHeadDim, kThreads>(smem, p, sequence, kv_head, first_row);
+    cp_async_commit_group();
+#if ATTN_SPLIT
+    const i64_t group = (static_cast<i64_t>(slot) * p.num_kv_heads + kv_head) * kVParts + v_part;
+    const PartTile parts = {kv_head, first_row, v_part, p.arrivals + group * part_counts(p)};
+    const FoundCounts found(p, parts, split);
 #endif
     const GroupRows rows(p, sequence, query_head(p, kv_head, first_row + lane_id() / 4),
                          query_head(p, kv_head, first_row + lane_id() / 4 + 8));
@@ -111,8 +137,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int last_query = min((first_row + kBlockM - 1) / p.heads_per_kv_head, sequence.seqlen_q - 1);
     const int begin_seen = mask.first_key(first_query) / kBlockN;
     const int seen = max((mask.end_key(last_query) + kBlockN - 1) / kBlockN - begin_seen, 0);
-    const int begin = begin_seen + static_cast<int>(static_cast<i64_t>(seen) * split / p.num_splits);
-    const int end = begin_seen + static_cast<int>(static_cast<i64_t>(seen) * (split + 1) / p.num_splits);
+    const int begin = begin_seen + part_begin(seen, split, p.num_splits);
+    const int end = begin_seen + part_begin(seen, split + 1, p.num_splits);
     const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
     const int end_whole = ATTN_MASK || ATTN_BIAS ? 0 : mask.end_key(first_query) / kBlockN;
 
@@ -128,48 +154,58 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     Ring ring(p, sequence, kv_head, v_part * kVDim);
     unsigned char *const own = rings + warp_id() * kWarpBytes;
     const u32_t stages = smem_address(own);
-    int next = begin + warp_id();  // to be copied
-    ring.find(next * kBlockN);
-#pragma unroll
-    for (int s = 0; s < kStages - 1; ++s) {
-        if (next < end) {
-            ring.copy(stages + s * Ring::kStageBytes, next * kBlockN);
-            next += kWarps;
-            ring.find(next * kBlockN);
-        }
-        cp_async_commit_group();
-    }
-    load_group_queries<kBlockM, kHeadDim, kThreads, !kWide>(smem, p, sequence, kv_head, first_row);
-    __syncthreads();
+    int next = begin + warp_id();                   // to be copied
+    constexpr int kAhead = (kStages - 1) * kWarps;  // from the tile that is read to the one that is copied
+    ring.find_first(stages, next, kWarps, end);
     const QFragment<kHeadDim> Q_smem(smem_address(smem), 0);
-    u32_t stage = 0, free = (kStages - 1) * Ring::kStageBytes;
-    for (int block = begin + warp_id(); block < end; block += kWarps) {
-        cp_async_wait_group<kStages - 2>();
+    // The first kStages - 1 steps only fill the ring.
+    u32_t free = 0;  // stage of the tile that is copied; the next one is that of the tile that is read
+    for (int block = begin + warp_id() - kAhead; block < end; block += kWarps) {
+        const bool filling = block < begin;
+        if (!filling) {
+            cp_async_wait_group<kStages - 2>();
+        }
         // Every lane's copies of this tile are visible, and every lane has read the last one: its stage is free.
         __syncwarp();
         if (next < end) {
             ring.copy(stages + free, next * kBlockN);
+            const u32_t earlier = (free == 0 ? kRingBytes : free) - Ring::kStageBytes;
+            if (next + kAhead < end) ring.find(stages + earlier, (next + kAhead) * kBlockN);
             next += kWarps;
-            ring.find(next * kBlockN);
         }
         cp_async_commit_group();
+        free = free + Ring::kStageBytes == kRingBytes ? 0 : free + Ring::kStageBytes;
+        if (filling) {
+            // Behind all keys that are asked for before, Q would come late, and every warp waits for it.
+            if (block == begin + warp_id() - kAhead) {
+                cp_async_wait_group<1>();
+                if constexpr (!kWide) order_group_queries<kBlockM, kHeadDim, kThreads>(smem);
+                __syncthreads();  // Q is there
+            }
+            continue;
+        }
         const int first_key = block * kBlockN + lane_id() % 4 * 2;
         if (block >= begin_whole && block < end_whole) {
-            attend<false>(O_acc, softmax, rows, Q_smem, stages + stage, first_key, p.exponent_scale);
+            attend<false>(O_acc, softmax, rows, Q_smem, stages + free, first_key, p.exponent_scale);
         } else {
-            attend<true>(O_acc, softmax, rows, Q_smem, stages + stage, first_key, p.exponent_scale);
+            attend<true>(O_acc, softmax, rows, Q_smem, stages + free, first_key, p.exponent_scale);
         }
-        free = stage;
-        stage = stage + Ring::kStageBytes == kRingBytes ? 0 : stage + Ring::kStageBytes;
     }
 
     float descale = 1.0f;
 #if ATTN_V_DESCALE
     descale = p.v_descale[sequence.batch * p.v_descale_batch_stride + kv_head * p.v_descale_head_stride];
 #endif
+#if ATTN_SPLIT
+    if (threadIdx.x == 0) found.open(p, parts, split);
+#endif
     __syncwarp();  // every lane has read the ring's last tile
     write_share(WarpShare<kVDim>{own}, O_acc, softmax);
     __syncthreads();
-    merge_and_store<Out, kVDim, kWarps, kWarpBytes, kWide>(p, sequence, rows, rings, descale, v_part * kVDim,
-                                                           kVDim * kVParts, split);
+    merge_and_store<Out, kVDim, kVParts, kWarps, kWarpBytes, kWide>(p, sequence, rows, rings, descale, v_part, split);
+#if ATTN_SPLIT
+    // Nobody reads Q any more: the flag takes its place.
+    combine_if_last<ATTN_OUT, kVDim, kVParts, kBlockM, kWarps, kWarpBytes>(p, sequence, parts, rings, split,
+                                                                           reinterpret_cast<u32_t *>(smem));
+#endif
 }

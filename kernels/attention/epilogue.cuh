@@ -2,30 +2,8 @@
 #pragma once
 #include "attention/online_softmax.cuh"
 #include "attention/params.cuh"
+#include "attention/row_store.cuh"
 #include "attention/sequence.cuh"
-#include "ptx/convert.cuh"
-
-// Two neighbouring elements of one row of O.
-template <class T>
-__device__ __forceinline__ void store_pair(T *target, float first, float second) {
-    const u32_t pair = pack2<T>(first, second);
-#if ATTN_ALIGNED
-    *reinterpret_cast<u32_t *>(target) = pair;
-#else
-    target[0].bits = static_cast<u16_t>(pair);
-    target[1].bits = static_cast<u16_t>(pair >> 16);
-#endif
-}
-
-template <>
-__device__ __forceinline__ void store_pair<float>(float *target, float first, float second) {
-#if ATTN_ALIGNED
-    *reinterpret_cast<float2_t *>(target) = {first, second};
-#else
-    target[0] = first;
-    target[1] = second;
-#endif
-}
 
 // What remains of a row: O = O_acc * factor, LSE.
 struct RowEnd {
@@ -58,30 +36,25 @@ __device__ __forceinline__ RowEnd finish_row(const AttentionParams &p, int head,
     return finish_row_log2(p, head, max_log2, sum);
 }
 
-// Stores the rows of this warp that exist. first_query: of the warp, within the sequence.
-template <class Out, int kMTiles, int kDTiles>
-__device__ __forceinline__ void store_output(const AttentionParams &p, const float (&O_acc)[kMTiles][kDTiles][4],
-                                             const OnlineSoftmax<kMTiles> &softmax, const Sequence &sequence, int head,
-                                             int first_query, int v_part) {
+// Stores the rows of this warp that exist, the columns that are its own. first_query: of the warp, within the sequence.
+template <class Out, int kMTiles, int kDTiles, class Sharers>
+__device__ __forceinline__ void store_output(const AttentionParams &p, float (&O_acc)[kMTiles][kDTiles][4],
+                                             const OnlineSoftmax<kMTiles> &softmax, const Sharers &sharers,
+                                             const Sequence &sequence, int head, int first_query, int v_part) {
     Out *O_gmem = static_cast<Out *>(p.O) + sequence.batch * p.o_batch_stride + sequence.q_row * p.o_row_stride +
-                  head * p.o_head_stride + v_part * (kDTiles * 8);
+                  head * p.o_head_stride + v_part * (kDTiles * 8 * Sharers::kSharers);
     float *LSE_gmem = p.LSE + sequence.batch * p.lse_batch_stride + head * p.lse_head_stride + sequence.q_row;
-    const int quad_lane = lane_id() % 4;
+    const bool stores_lse = lane_id() % 4 == 0 && sharers.rank == 0 && v_part == 0 && p.LSE != nullptr;
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
             const int query = first_query + m * 16 + r * 8 + lane_id() / 4;
-            const float sum = quad_sum(softmax.row_sum[m][r]);
-            if (query >= sequence.seqlen_q) continue;
-            const RowEnd row = finish_row(p, head, softmax.row_max[m][r], sum);
-            const float factor = row.factor;
-            Out *O_row = O_gmem + query * p.o_row_stride + quad_lane * 2;
-#pragma unroll
-            for (int d = 0; d < kDTiles; ++d) {
-                store_pair(O_row + d * 8, O_acc[m][d][2 * r] * factor, O_acc[m][d][2 * r + 1] * factor);
-            }
-            if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) LSE_gmem[query] = row.lse;
+            const bool exists = query < sequence.seqlen_q;
+            const RowEnd row = finish_row(p, head, softmax.row_max[m][r], quad_sum(softmax.row_sum[m][r]));
+            store_row(O_gmem + query * p.o_row_stride, reinterpret_cast<float (&)[kDTiles * 4]>(O_acc[m]), r,
+                      row.factor, exists, sharers);
+            if (stores_lse && exists) LSE_gmem[query] = row.lse;
         }
     }
 }

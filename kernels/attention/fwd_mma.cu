@@ -5,15 +5,23 @@
 // block j is computed. P stays in registers: two neighbouring 16x8 accumulator blocks of S, packed to 16 bits, are the
 // A fragment of the second product.
 //
-// Where O is too wide for the registers, kVParts blocks share the work on it: each computes S whole and kVDim columns of O.
+// A block of keys is taken in kParts parts: S of a part is issued before the softmax of the one before, whose exponentials
+// then stand between products, and fewer scores are in registers at a time than there are keys between two barriers.
 //
-// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT
-// (f16_t, bf16_t), ATTN_OUT (of O), and the features of features.py, each 0 or 1.
+// Where O of 32 rows is too wide for the registers of a warp, two share them (kSharers, warp_pair.cuh): each computes S for
+// half of the keys and half of the columns of O. Or kVParts blocks share the columns: each computes S whole and kVDim of them.
+// With kApart the warps do not wait for each other at each block of keys (key_stages.cuh).
+//
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_SHARERS, ATTN_PARTS, ATTN_APART,
+// ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the features
+// of features.py, each 0 or 1.
 #include "attention/epilogue.cuh"
+#include "attention/key_stages.cuh"
 #include "attention/nonfinite_copied.cuh"
 #include "attention/params.cuh"
 #include "attention/products.cuh"
 #include "attention/sequence.cuh"
+#include "attention/warp_pair.cuh"
 
 using Element = ATTN_ELEMENT;
 constexpr int kHeadDim = ATTN_HEAD_DIM;
@@ -23,15 +31,31 @@ constexpr int kBlockM = ATTN_BLOCK_M;
 constexpr int kBlockN = ATTN_BLOCK_N;
 constexpr int kWarps = ATTN_WARPS;
 constexpr int kThreads = kWarps * kWarpSize;
-constexpr int kMTiles = kBlockM / (16 * kWarps);
-constexpr int kNTiles = kBlockN / 8;
-constexpr int kDTiles = kVDim / 8;
+constexpr int kSharers = ATTN_SHARERS;  // warps that have the same rows
+constexpr int kMTiles = kBlockM * kSharers / (16 * kWarps);
+constexpr int kParts = ATTN_PARTS, kPartKeys = kBlockN / kParts;
+constexpr int kNTiles = kPartKeys / kSharers / 8;  // of a warp's share of the keys of a part
+constexpr int kDTiles = kVDim / kSharers / 8;      // of its share of the columns
+constexpr int kSteps = kNTiles / 2;
 constexpr int kStages = 2;
+constexpr bool kApart = ATTN_APART;
 constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragments
 
 using QTile = Tile<kBlockM, kHeadDim>;
 using KTile = Tile<kBlockN, kHeadDim>;
 using VTile = Tile<kBlockN, kVDim>;
+
+template <int kWarpsOfRows>
+struct SharersOf {
+    using Type = WarpAlone;
+};
+template <>
+struct SharersOf<2> {
+    using Type = WarpPair<kMTiles, kBlockN, kParts>;
+};
+using Sharers = SharersOf<kSharers>::Type;
+using Stages = StageBarriers<kThreads>;
+static_assert(kParts == 1 || !kApart, "blocks in parts are computed by all warps together");
 
 extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     attention_fwd_mma(const __grid_constant__ AttentionParams p) {
@@ -40,8 +64,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const u32_t K_tiles = Q_tile + QTile::kBytes;
     const u32_t V_tiles = K_tiles + kStages * KTile::kBytes;
 
-    // Blocks of one head are neighbours and share its K and V in L2; the last queries come first, since under a causal
-    // mask they have the most keys.
+    // The last queries come first: under a causal mask they have the most keys.
     const int v_part = static_cast<int>(blockIdx.x % kVParts);
     const int row_block = static_cast<int>(blockIdx.x / kVParts);
 #if ATTN_VARLEN_Q
@@ -52,10 +75,17 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const Sequence sequence = find_sequence(p, tile.batch);
     const int number = tile.number;
 #else
+#if ATTN_WINDOW && !ATTN_WINDOW_LEFT
+    // The longest tiles of all heads come first, and when the multiprocessors run out of tiles, those left are short.
+    const int heads = p.num_heads * p.batch;
+    const int number = row_block / heads, any_head = row_block % heads;
+#else
+    // Blocks of one head are neighbours and share its K and V in L2.
     const int slots = (p.rows_q + kBlockM - 1) / kBlockM;
-    const int head = row_block / slots % p.num_heads;
-    const Sequence sequence = find_sequence(p, row_block / slots / p.num_heads);
-    const int number = row_block % slots;
+    const int number = row_block % slots, any_head = row_block / slots;
+#endif
+    const int head = any_head % p.num_heads;
+    const Sequence sequence = find_sequence(p, any_head / p.num_heads);
 #endif
     const int m_blocks = (sequence.seqlen_q + kBlockM - 1) / kBlockM;
     const int block_query = (m_blocks - 1 - number) * kBlockM;
@@ -77,11 +107,17 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int begin_block = mask.first_key(block_query) / kBlockN;
     const int end_block = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;
     const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
-    const int end_whole = mask.end_key(block_query) / kBlockN;
+    const int end_whole = kPlanes ? 0 : mask.end_key(block_query) / kBlockN;
 
-    const int warp_row = warp_id() * kMTiles * 16;
-    const int lane_query = block_query + warp_row + lane_id() / 4;  // query of this lane's element 0
-    const int lane_key = lane_id() % 4 * 2;                         // key of it within a block
+    const Sharers sharers(V_tiles + kStages * VTile::kBytes);
+    const int warp_row = warp_id() / kSharers * (kMTiles * 16);
+    const int warp_query = block_query + warp_row;
+    const int lane_query = warp_query + lane_id() / 4;  // query of this lane's element 0
+    const int lane_key = lane_id() % 4 * 2;             // key of it within a block
+    // The same of what the warp's queries see.
+    const int last_warp_query = min(warp_query + kMTiles * 16, sequence.seqlen_q) - 1;
+    const int begin_warp_whole = (mask.first_key(last_warp_query) + kBlockN - 1) / kBlockN;
+    const int end_warp_whole = mask.end_key(warp_query) / kBlockN;
     const QFragment<kHeadDim> Q_smem(Q_tile, warp_row);
 
     float O_acc[kMTiles][kDTiles][4];
@@ -97,18 +133,32 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const ScoreTransform transform(p, sequence.batch, head);
     const QueryRows rows{mask, transform, lane_query};
 
+    const Stages K_stages{V_tiles + kStages * VTile::kBytes + kWarps / kSharers * Sharers::kBytes};
+    const Stages V_stages{K_stages.smem + Stages::kBytes};
+    if constexpr (kApart) {
+        if (threadIdx.x == 0) {
+            K_stages.init();
+            V_stages.init();
+        }
+        __syncthreads();
+    }
     if (begin_block < end_block) {
         load_tile<kBlockM, kHeadDim, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
         const int stage = (end_block - 1) % kStages;
         load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, (end_block - 1) * kBlockN,
                                                sequence.seqlen_k);
+        if constexpr (kApart) K_stages.filled(stage);
         load_tile<kBlockN, kVDim, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, (end_block - 1) * kBlockN,
                                             sequence.seqlen_k);
-        cp_async_commit_group();
+        if constexpr (kApart) {
+            V_stages.filled(stage);
+        } else {
+            cp_async_commit_group();
+        }
     }
     u32_t Q_frag[kHeadDim / 16][kMTiles][4];
-    const auto scores = [&](float (&S_acc)[kMTiles][kNTiles][4], u32_t K_tile, int first_key) {
-        const KFragment<kHeadDim> K_smem(K_tile, 0);
+    const auto scores = [&](float (&S_acc)[kMTiles][kNTiles][4], u32_t K_tile, int part, int first_key) {
+        const KFragment<kHeadDim> K_smem(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);
         if constexpr (kQInRegisters) {
             product_qk<Element>(S_acc, Q_frag, K_smem);
         } else {
@@ -117,20 +167,48 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         transform_scores(S_acc, rows, first_key);
     };
 
+    // O += P V for the keys of the warp of that rank, given steps of 16 of its P.
+    const auto values = [&](u32_t V_tile, int part, int rank) {
+        VFragment<kVDim> V_smem(V_tile, part * kPartKeys + rank * kSteps * 16);
+        V_smem.swizzle ^= sharers.rank * 2 * kChunkBytes;  // from this warp's columns on
+        return V_smem;
+    };
+
     bool started = false;  // all rows of the warp have a maximum
     for (int block = end_block - 1; block >= begin_block; --block) {
-        cp_async_wait_group<0>();
         const int stage = block % kStages;
         const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
-        const bool whole = block >= begin_whole && block < end_whole;
-        const bool found = (kPlanes || !whole) && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
-        // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
-        const bool nonfinite = __syncthreads_or(found);
-        if (block > begin_block) {
-            const int next = stage ^ 1;
-            load_whole_tile<kBlockN, kHeadDim, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, (block - 1) * kBlockN);
-            load_whole_tile<kBlockN, kVDim, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, (block - 1) * kBlockN);
-            cp_async_commit_group();
+        const int next = stage ^ 1, next_key = (block - 1) * kBlockN;
+        const int use = (end_block - 1 - block) / kStages;  // of the stage, from 0 on
+        const bool all_whole = block >= begin_whole && block < end_whole;
+        bool nonfinite = false;
+        const auto copy_keys = [&]() {
+            load_whole_tile<kBlockN, kHeadDim, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, next_key);
+        };
+        const auto copy_values = [&]() {
+            load_whole_tile<kBlockN, kVDim, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, next_key);
+        };
+        if constexpr (kApart) {
+            K_stages.wait_full(stage, use);
+            if (block > begin_block) {
+                if (block < end_block - 1) K_stages.wait_free(next, (end_block - 2 - block) / kStages);
+                copy_keys();
+                K_stages.filled(next);
+            }
+            if (!all_whole) {
+                V_stages.wait_full(stage, use);
+                nonfinite = __syncthreads_or(take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile));
+            }
+        } else {
+            cp_async_wait_group<0>();
+            const bool found = !all_whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
+            // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
+            nonfinite = __syncthreads_or(found);
+            if (block > begin_block) {
+                copy_keys();
+                copy_values();
+                cp_async_commit_group();
+            }
         }
         if constexpr (kQInRegisters) {
             if (block == end_block - 1) {
@@ -141,36 +219,85 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                 }
             }
         }
+        const bool whole = block >= begin_warp_whole && block < end_warp_whole;
+        const int first_key = block * kBlockN + sharers.rank * kNTiles * 8 + lane_key;
         // What no row of the warp sees changes nothing.
-        const int warp_query = block_query + warp_row;
-        if (block * kBlockN >= mask.end_key(warp_query + kMTiles * 16 - 1)) continue;
-        const int first_key = block * kBlockN + lane_key;
-
-        float S_acc[kMTiles][kNTiles][4];
-        u32_t P_frag[kNTiles / 2][kMTiles][4];
-        bool below = false;
-        if (whole && started) {
-            scores(S_acc, K_tile, first_key);
-            below = softmax.step_below<Element>(P_frag, S_acc, p.exponent_scale);
-        }
-        if (!below) {
-            scores(S_acc, K_tile, first_key);
-            if (!whole) mask_scores(S_acc, rows, first_key);
-            float rescale[kMTiles][kRowsPerLane];
-            softmax.step(S_acc, rescale, p.exponent_scale);
+        const auto seen = [&](int part) {
+            const int begin = block * kBlockN + part * kPartKeys;
+            return (!ATTN_WINDOW || begin < mask.end_key(warp_query + kMTiles * 16 - 1)) &&
+                   (!ATTN_WINDOW_LEFT || begin + kPartKeys > mask.first_key(warp_query));
+        };
+        // P of a part, whatever it is.
+        const auto probabilities = [&](u32_t(&P_frag)[kSteps][kMTiles][4], int part) {
+            float S_acc[kMTiles][kNTiles][4], rescale[kMTiles][kRowsPerLane];
+            scores(S_acc, K_tile, part, first_key + part * kPartKeys);
+            if (!whole) mask_scores(S_acc, rows, first_key + part * kPartKeys);
+            softmax.step(S_acc, rescale, p.exponent_scale, sharers);
             if (any_rescale(rescale)) rescale_output(O_acc, rescale);
             started = softmax.started();
 #pragma unroll
-            for (int k = 0; k < kNTiles / 2; ++k) probability_fragment<Element>(P_frag[k], S_acc, k);
+            for (int k = 0; k < kSteps; ++k) probability_fragment<Element>(P_frag[k], S_acc, k);
+            sharers.part(block, part).publish(P_frag);
+            sharers.sync();
+        };
+        const auto add_values = [&](const u32_t(&P_frag)[kSteps][kMTiles][4], int part) {
+            const VFragment<kVDim> V_own = values(V_tile, part, sharers.rank);
+#pragma unroll
+            for (int k = 0; k < kSteps; ++k) product_pv<Element, kSharers>(O_acc, P_frag[k], V_own, k * 16);
+            sharers.part(block, part).add_product_of_other<Element>(O_acc, values(V_tile, part, sharers.rank ^ 1));
+        };
+        if constexpr (kParts == 1) {
+            u32_t P_frag[kSteps][kMTiles][4];
+            if (seen(0)) {
+                bool below = false;
+                if (whole && started) {
+                    float S_acc[kMTiles][kNTiles][4];
+                    scores(S_acc, K_tile, 0, first_key);
+                    below = softmax.step_below<Element>(P_frag, S_acc, p.exponent_scale, sharers.part(block, 0));
+                }
+                if (!below) probabilities(P_frag, 0);
+            }
+            if constexpr (kApart) {
+                K_stages.read(stage);
+                if (block > begin_block) {
+                    if (block < end_block - 1) V_stages.wait_free(next, (end_block - 2 - block) / kStages);
+                    copy_values();
+                    V_stages.filled(next);
+                }
+                V_stages.wait_full(stage, use);
+            }
+            if (seen(0)) add_values(P_frag, 0);
+            if constexpr (kApart) V_stages.read(stage);
+        } else {
+            int left = kParts;  // parts that are still to be taken, from the last one on
+            if (whole && started) {
+                float S_acc[kParts][kMTiles][kNTiles][4];
+                scores(S_acc[kParts - 1], K_tile, kParts - 1, first_key + (kParts - 1) * kPartKeys);
+#pragma unroll
+                for (int part = kParts - 1; part >= 0; --part) {
+                    if (part > 0) scores(S_acc[part - 1], K_tile, part - 1, first_key + (part - 1) * kPartKeys);
+                    u32_t P_frag[kSteps][kMTiles][4];
+                    if (!softmax.step_below<Element>(P_frag, S_acc[part], p.exponent_scale, sharers)) break;
+                    add_values(P_frag, part);
+                    left = part;
+                }
+            }
+#pragma unroll 1
+            for (int part = left - 1; part >= 0; --part) {
+                if (!seen(part)) continue;
+                u32_t P_frag[kSteps][kMTiles][4];
+                probabilities(P_frag, part);
+                add_values(P_frag, part);
+            }
         }
-        product_pv<Element>(O_acc, P_frag, VFragment<kVDim>(V_tile, 0));
         if (nonfinite) {
 #pragma unroll
             for (int m = 0; m < kMTiles; ++m) {
-                add_nonfinite_rows<Element>(reinterpret_cast<float (&)[kDTiles * 4]>(O_acc[m]), mask, V_gmem,
+                add_nonfinite_rows<Element>(reinterpret_cast<float (&)[kDTiles * 4]>(O_acc[m]), sharers, mask, V_gmem,
                                             lane_query + m * 16, block * kBlockN, (block + 1) * kBlockN);
             }
         }
     }
-    store_output<ATTN_OUT>(p, O_acc, softmax, sequence, head, block_query + warp_row, v_part);
+    sharers.join_sums(softmax.row_sum);
+    store_output<ATTN_OUT>(p, O_acc, softmax, sharers, sequence, head, block_query + warp_row, v_part);
 }

@@ -4,19 +4,18 @@
 // loading warpgroup transpose V (transpose_values.cuh), in an order of keys that lets P stay where S was computed.
 //
 // q_descale * k_descale goes into the scale of the softmax, v_descale into the last factor of O. P is taken times 2^8, so
-// that it uses e4m3's range (warpgroup_softmax.cuh); sums of P and everything else are f32. The tensor core adds 8-bit
+// that it uses e4m3's range (narrow_softmax.cuh); sums of P and everything else are f32. The tensor core adds 8-bit
 // products with 14 bits (docs/numerics.md).
 //
 // Macros from the plan: those of fwd_wgmma.cu, and ATTN_PROMOTED,
 // ATTN_TOTAL_BLOCKS, ATTN_VT_STAGES.
+#include "attention/narrow_softmax.cuh"
 #include "attention/transpose_values.cuh"
 #include "attention/transposed_columns.cuh"
 #include "attention/turns.cuh"
 #include "attention/warpgroup_scores.cuh"
-#include "attention/warpgroup_softmax.cuh"
 #include "attention/wgmma_tile.cuh"
 #include "ptx/ldmatrix.cuh"
-#include "ptx/pack8.cuh"
 #include "ptx/wgmma8.cuh"
 
 constexpr int kStepK = 32;  // elements of k of one product
@@ -47,16 +46,6 @@ __device__ __forceinline__ void product_pv8(float (&O)[kVDim / 2], const u32_t (
     for (int k = 0; k < kBlockN / kStepK; ++k) {
         const int panel = k / 4, bytes = k % 4 * kStepK;
         wgmma_e4m3_rs(O, P + k * 4, Vt_rows + (panel * kVtRows * kPanelRowBytes + bytes) / 16, k > 0 || accumulate);
-    }
-}
-
-// The A fragments of P: what a lane has of a row in two neighbouring 64x8 accumulator blocks is one register. The keys are
-// in the order of transpose_values.cuh.
-__device__ __forceinline__ void pack_p8(u32_t (&P)[kBlockN / 8], const float (&S)[kBlockN / 2]) {
-#pragma unroll
-    for (int i = 0; i < kBlockN / 8; ++i) {
-        const int at = i / 2 * 8 + i % 2 * 2;
-        P[i] = pack4_e4m3(S[at], S[at + 1], S[at + 4], S[at + 5]);
     }
 }
 
@@ -162,7 +151,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     float O_block[kVDim / 2];                             // where promoted
     float (&O_sum)[kVDim / 2] = kPromoted ? O_block : O;  // of the tensor core
     u32_t P[kBlockN / 8];
-    RowSoftmaxIn<NarrowRange> softmax;
+    NarrowSoftmax softmax;
     Total total(smem.total, threadIdx.x - kWarpgroupSize);
 
     // Issues S = Q K^T of the next block.
@@ -242,14 +231,14 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     bool accumulate;
     for (;;) {
         finish_qk(work);
-        softmax.step<true>(S, work.exponent_scale);
-        pack_p8(P, S);
+        softmax.step<true>(P, S, work.exponent_scale);
         if constexpr (kPromoted) {
 #pragma unroll
             for (int i = 0; i < kVDim / 2; ++i) O[i] = 0.0f;
         }
         accumulate = false;
         if constexpr (kTotalBlocks > 0) total.begin();
+        int until_total = kTotalBlocks;
         while (work.block > work.blocks.begin) {
             K_ring.wait_full();
             turns.wait();
@@ -262,8 +251,9 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             --work.block;
             wgmma_wait_group<1>();
             finish_qk(work);
-            softmax.step<false>(S, work.exponent_scale);
-            registers_change(S);
+            u32_t P_next[kBlockN / 8];
+            softmax.step<false>(P_next, S, work.exponent_scale);
+            registers_change(P_next);
             softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
             if constexpr (kPromoted) {
                 if (softmax.rescales()) softmax.rescale_output(O);
@@ -273,12 +263,16 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 registers_change(O);
                 if (softmax.rescales()) softmax.rescale_output(O);
             }
+            // Only now may anybody write the registers that the product reads.
+#pragma unroll
+            for (int i = 0; i < kBlockN / 8; ++i) P[i] = mov_b32(P_next[i]);
             finish_pv(work, work.block + 1, false);
-            registers_change(S);
-            pack_p8(P, S);
             if constexpr (kTotalBlocks > 0) {
-                accumulate = (work.blocks.end - 1 - work.block) % kTotalBlocks != 0;
-                if (!accumulate) total.add<false>(O, softmax.row_max, work.exponent_scale);
+                accumulate = --until_total != 0;
+                if (!accumulate) {
+                    until_total = kTotalBlocks;
+                    total.add<false>(O, softmax.row_max, work.exponent_scale);
+                }
             }
         }
         const bool more = tiles.next();
@@ -330,6 +324,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         }
     } else {
         setmaxnreg_inc<kComputeRegisters>();
-        compute(p, smem, warp_id() / 4 - 1);
+        // The reduction changes nothing, but tells the compiler that all lanes have the same warpgroup: what depends on it
+        // needs no registers of theirs.
+        compute(p, smem, redux_max(warp_id() / 4 - 1));
     }
 }

@@ -14,7 +14,7 @@ struct QueryHead {
 };
 
 __device__ __forceinline__ QueryHead query_head(const AttentionParams &p, int kv_head, int row) {
-    const int query = row / p.heads_per_kv_head;
+    const int query = static_cast<u32_t>(row) / static_cast<u32_t>(p.heads_per_kv_head);
     return {query, kv_head * p.heads_per_kv_head + row - query * p.heads_per_kv_head};
 }
 
@@ -35,45 +35,47 @@ struct GroupRows {
     __device__ __forceinline__ const ScoreTransform &transform(int, int r) const { return transforms[r]; }
 };
 
-// Eight elements of Q, zeros where the row does not exist.
-__device__ __forceinline__ word4_t read_chunk(const u16_t *gmem, bool inside) {
-    word4_t words = {0, 0, 0, 0};
-    if (!inside) return words;
-#if ATTN_ALIGNED
-    return *reinterpret_cast<const word4_t *>(gmem);
-#else
-#pragma unroll
-    for (int i = 0; i < 4; ++i) words.v[i] = gmem[2 * i] | static_cast<u32_t>(gmem[2 * i + 1]) << 16;
-    return words;
-#endif
+// Starts copying kRows rows of Q into a tile, zeros where a row does not exist. To be called before the keys are asked for:
+// what is asked for first comes first, and behind the keys of the first stages Q would come last, with every warp waiting.
+// The caller commits.
+template <int kRows, int kDim, int kThreads>
+__device__ __forceinline__ void copy_group_queries(unsigned char *tile, const AttentionParams &p,
+                                                   const Sequence &sequence, int kv_head, int first_row) {
+    using T = Tile<kRows, kDim>;
+    constexpr int kChunks = kRows * T::kRowChunks, kEach = (kChunks + kThreads - 1) / kThreads;
+    constexpr int kUnrolled = kEach <= 4 ? kEach : 1;
+    const u16_t *Q = static_cast<const u16_t *>(p.Q);
+#pragma unroll kUnrolled
+    for (int i = 0; i < kEach; ++i) {
+        const int number = threadIdx.x + i * kThreads;
+        if (kChunks % kThreads != 0 && number >= kChunks) break;
+        const int row = number / T::kRowChunks, chunk = number % T::kRowChunks;
+        const QueryHead at = query_head(p, kv_head, first_row + row);
+        const u16_t *gmem = Q + sequence.batch * p.q_batch_stride + (sequence.q_row + at.query) * p.q_row_stride +
+                            at.head * p.q_head_stride + chunk * kChunkElements;
+        load_chunk(smem_address(tile) + row * T::kRowBytes + swizzled_chunk(row, chunk), gmem, Q,
+                   at.query < sequence.seqlen_q);
+    }
 }
 
-// Writes kRows rows of Q into a tile. Where K has 8-bit elements, a lane's four bytes of K are the elements 4t ... 4t + 3 of
-// 16, even ones first (widen.cuh); Q is put in that order, so that its fragments come from ldmatrix all the same.
-template <int kRows, int kDim, int kThreads, bool kEvenFirst>
-__device__ __forceinline__ void load_group_queries(unsigned char *tile, const AttentionParams &p,
-                                                   const Sequence &sequence, int kv_head, int first_row) {
+// Where K has 8-bit elements, a lane's four bytes of K are the elements 4t ... 4t + 3 of 16, even ones first (widen.cuh). Q is
+// put in that order here, so that its fragments come from ldmatrix all the same; each thread has waited for what it copied.
+template <int kRows, int kDim, int kThreads>
+__device__ __forceinline__ void order_group_queries(unsigned char *tile) {
     using T = Tile<kRows, kDim>;
     for (int number = threadIdx.x; number < kRows * T::kRowChunks; number += kThreads) {
         const int row = number / T::kRowChunks, chunk = number % T::kRowChunks;
-        const QueryHead at = query_head(p, kv_head, first_row + row);
-        const u16_t *gmem = static_cast<const u16_t *>(p.Q) + sequence.batch * p.q_batch_stride +
-                            (sequence.q_row + at.query) * p.q_row_stride + at.head * p.q_head_stride +
-                            chunk * kChunkElements;
-        const word4_t words = read_chunk(gmem, at.query < sequence.seqlen_q);
-        unsigned char *target = tile + row * T::kRowBytes;
-        if constexpr (kEvenFirst) {
-            // Even elements of this chunk go to the first chunk of the pair, odd ones to the second, each to half `chunk % 2`.
-            const int pair = chunk & ~1, half = chunk % 2 * (kChunkBytes / 2);
-            u32_t *even = reinterpret_cast<u32_t *>(target + swizzled_chunk(row, pair) + half);
-            u32_t *odd = reinterpret_cast<u32_t *>(target + swizzled_chunk(row, pair + 1) + half);
+        unsigned char *row_bytes = tile + row * T::kRowBytes;
+        const word4_t words = *reinterpret_cast<const word4_t *>(row_bytes + swizzled_chunk(row, chunk));
+        warp_sync();  // the lane beside has read the other chunk of the pair
+        // Even elements of this chunk go to the first chunk of the pair, odd ones to the second, each to half `chunk % 2`.
+        const int pair = chunk & ~1, half = chunk % 2 * (kChunkBytes / 2);
+        u32_t *even = reinterpret_cast<u32_t *>(row_bytes + swizzled_chunk(row, pair) + half);
+        u32_t *odd = reinterpret_cast<u32_t *>(row_bytes + swizzled_chunk(row, pair + 1) + half);
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                even[i] = byte_perm(words.v[2 * i], words.v[2 * i + 1], 0x5410);
-                odd[i] = byte_perm(words.v[2 * i], words.v[2 * i + 1], 0x7632);
-            }
-        } else {
-            *reinterpret_cast<word4_t *>(target + swizzled_chunk(row, chunk)) = words;
+        for (int i = 0; i < 2; ++i) {
+            even[i] = byte_perm(words.v[2 * i], words.v[2 * i + 1], 0x5410);
+            odd[i] = byte_perm(words.v[2 * i], words.v[2 * i + 1], 0x7632);
         }
     }
 }

@@ -1,5 +1,5 @@
 // The end of a decode block: its warps' shares of O, maximum and sum merged through shared memory, and the result stored:
-// O and LSE themselves, or, where the keys are split over blocks, the part that combine.cu reads.
+// O and LSE themselves, or, where the keys are split over blocks, this block's part (group_combine.cuh).
 #pragma once
 #include "attention/epilogue.cuh"
 #include "attention/group_rows.cuh"
@@ -45,28 +45,29 @@ struct RowTarget {
     float *LSE;  // null where nobody asked for it
 };
 
-// O and LSE, or the part of this split. Parts are fp32, (num_splits, elements of LSE, v_head_dim).
-template <class Out>
+// O and LSE, or the part of this split, fp32; O from this block's columns on.
+template <class Out, int kVDim, int kVParts>
 __device__ __forceinline__ RowTarget<Out> row_target(const AttentionParams &p, const Sequence &sequence, QueryHead row,
-                                                     int split, int v_width) {
+                                                     int split, int v_part) {
     const i64_t query = sequence.q_row + row.query;
     const i64_t element = sequence.batch * p.lse_batch_stride + row.head * p.lse_head_stride + query;
 #if ATTN_SPLIT
     const i64_t part = split * p.split_stride + element;
-    return {p.O_split + part * v_width, p.LSE_split + part};
+    return {p.O_split + part * (kVDim * kVParts) + v_part * kVDim,
+            p.LSE_split + (split * kVParts + v_part) * p.split_stride + element};
 #else
     Out *O = static_cast<Out *>(p.O) + sequence.batch * p.o_batch_stride + query * p.o_row_stride +
-             row.head * p.o_head_stride;
-    return {O, p.LSE == nullptr ? nullptr : p.LSE + element};
+             row.head * p.o_head_stride + v_part * kVDim;
+    return {O, p.LSE == nullptr || v_part != 0 ? nullptr : p.LSE + element};
 #endif
 }
 
 // Merges the shares of kWarps warps (kStride bytes apart from `shares` on) and stores the rows that exist. kPairs: the four
 // numbers of a unit are columns 2t, 2t + 1 and 8 more; else they are columns 4t, 4t + 2, 4t + 1, 4t + 3 (products8.cuh).
-template <class Out, int kVDim, int kWarps, int kStride, bool kPairs>
+template <class Out, int kVDim, int kVParts, int kWarps, int kStride, bool kPairs>
 __device__ __forceinline__ void merge_and_store(const AttentionParams &p, const Sequence &sequence,
-                                                const GroupRows &rows, unsigned char *shares, float descale,
-                                                int v_column, int v_width, int split) {
+                                                const GroupRows &rows, unsigned char *shares, float descale, int v_part,
+                                                int split) {
     using Share = WarpShare<kVDim>;
     const int quad_lane = lane_id() % 4;
 #pragma unroll
@@ -87,7 +88,7 @@ __device__ __forceinline__ void merge_and_store(const AttentionParams &p, const 
             sum = fma_rn(stats[w].y, factor[w], sum);
         }
         const RowEnd end = finish_row(p, rows.rows[r].head, row_max, sum);
-        const RowTarget<Out> target = row_target<Out>(p, sequence, rows.rows[r], split, v_width);
+        const RowTarget<Out> target = row_target<Out, kVDim, kVParts>(p, sequence, rows.rows[r], split, v_part);
         for (int unit = warp_id(); unit < Share::kUnits; unit += kWarps) {
             float4_t total = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -99,7 +100,7 @@ __device__ __forceinline__ void merge_and_store(const AttentionParams &p, const 
             const float scale = end.factor * descale;
 #pragma unroll
             for (int i = 0; i < 4; ++i) total.v[i] *= scale;
-            Out *O = target.O + v_column + unit * 16;
+            Out *O = target.O + unit * 16;
             if constexpr (kPairs) {
                 store_pair(O + quad_lane * 2, total.v[0], total.v[1]);
                 store_pair(O + quad_lane * 2 + 8, total.v[2], total.v[3]);
@@ -108,6 +109,6 @@ __device__ __forceinline__ void merge_and_store(const AttentionParams &p, const 
                 store_pair(O + quad_lane * 4 + 2, total.v[1], total.v[3]);
             }
         }
-        if (warp_id() == 0 && quad_lane == 0 && v_column == 0 && target.LSE != nullptr) *target.LSE = end.lse;
+        if (warp_id() == 0 && quad_lane == 0 && target.LSE != nullptr) *target.LSE = end.lse;
     }
 }

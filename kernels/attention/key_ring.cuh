@@ -1,12 +1,14 @@
 // The copies of one warp: tiles of kRows keys and their values, from global memory to the warp's own ring of stages.
 //
 // kRowLanes lanes stand side by side along a row and step through it; a lane keeps the same few rows of every tile, so that
-// a row's address is worked out once and its chunks are fixed offsets from it. In pages, the page numbers of the tile that
-// is copied next are fetched one tile ahead of their use.
+// a row's address is worked out once and its chunks are fixed offsets from it. In pages, a stage has the page numbers of its
+// rows, too. They are copied as keys are, kStages - 1 tiles ahead of those: where memory is busy, a number that is asked for
+// one tile ahead comes too late (docs/design/decode.md).
 #pragma once
 #include "attention/sequence.cuh"
 #include "attention/tile.cuh"
 #include "ptx/lane.cuh"
+#include "ptx/shared.cuh"
 
 #if !ATTN_ALIGNED
 // For arrays whose rows do not start at multiples of 16 bytes.
@@ -21,7 +23,7 @@ __device__ __forceinline__ void copy_chunk(u32_t smem, const u8_t *gmem, bool in
 #endif
 
 // Kv: what K and V are stored in, u16_t or u8_t.
-template <class Kv, int kRows, int kHeadDim, int kVDim>
+template <class Kv, int kRows, int kHeadDim, int kVDim, int kStages>
 struct KeyRing {
     static constexpr int kChunk = kChunkBytes / static_cast<int>(sizeof(Kv));  // elements
     static constexpr int kKChunks = kHeadDim / kChunk, kVChunks = kVDim / kChunk;
@@ -33,7 +35,10 @@ struct KeyRing {
     // Tiles count 16-bit elements.
     using KTile = Tile<kRows, kHeadDim *static_cast<int>(sizeof(Kv)) / 2>;
     using VTile = Tile<kRows, kVDim *static_cast<int>(sizeof(Kv)) / 2>;
-    static constexpr int kStageBytes = KTile::kBytes + VTile::kBytes;
+    static constexpr int kPagesOffset = KTile::kBytes + VTile::kBytes;
+    static constexpr int kStageBytes = kPagesOffset + (ATTN_PAGED ? 128 : 0);
+    static_assert(kRows * sizeof(int) <= 128, "the page numbers of a tile");
+    static constexpr int kRingBytes = kStages * kStageBytes;
 
     const Kv *K;  // key 0 of the sequence, or of page 0
     const Kv *V;
@@ -49,7 +54,6 @@ struct KeyRing {
     int num_pages;
     u32_t magic;
     int shift;
-    int pages[kLaneRows];  // of this lane's rows of the tile that is copied next
 #endif
 
     __device__ __forceinline__ KeyRing(const AttentionParams &p, const Sequence &sequence, int kv_head, int v_column)
@@ -82,19 +86,36 @@ struct KeyRing {
     }
 #endif
 
-    // Looks up where the keys first_key ... lie; to be called once before each `copy` of them.
-    __device__ __forceinline__ void find(int first_key) {
+    // Starts copying the page numbers of the keys first_key ... into the stage at smem. The block table says nothing about
+    // keys that are not in use.
+    __device__ __forceinline__ void find(u32_t smem, int first_key) const {
 #if ATTN_PAGED
-#pragma unroll
-        for (int i = 0; i < kLaneRows; ++i) {
-            const int key = first_key + lane_row(i);
-            // The block table says nothing about keys that are not in use.
-            pages[i] = key < seqlen_k ? table[page_index(first_row + key)] : 0;
+        const int key = first_key + lane_id();
+        const bool inside = key < seqlen_k;
+        __syncwarp();  // every lane has read the numbers that stood there
+        if (lane_id() < kRows) {
+            const u32_t target = smem + kPagesOffset + lane_id() * static_cast<u32_t>(sizeof(int));
+            cp_async_4(target, inside ? table + page_index(first_row + key) : table, inside ? sizeof(int) : 0);
         }
 #endif
     }
 
-    // Starts copying the keys first_key ... into the stage at smem, K before V; keys past the end become zeros.
+    // The page numbers of the tiles that are copied before the loop: tile, tile + step, ..., as far as they lie before end.
+    // Later ones have landed when a wait has left kStages - 2 groups in flight.
+    __device__ __forceinline__ void find_first(u32_t stages, int tile, int step, int end) const {
+#if ATTN_PAGED
+#pragma unroll
+        for (int s = 0; s < kStages - 1; ++s) {
+            if (tile + s * step < end) find(stages + s * kStageBytes, (tile + s * step) * kRows);
+        }
+        cp_async_commit_group();
+        cp_async_wait_group<0>();
+        __syncwarp();
+#endif
+    }
+
+    // Starts copying the keys first_key ... into the stage at smem, K before V; keys past the end become zeros. In pages,
+    // their numbers are there.
     __device__ __forceinline__ void copy(u32_t smem, int first_key) const {
         const int lane_chunk = lane_id() % kRowLanes;
 #pragma unroll
@@ -103,7 +124,8 @@ struct KeyRing {
             const bool inside = key < seqlen_k;
 #if ATTN_PAGED
             const int row = first_row + key, slot = row - page_index(row) * page_size;
-            const int page = clamped(pages[i], 0, num_pages - 1);
+            const u32_t number = smem + kPagesOffset + lane_row(i) * static_cast<u32_t>(sizeof(int));
+            const int page = clamped(static_cast<int>(ld_shared(number)), 0, num_pages - 1);
             const Kv *K_row = inside ? K + page * k_page_stride + slot * k_stride : K;
             const Kv *V_row = inside ? V + page * v_page_stride + slot * v_stride : V;
 #else

@@ -31,10 +31,10 @@ __device__ __forceinline__ bool take_copied_nonfinite(u32_t smem) {
 }
 
 // O += the non-finite elements of the rows [begin, end) of V that each of the lane's two rows sees. query: of the first of
-// them.
-template <class T, int kCount, class Rows>
-__device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const Mask &mask, const Rows &V_gmem,
-                                                   int query, int begin, int end) {
+// them; sharers: which columns of O are this warp's.
+template <class T, int kCount, class Rows, class Sharers>
+__device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const Sharers &sharers, const Mask &mask,
+                                                   const Rows &V_gmem, int query, int begin, int end) {
 #pragma unroll 1
     for (int key = begin; key < min(end, mask.seqlen_k); ++key) {
         const bool visible[2] = {mask.visible(query, key), mask.visible(query + 8, key)};
@@ -43,7 +43,7 @@ __device__ __forceinline__ void add_nonfinite_rows(float (&O_acc)[kCount], const
         for (int i = 0; i < kCount; i += 4) {
 #pragma unroll
             for (int c = 0; c < 2; ++c) {
-                const T value{V_row[i * 2 + c]};
+                const T value{V_row[sharers.column(i / 4) + c]};
                 if (nonfinite_bits<T>(value.bits) == 0) continue;
                 if (visible[0]) O_acc[i + c] += to_float(value);
                 if (visible[1]) O_acc[i + 2 + c] += to_float(value);

@@ -22,6 +22,15 @@ __device__ __forceinline__ float quad_sum(float x) {
     return x + shfl_bfly(x, 2);
 }
 
+// What a step asks of the others that have keys of the same rows: here all keys are one warp's (warp_pair.cuh: two).
+struct OneWarp {
+    template <int kMTiles>
+    __device__ __forceinline__ void join_maxima(float (&)[kMTiles][kRowsPerLane]) const {}
+    template <int kSteps, int kMTiles>
+    __device__ __forceinline__ void publish(const u32_t (&)[kSteps][kMTiles][4]) const {}
+    __device__ __forceinline__ bool any(bool predicate) const { return vote_any(predicate); }
+};
+
 template <int kMTiles>
 struct OnlineSoftmax {
     static constexpr float kSlack = 8.0f;
@@ -40,9 +49,9 @@ struct OnlineSoftmax {
 
     // Replaces S by P = exp(S - maximum) and gives the factor by which what was accumulated before must shrink: 1 nearly
     // always.
-    template <int kNTiles>
+    template <int kNTiles, class Sharers = OneWarp>
     __device__ __forceinline__ void step(float (&S_acc)[kMTiles][kNTiles][4], float (&rescale)[kMTiles][kRowsPerLane],
-                                         float exponent_scale) {
+                                         float exponent_scale, const Sharers &sharers = {}) {
         float block_max[kMTiles][kRowsPerLane], sums[kMTiles][kRowsPerLane];
 #pragma unroll
         for (int m = 0; m < kMTiles; ++m) {
@@ -56,6 +65,7 @@ struct OnlineSoftmax {
             }
         }
         quad_max_of_all(block_max);
+        sharers.join_maxima(block_max);
 #pragma unroll
         for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
@@ -75,11 +85,12 @@ struct OnlineSoftmax {
     }
 
     // The same for a block in which no maximum grows, without looking for maxima: P as A fragments (probability_fragment).
-    // Where a sum says that a maximum might have grown, returns false, for the whole warp, and has changed nothing. Wants
-    // started().
-    template <class Element, int kSteps, int kNTiles>
+    // Where a sum says that a maximum might have grown, returns false, for all that share the rows, and has changed
+    // nothing. Wants started().
+    template <class Element, int kSteps, int kNTiles, class Sharers>
     __device__ __forceinline__ bool step_below(u32_t (&P_frag)[kSteps][kMTiles][4],
-                                               const float (&S_acc)[kMTiles][kNTiles][4], float exponent_scale) {
+                                               const float (&S_acc)[kMTiles][kNTiles][4], float exponent_scale,
+                                               const Sharers &sharers) {
         float bias[kMTiles][kRowsPerLane], sums[kMTiles][kRowsPerLane];
 #pragma unroll
         for (int m = 0; m < kMTiles; ++m) {
@@ -105,7 +116,8 @@ struct OnlineSoftmax {
         bool over = false;
 #pragma unroll
         for (int m = 0; m < kMTiles; ++m) over = over || sums[m][0] > kMostSum || sums[m][1] > kMostSum;
-        if (vote_any(over)) return false;
+        sharers.publish(P_frag);
+        if (sharers.any(over)) return false;
 #pragma unroll
         for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll

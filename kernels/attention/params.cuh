@@ -13,8 +13,9 @@ struct AttentionParams {
     const void *V;   // likewise
     void *O;         // (batch, seqlen_q, num_heads, head_dim)
     float *LSE;      // (batch, num_heads, seqlen_q), packed: (num_heads, total_q); natural logarithm; may be null
-    float *O_split;  // (num_splits, elements of LSE, v_head_dim): O of each part of the keys
-    float *LSE_split;  // (num_splits, elements of LSE)
+    float *O_split;  // (parts, elements of LSE, v_head_dim): O of each part of the keys (group_combine.cuh)
+    float *LSE_split;  // (parts, ATTN_V_PARTS, elements of LSE)
+    u64_t *arrivals;   // (tiles, num_kv_heads, ATTN_V_PARTS, counts of one tile's parts): arrivals.cuh
     i64_t q_batch_stride;
     i64_t q_row_stride;
     i64_t q_head_stride;
@@ -56,6 +57,7 @@ struct AttentionParams {
     int page_shift;
     int num_splits;          // parts of the keys that are computed apart and combined
     i64_t split_stride;      // elements of LSE
+    u64_t arrival_tag;       // upper bits of the words that count arrivals
     const float *k_descale;  // (batch, num_kv_heads): factor of an 8-bit K
     i64_t k_descale_batch_stride;
     i64_t k_descale_head_stride;

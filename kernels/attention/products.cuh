@@ -118,7 +118,8 @@ __device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4],
 #pragma unroll
                 for (int c = 0; c < 2; ++c) {
                     const int key = n * 8 + c;
-                    if (key < begin || key >= end) S_acc[m][n][2 * r + c] = -infinity();
+                    const bool inside = (!ATTN_WINDOW_LEFT || key >= begin) && key < end;
+                    if (!inside) S_acc[m][n][2 * r + c] = -infinity();
                 }
             }
         }
@@ -184,22 +185,19 @@ __device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4],
     }
 }
 
-// The same with the A fragments of P, and V free of NaN and infinity where a row does not see its key.
-template <class Element, int kSteps, int kMTiles, int kDTiles>
-__device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4],
-                                           const u32_t (&P_frag)[kSteps][kMTiles][4],
-                                           const VFragment<kDTiles * 8> &V_smem) {
+// The same for 16 keys, from row `row` of the tile on, with the A fragment of P, and V free of NaN and infinity where a row
+// does not see its key. Pairs of n8 blocks of O are dealt out to kSharers warps, and V_smem begins at this one's first.
+template <class Element, int kSharers, int kMTiles, int kDTiles>
+__device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4], const u32_t (&P_frag)[kMTiles][4],
+                                           const VFragment<kDTiles * 8 * kSharers> &V_smem, int row) {
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
+    for (int d = 0; d < kDTiles; d += 2) {
+        u32_t V_frag[4];
+        ldmatrix_x4_trans(V_frag, V_smem.at(row, d / 2 * kSharers));
 #pragma unroll
-        for (int d = 0; d < kDTiles; d += 2) {
-            u32_t V_frag[4];
-            ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, d / 2));
-#pragma unroll
-            for (int m = 0; m < kMTiles; ++m) {
-                mma_m16n8k16<Element>(O_acc[m][d], P_frag[k][m], {V_frag[0], V_frag[1]});
-                mma_m16n8k16<Element>(O_acc[m][d + 1], P_frag[k][m], {V_frag[2], V_frag[3]});
-            }
+        for (int m = 0; m < kMTiles; ++m) {
+            mma_m16n8k16<Element>(O_acc[m][d], P_frag[m], {V_frag[0], V_frag[1]});
+            mma_m16n8k16<Element>(O_acc[m][d + 1], P_frag[m], {V_frag[2], V_frag[3]});
         }
     }
 }

@@ -1,10 +1,20 @@
-// cp.async: 16 bytes from global to shared memory without a register in between.
+// cp.async: 16 or 4 bytes from global to shared memory without a register in between.
 #pragma once
 #include "ptx/types.cuh"
 
 // Copies source_bytes (0 or 16) and fills the rest of the 16 bytes with zeros: source_bytes = 0 reads nothing.
 __device__ __forceinline__ void cp_async_16(u32_t smem, const void *gmem, int source_bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem), "l"(gmem), "r"(source_bytes) : "memory");
+}
+
+// The same for 4 bytes.
+__device__ __forceinline__ void cp_async_4(u32_t smem, const void *gmem, int source_bytes) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem), "l"(gmem), "r"(source_bytes) : "memory");
+}
+
+// Arrives at an mbarrier, as one of the arrivals that it was made for, once this thread's copies so far have landed.
+__device__ __forceinline__ void cp_async_mbarrier_arrive_noinc(u32_t barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
 __device__ __forceinline__ void cp_async_commit_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -35,6 +35,12 @@ __device__ __forceinline__ int shfl_idx(int value, int source) {
     return result;
 }
 
+__device__ __forceinline__ float shfl_idx(float value, int source) {
+    float result;
+    asm volatile("shfl.sync.idx.b32 %0, %1, %2, 31, 0xffffffff;" : "=f"(result) : "f"(value), "r"(source));
+    return result;
+}
+
 // redux.sync: the sum, and the maximum, of all lanes' values.
 __device__ __forceinline__ int redux_add(int value) {
     int result;

@@ -25,6 +25,19 @@ __device__ __forceinline__ void registers_change(float (&d)[kCount]) {
     for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
+template <int kCount>
+__device__ __forceinline__ void registers_change(u32_t (&a)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(a[i])::"memory");
+}
+
+// mov.b32: a copy in a register of its own, made here. What products read A from may not be written while they run.
+__device__ __forceinline__ u32_t mov_b32(u32_t value) {
+    u32_t result;
+    asm volatile("mov.b32 %0, %1;" : "=r"(result) : "r"(value) : "memory");
+    return result;
+}
+
 // What the descriptor of a matrix in shared memory says beside its address: 128-byte swizzle, 1024 bytes from eight rows
 // to the next eight, and `leading` bytes between panels of 64 columns (of an N-major B only).
 __device__ __forceinline__ constexpr u64_t wgmma_descriptor_128b(u32_t leading) {

@@ -81,7 +81,7 @@ def test_less_is_better_of_what_the_host_does() -> None:
     known, cold, warm = (
         found[name]
         for name in (
-            "a known call, µs",
+            "call whose plan is known",
             "first call d64 causal, cold",
             "first call d64 causal, warm",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -31,7 +32,8 @@ def test_every_peer_of_the_field_has_a_row() -> None:
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 def test_who_is_not_there_says_why(engine: Any) -> None:
     reason = engine.missing()
-    assert reason == "" or "not installed" in reason or "sees no" in reason
+    known = ("not installed", "sees no", "cannot be imported")
+    assert reason == "" or any(text in reason for text in known)
 
 
 def test_a_module_that_is_not_there_is_not_installed() -> None:
@@ -40,6 +42,32 @@ def test_a_module_that_is_not_there_is_not_installed() -> None:
     assert not_found("numpy", "numpy") == ""
     assert version_of("no-such-package", "numpy") == {"numpy": np.__version__}
     assert version_of("no-such-package") == {}
+
+
+def test_a_module_whose_own_needs_are_not_met_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lacking_made_up.py").write_text("import no_such_module_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    reason = not_found("lacking_made_up", "its-package")
+    assert reason.startswith("its-package cannot be imported: ModuleNotFoundError")
+    assert "no_such_module_at_all" in reason
+
+
+def test_flash_attn_4_alone_is_not_taken_for_flash_attn_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its wheel has a folder ``flash_attn`` with no more in it than ``cute``."""
+    (tmp_path / "flash_attn" / "cute").mkdir(parents=True)
+    (tmp_path / "flash_attn" / "cute" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "flash_attn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(flash_attn, "torch_missing", lambda: "")
+    assert BY_NAME["flash-attn 2"].missing() == "flash-attn is not installed"
+    assert BY_NAME["flash-attn 4"].missing() == ""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "flash_attn"]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_engines_are_chosen_by_parts_of_their_names() -> None:
@@ -70,7 +98,7 @@ def test_flash_attn_2_takes_pages_of_256_and_flash_attn_3_any() -> None:
     two, three, four = (BY_NAME[f"flash-attn {n}"] for n in (2, 3, 4))
     assert [bool(two.refusal(pages[size])) for size in (16, 256)] == [True, False]
     assert not three.refusal(pages[1])
-    assert four.refusal(pages[256])
+    assert four.refusal(pages[256]) == "its flash_attn_func takes no pages"
 
 
 def test_the_memory_efficient_backend_and_jax_refuse_what_they_cannot() -> None:
@@ -145,7 +173,7 @@ class Fake:
 @pytest.mark.parametrize(
     ("name", "module", "table"),
     [
-        ("flash-attn 2", "flash_attn", "block_table"),
+        ("flash-attn 2", "flash_attn.flash_attn_interface", "block_table"),
         ("flash-attn 3", "flash_attn_interface", "page_table"),
     ],
 )
@@ -169,6 +197,20 @@ def test_flash_attn_is_called_as_it_wants_to_be(
     ((called, more),) = fake.calls
     assert called == ("cached" if case.kind == "decode" else "func")
     assert (table in more) == (case.layout == "paged")
+
+
+@pytest.mark.parametrize("queries", [1, 40])
+def test_flash_attn_4_has_no_call_for_a_cache_and_is_given_it_as_keys(
+    queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Fake(monkeypatch, "flash_attn.cute", "page_table")
+    del sys.modules["flash_attn.cute"].flash_attn_with_kvcache
+    kind = "decode" if queries == 1 else "prefill"
+    given = inputs.make(Case(kind, 1, 4, 2, queries, 40, 64, queries > 1), 0, np)[0]
+    engine = BY_NAME["flash-attn 4"]
+    O = engine.o_of(engine.make(given)())
+    assert checking.error_of(O, checking.expected(given, O.dtype)).share <= 1
+    assert fake.calls == [("func", {"causal": queries > 1})]
 
 
 def test_all_versions_of_flash_attn_are_in_one_table() -> None:

@@ -21,16 +21,18 @@ from attnprobe.render import tune as documents
 
 PLAN = plan_of_rows(problem_of(prefill(128, 4096, True)), arch(90))
 NOISE = (1.0, 1.001, 0.999, 1.002, 0.998)
-Tile = tuple[int, int, int, int]  # block_m, block_n, stages of K and V, of Q
+Tile = tuple[int, int, int, int, bool, bool]  # block_m, block_n, stages, of Q, turns, passes
 
 
 def tile_of(tried: tune.Tried | Plan) -> Tile:
     variant = tried.variant
     assert isinstance(variant, WgmmaVariant)
-    return (variant.block_m, variant.block_n, variant.stages, variant.q_stages)
+    stages = (variant.stages, variant.q_stages)
+    return (variant.block_m, variant.block_n, *stages, variant.turns, variant.passes)
 
 
 OWN = tile_of(PLAN)
+SHOWN = f"{OWN[0]}x{OWN[1]}"
 
 
 @dataclass
@@ -87,7 +89,7 @@ def test_the_fastest_tile_wins_and_the_entry_says_what_it_changes() -> None:
     own = tuned.facts(PLAN.variant)
     assert entry.changes
     assert all(own[name] != value for name, value in entry.changes.items())
-    assert entry.note.startswith("1.25x of 128x128")
+    assert entry.note.startswith(f"1.25x of {SHOWN}")
     assert entry.note.endswith("a device, today")
 
 
@@ -147,7 +149,7 @@ def test_the_table_names_the_winner_first_and_counts_what_was_dropped() -> None:
     outcome = search(MadeUp({fast: 0.5e-3}, {spills: "spills 8 bytes"}))
     shown = text.render(documents.document(outcome))
     lines = shown.splitlines()
-    assert "2.00x of 128x128" in lines[2]
+    assert f"2.00x of {SHOWN}" in lines[2]
     assert f"{fast[0]}x{fast[1]}" in lines[5]
     assert "2.000x" in lines[5]
     assert "the plan's own" in shown

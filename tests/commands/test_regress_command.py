@@ -107,7 +107,7 @@ def test_what_does_not_apply_is_named(capsys):
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (("--target", "nobody"), 2, "ours, yardstick"),
+        (("--target", "nobody"), 2, "ours, ours:mma.sync"),
         (("--target", FAULTY + "absent", "--arrays", "numpy", *SMALL), 2, "no attribute"),
         (("--case", "no such case"), 2, "--list shows all"),
         (("--fill", "no_such_fill"), 2, "normal"),

@@ -111,10 +111,27 @@ def test_scratch_and_launches_follow_the_splits() -> None:
     one = make_plan(make(num_splits=1), SM_90)
     assert (len(one.steps), dict(one.scratch)) == (1, {})
     three = make_plan(make(num_splits=3), SM_90)
-    assert [step.entry for step in three.steps] == ["attention_decode_split", "attention_combine"]
-    assert three.scratch["O_split"][0] == (3, 32, 128)
-    assert three.steps[1].grid == (32, 1, 1)
+    assert [step.entry for step in three.steps] == ["attention_decode_split"]
+    assert {name: shape for name, (shape, _) in three.scratch.items()} == {
+        "O_split": (3, 32, 128),
+        "LSE_split": (3, 1, 32),
+        "arrivals": (8, 1, 1),
+    }
     assert three.grid == (8 * 3, 1, 1)
+
+
+def test_more_parts_than_one_block_combines_have_further_ones() -> None:
+    scratch = make_plan(make(num_splits=65), SM_90).scratch
+    assert scratch["O_split"][0] == (65 + 3, 32, 128)
+    assert scratch["LSE_split"][0] == (65 + 3, 1, 32)
+    assert scratch["arrivals"][0] == (8, 1, 3 + 1)
+    assert make_plan(make(num_splits=32), SM_90).scratch["O_split"][0] == (32, 32, 128)
+
+
+def test_blocks_that_share_the_columns_of_o_count_for_themselves() -> None:
+    scratch = make_plan(make((576, 512), num_splits=2), SM_90).scratch
+    assert scratch["LSE_split"][0] == (2, 2, 32)
+    assert scratch["arrivals"][0] == (8, 2, 1)
 
 
 def test_packed_queries_have_slots_for_any_lengths() -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from attnprobe.engine import known
-from attnprobe.engine.arrays import Operand
+from attnprobe.engine.arrays import Operand, take
 from attnprobe.engine.launch import Launched
 from attnprobe.engine.prepared import Prepared, Struct
+from attnprobe.errors import DeviceError
 
 cupy = pytest.importorskip("cupy")  # without a GPU: nothing here reaches one
 
@@ -54,8 +55,18 @@ class Tensor:
     def stride(self) -> tuple[int, ...]:
         return self._strides
 
+    def is_contiguous(self) -> bool:
+        whole = tuple(int(np.prod(self.shape[axis + 1 :])) for axis in range(self.ndim))
+        return self._strides == whole
+
     def get_device(self) -> int:
         return self._device
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, self._device)  # kDLCUDA
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise AssertionError("was to be taken in")
 
 
 Tensor.__module__ = "torch"
@@ -79,13 +90,21 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         assert device == "cuda:0"
         return Tensor(len(handed) << 20, sizes, dtype)
 
+    def empty_strided(sizes: tuple[int, ...], strides: tuple[int, ...], dtype: str) -> Tensor:
+        handed.append(sizes)
+        return Tensor(len(handed) << 20, sizes, dtype, strides=strides)
+
     torch: Any = ModuleType("torch")
     torch.Tensor, torch.empty, torch.uint8 = Tensor, empty, "uint8"
     torch.from_dlpack = lambda array: Tensor(0, array.shape, str(array.dtype))
     torch.cuda = SimpleNamespace(
         current_stream=lambda device: SimpleNamespace(cuda_stream=STREAM + device)
     )
-    torch._C = SimpleNamespace(_cuda_getCurrentRawStream=lambda device: RAW_STREAM + device)
+    quick = SimpleNamespace(_empty_strided_cuda=empty_strided)
+    torch._C = SimpleNamespace(
+        _cuda_getCurrentRawStream=lambda device: RAW_STREAM + device,
+        _dynamo=SimpleNamespace(guards=quick),
+    )
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr(known, "_tensor", None)
     monkeypatch.setattr(cupy.cuda.driver, "launchKernel", launch)
@@ -144,6 +163,8 @@ def test_results_and_scratch_are_torchs_and_the_stream_is_its_current_one(
     _, made, addresses = find(Tensor(2 * Q), Tensor(K), Tensor(3 * V))
     O, lse = made(addresses, None, True)
     assert (type(O), O.shape, O.dtype) == (Tensor, SHAPE, "float16")
+    assert O.is_contiguous()
+    assert lse.is_contiguous()
     assert (type(lse), lse.shape, lse.dtype) == (Tensor, (1, 2, 8), "float32")
     scratch = 3 << 20  # the third piece of memory: 400 bytes, and what begins at the next 256
     assert launches == [
@@ -151,14 +172,24 @@ def test_results_and_scratch_are_torchs_and_the_stream_is_its_current_one(
     ]
 
 
-def test_without_torchs_quick_way_the_public_one_gives_the_stream(
+def test_without_torchs_quick_ways_the_public_ones_give_results_and_stream(
     launches: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["torch"], "_C", SimpleNamespace())
     call(Tensor(Q), Tensor(K), Tensor(V))
     _, made, addresses = find(Tensor(Q), Tensor(K), Tensor(V))
-    made(addresses, None, False)
+    O = made(addresses, None, False)
+    assert (O.shape, O.dtype, O.data_ptr()) == (SHAPE, "float16", ROOM + (1 << 20))
     assert launches[0][0] == STREAM
+
+
+def test_a_tensor_is_not_taken_in_while_torch_captures_a_graph(
+    launches: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capturing = SimpleNamespace(is_current_stream_capturing=lambda: True)
+    monkeypatch.setattr(sys.modules["torch"], "cuda", capturing)
+    with pytest.raises(DeviceError, match=r"q: a call of these shapes .* before the capture"):
+        take("q", Tensor(Q))
 
 
 def test_out_and_other_tensors_go_to_their_places(launches: list[Any]) -> None:

@@ -24,6 +24,7 @@ def make(head_dim: int = 128, format_name: str = "f16", **changes: object) -> Pr
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
+WINDOWS = ((-1, -1), (-1, 0))
 HEAD_DIMS = (16, 32, 64, 80, 96, 112, 128, 160, 192, 256, 512, 576)
 
 
@@ -36,7 +37,10 @@ def test_every_arch_has_a_kernel_that_fits(row: Arch, head_dim: int) -> None:
 
 
 def test_every_variant_is_reachable() -> None:
-    chosen = {make_plan(make(head_dim), row).variant for head_dim in HEAD_DIMS for row in ARCHES}
+    problems = [make(head_dim, window=window) for head_dim in HEAD_DIMS for window in WINDOWS]
+    # V narrower than K, and of a width that two warps cannot share.
+    problems += [make(192, v_head_dim=128), make(208)]
+    chosen = {make_plan(problem, row).variant for problem in problems for row in ARCHES}
     assert chosen == set(VARIANTS)
 
 
@@ -46,9 +50,12 @@ def test_plan_says_why_earlier_variants_were_passed_over() -> None:
     few, hopper, _hopper_for_biases, *wide = plan.passed_over
     assert few == "attention_decode_split 16x16: 1200 rows share a K/V head, it is for up to 64"
     assert hopper == "attention_fwd_wgmma 128x64: needs sm_90a"
-    assert len(wide) == 2
-    assert "192 KiB" in wide[0]
-    assert "99" in wide[0]
+    assert [line.split(": ")[1].split(",")[0] for line in wide] == [
+        "needs sm_90",
+        "needs 192 KiB of shared memory",
+        "needs 128 KiB of shared memory",
+    ]
+    assert "a block on sm_89 gets 99" in wide[1]
 
 
 def test_old_arch_is_refused() -> None:
@@ -73,9 +80,25 @@ def test_wide_v_must_split_into_steps() -> None:
 
 
 def test_two_blocks_share_the_columns_of_a_wide_o() -> None:
-    plan = make_plan(make(576), arch(90))
+    plan = make_plan(make(576), arch(80))
     assert plan.defines["ATTN_V_DIM"] == 256
     assert plan.grid == (5 * 8 * 2 * 2, 1, 1)
+
+
+def test_or_two_warps_do_where_there_is_room_for_p() -> None:
+    plan = make_plan(make(576), arch(90))
+    assert plan.defines["ATTN_V_DIM"] == 512
+    assert plan.defines["ATTN_SHARERS"] == 2
+    assert plan.grid == (5 * 8 * 2, 1, 1)
+
+
+def test_a_tile_for_plain_scores_is_for_nothing_else() -> None:
+    changes = [{"window": (-1, 0)}, {"softcap": 30.0}, {"mask": True}, {"bias": FORMATS["f16"]}]
+    assert make_plan(make(), arch(90)).variant.macros(make())["ATTN_PARTS"] == 1
+    for change in changes:
+        plan = make_plan(make(**change), arch(90))  # type: ignore[arg-type]
+        assert (plan.variant.block_n, plan.defines["ATTN_PARTS"]) == (64, 2)
+        assert any("is for plain scores" in line for line in plan.passed_over)
 
 
 def test_a_grid_that_no_launch_takes_is_refused() -> None:
@@ -113,15 +136,21 @@ def test_zero_scale_still_masks() -> None:
 
 # Every variant once, and each head_dim on the oldest, the recorded and the newest arch.
 COMPILED = [
-    *((head_dim, cc) for head_dim in (64, 128, 256, 576) for cc in (80, 90, 120)),
-    (112, 90),
+    *(
+        (make(head_dim, "bf16", window=(-1, 0)), cc)
+        for head_dim in (64, 128, 256, 576)
+        for cc in (80, 90, 120)
+    ),
+    (make(112, "bf16"), 90),
+    (make(192, "bf16", v_head_dim=128, window=(-1, 0)), 90),
+    (make(208, "bf16", window=(-1, 0)), 90),
 ]
 
 
-@pytest.mark.parametrize(("head_dim", "cc"), COMPILED)
-def test_machine_code_has_few_spills(head_dim: int, cc: int) -> None:
-    """Windowed bf16, the text with the most in it: at most 40 registers' worth goes to memory."""
-    plan = make_plan(make(head_dim, "bf16", window=(-1, 0)), arch(cc))
+@pytest.mark.parametrize(("problem", "cc"), COMPILED)
+def test_machine_code_has_few_spills(problem: Problem, cc: int) -> None:
+    """bf16, mostly with a window, the text with most in it: at most 40 registers go to memory."""
+    plan = make_plan(problem, arch(cc))
     cubin, log = compile_.cubin(plan.source(), arch(cc).sm)
     assert cubin[:4] == b"\x7fELF"
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill", log)]
@@ -130,7 +159,7 @@ def test_machine_code_has_few_spills(head_dim: int, cc: int) -> None:
 
 
 def test_compiled_pairs_cover_every_variant() -> None:
-    covered = {make_plan(make(head_dim), arch(cc)).variant for head_dim, cc in COMPILED}
+    covered = {make_plan(problem, arch(cc)).variant for problem, cc in COMPILED}
     assert covered == set(VARIANTS)
 
 

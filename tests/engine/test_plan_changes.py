@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attnprobe
-from attnprobe.engine.plan import Plan, are_changed, plans_changed
+from attnprobe.engine.plan import Plan, current_change, plans_changed
 
 Q = np.random.default_rng(0).standard_normal((1, 20, 1, 16)).astype(np.float16)
 
@@ -34,5 +34,5 @@ def test_the_change_ends_with_its_block_even_after_an_error() -> None:
 
     with pytest.raises(RuntimeError, match="refused"), plans_changed(refuse):
         attnprobe.attention(Q, Q, Q)
-    assert not are_changed()
+    assert current_change() is None
     assert np.isfinite(attnprobe.attention(Q, Q, Q)).all()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from attnprobe.engine import known
+from attnprobe.engine import prepared as prepared_
 from attnprobe.engine.launch import Launched
 from attnprobe.engine.prepared import Encoded, Prepared, Struct
 from attnprobe.errors import DeviceError
@@ -66,8 +67,8 @@ def words(*values: int) -> bytes:
 def test_addresses_are_written_into_their_places_and_the_rest_is_kept(driver: Driver) -> None:
     places = {"Q": 0, "K": 8, "sinks": 24}
     launch = prepared([Struct(words(0, 0, 33, 0, 44), places)], ("Q", "K", "sinks"))
-    launch([1, 2, 3], STREAM)
-    launch([5, 6, 7], STREAM)
+    launch((1, 2, 3), STREAM)
+    launch((5, 6, 7), STREAM)
     numbers = (FUNCTION, *GRID, *BLOCK, SHARED_BYTES, STREAM)
     assert driver.launches == [
         (numbers, [words(1, 2, 33, 3, 44)]),
@@ -78,13 +79,13 @@ def test_addresses_are_written_into_their_places_and_the_rest_is_kept(driver: Dr
 def test_addresses_may_come_in_another_order_and_more_than_are_used(driver: Driver) -> None:
     places = {"Q": 0, "K": 8, "V": 16, "O": 24}
     launch = prepared([Struct(words(0, 0, 0, 0, 9), places)], ("Q", "K", "V", "O"))
-    launch.ordered(("V", "unused", "K", "Q", "O"))([3, 0, 2, 1, 4], STREAM)
+    launch.ordered(("V", "unused", "K", "Q", "O"))((3, 0, 2, 1, 4), STREAM)
     assert driver.launches[0][1] == [words(1, 2, 3, 4, 9)]
 
 
 def test_an_address_that_is_not_given_stays_as_it_was(driver: Driver) -> None:
     launch = prepared([Struct(words(0, 8, 0, 0, 0), {"Q": 0, "LSE": 8})], ("Q",))
-    launch([1], STREAM)
+    launch((1,), STREAM)
     assert driver.launches[0][1] == [words(1, 8, 0, 0, 0)]
 
 
@@ -96,11 +97,30 @@ def test_arguments_stand_apart_aligned_and_made_from_addresses(driver: Driver) -
         struct.pack("i", -2),
     ]
     launch = prepared(arguments, ("Q", "K"))
-    launch([1, 2], STREAM)
+    launch((1, 2), STREAM)
     assert driver.launches[0][1] == [bytes([2]) * 128, words(1, 6), struct.pack("i", -2)]
-    buffer = launch._free[0]
-    table = struct.unpack_from("3Q", buffer.data)
+    table = (ctypes.c_uint64 * 3).from_address(launch._filled[1, 2][0])
     assert [address % 16 for address in table] == [0, 0, 0]
+
+
+def test_arguments_are_made_once_for_addresses_that_recur_and_not_kept_without_end(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared_, "_MOST_FILLED", 3)
+    driver.sizes = (1, 16)
+    encoded: list[int] = []
+
+    def encode(address: int) -> bytes:
+        encoded.append(address)
+        return bytes([address])
+
+    launch = prepared([Encoded("K", encode, 1), Struct(words(0, 6), {"Q": 0})], ("Q", "K"))
+    wanted = [(1, 2), (1, 3), (1, 2), (9, 2), (1, 3), (4, 5), (1, 2)]
+    for addresses in wanted:
+        launch(addresses, STREAM)
+    assert [read for _, read in driver.launches] == [[bytes([k]), words(q, 6)] for q, k in wanted]
+    assert encoded == [2, 3, 2, 5, 2]  # with the fourth pair all before it went
+    assert len(launch._filled) == 2
 
 
 def test_threads_do_not_write_into_each_others_arguments(
@@ -114,13 +134,12 @@ def test_threads_do_not_write_into_each_others_arguments(
 
     monkeypatch.setattr(cupy.cuda.driver, "launchKernel", launch_slowly)
     launch = prepared([Struct(words(0, 0, 0, 0, 0), {"Q": 0})], ("Q",))
-    threads = [threading.Thread(target=launch, args=([each], STREAM)) for each in (1, 2)]
+    threads = [threading.Thread(target=launch, args=((each,), STREAM)) for each in (1, 2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sorted(read[0][0] for _, read in driver.launches) == [1, 2]
-    assert len(launch._free) == 2
 
 
 def test_a_thread_without_a_context_gets_one(
@@ -130,7 +149,7 @@ def test_a_thread_without_a_context_gets_one(
     monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: asked.append(1))
     launch = prepared([Struct(words(0, 0, 0, 0, 0), {"Q": 0})], ("Q",))
     driver.refusals = [201]  # CUDA_ERROR_INVALID_CONTEXT
-    launch([1], STREAM)
+    launch((1,), STREAM)
     assert (len(driver.launches), asked) == (1, [1])
 
 
@@ -142,8 +161,8 @@ def test_what_the_driver_refuses_is_said(
     launch = prepared([Struct(words(0, 0, 0, 0, 0), {"Q": 0})], ("Q",))
     driver.refusals = list(refusals)
     with pytest.raises(DeviceError, match=f"refused a launch: status {refusals[-1]}"):
-        launch([1], STREAM)
-    launch([1], STREAM)  # and works again afterwards
+        launch((1,), STREAM)
+    launch((1,), STREAM)  # and works again afterwards
     assert len(driver.launches) == 1
 
 
@@ -155,8 +174,8 @@ def test_a_launch_can_go_by_other_names(driver: Driver) -> None:
         struct.pack("i", 3),
     ]
     launch = prepared(arguments, ("Q", "K")).renamed({"Q": "Q_rotated"})
-    launch([1, 2], STREAM)
-    launch.ordered(("Q", "K", "Q_rotated"))([7, 2, 5], STREAM)
+    launch((1, 2), STREAM)
+    launch.ordered(("Q", "K", "Q_rotated"))((7, 2, 5), STREAM)
     assert [read for _, read in driver.launches] == [
         [words(1, 2, 9), b"\1", struct.pack("i", 3)],
         [words(5, 2, 9), b"\5", struct.pack("i", 3)],
@@ -177,7 +196,7 @@ def test_launches_after_others_take_what_those_made(driver: Driver) -> None:
     }
     assert list(both.scratch) == ["rotated"]
     for launch in both.launches:
-        launch.ordered(("Q", "O", "rotated"))([1, 2, 3], STREAM)
+        launch.ordered(("Q", "O", "rotated"))((1, 2, 3), STREAM)
     assert [read for _, read in driver.launches] == [[words(1, 3)], [words(3, 2)]]
 
 

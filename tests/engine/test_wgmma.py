@@ -64,7 +64,7 @@ def problems() -> list[Problem]:
     return [
         make(head_dim, window=window, seqlen_k=seqlen, layout=layout, **scores)
         for layout in (Layout(), Layout(page_size=16, num_pages=1000))
-        for head_dim in (64, 128, 192, 256)
+        for head_dim in (64, 96, 128, 192, 256)
         for window in ((-1, -1), CAUSAL, (1024, 0))
         for seqlen in (512, 4096, 1 << 20)
         for scores in ({}, {"softcap": 20.0}, *PLANES.values())

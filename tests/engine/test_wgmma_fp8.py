@@ -227,7 +227,13 @@ def rising(q: Array, k: Array, v: Array) -> None:
     k[:] = np.broadcast_to(steps, k.shape).astype(E4M3)
 
 
-@pytest.mark.parametrize("change", [outliers, offset_v, rising])
+def negative(q: Array, k: Array, v: Array) -> None:
+    """Every score is less than 0: the bits of floats then compare the other way round."""
+    q[:] = np.abs(q.astype(np.float32)).astype(E4M3)
+    k[:] = -np.abs(k.astype(np.float32)).astype(E4M3)
+
+
+@pytest.mark.parametrize("change", [outliers, offset_v, rising, negative])
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
 def test_data_that_shows_faults(change: Any, head_dim: int) -> None:
     q, k, v = qkv((64, 300), (1, 1), head_dim)

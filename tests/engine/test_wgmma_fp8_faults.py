@@ -32,6 +32,7 @@ class Fault:
     kind: type[Exception]
     what: str
     window: tuple[int, int] = (-1, -1)
+    negative: bool = False  # whether every score is to be less than 0
 
 
 # fmt: off
@@ -75,6 +76,9 @@ FAULTS: dict[str, Fault] = {
     "O is not made smaller when the maximum grows": Fault(
         "return vote_any(rescale[0] != 1.0f || rescale[1] != 1.0f);", "return false;",
         ToleranceError, "elements over the bound"),
+    "bits of negative scores are compared as integers": Fault(
+        "if (vote_any(bits[0] < 0 || bits[1] < 0)) {", "if (false) {",
+        ToleranceError, "elements over the bound", negative=True),
     "a NaN that a window hides is multiplied by 0": Fault(
         "const bool found = note == kAtEdge && vote_any(nonfinite != 0);",
         "const bool found = false;",
@@ -83,7 +87,7 @@ FAULTS: dict[str, Fault] = {
 # fmt: on
 
 
-def run(window: tuple[int, int], old: str = "", new: str = "") -> None:
+def run(window: tuple[int, int], old: str = "", new: str = "", *, negative: bool = False) -> None:
     """Judge O of the kernel with ``old`` replaced in its text."""
     e4m3, bf16 = FORMATS["e4m3"], FORMATS["bf16"]
     sizes = (1, ROWS_Q, ROWS_K, 1, 1, 64, 64)
@@ -103,6 +107,8 @@ def run(window: tuple[int, int], old: str = "", new: str = "") -> None:
     )
     k[0, :400] *= 2  # in the order of blocks the maximum grows
     k[0, :200] *= 2
+    if negative:
+        q, k = np.abs(q), -np.abs(k)
     if window != (-1, -1):
         v[0, 450, 0, 3] = np.nan  # hidden from most queries by a window
     q, k, v = (x.astype(E4M3) for x in (q, k, v))
@@ -112,16 +118,17 @@ def run(window: tuple[int, int], old: str = "", new: str = "") -> None:
     check_attention(o, lse, q, k, v, window_size=window)
 
 
+@pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("window", [(-1, -1), (50, 0)])
-def test_the_kernel_itself_has_no_fault(window: tuple[int, int]) -> None:
-    run(window)
+def test_the_kernel_itself_has_no_fault(window: tuple[int, int], negative: bool) -> None:
+    run(window, negative=negative)
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_named(name: str) -> None:
     fault = FAULTS[name]
     with pytest.raises(fault.kind) as caught:
-        run(fault.window, fault.old, fault.new)
+        run(fault.window, fault.old, fault.new, negative=fault.negative)
     message = str(caught.value)
     assert re.search(fault.what, message), message
     if issubclass(fault.kind, EmulatorError):

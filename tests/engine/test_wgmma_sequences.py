@@ -327,7 +327,7 @@ def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant, layout: s
     lies = LAYOUTS[layout]()
     problems = [
         make(head_dim, window=window, seqlen_k=seqlen, diagonal=None, layout=lies, batch=1)
-        for head_dim in (64, 128, 192, 256)
+        for head_dim in (64, 96, 128, 192, 256)
         for window in ((-1, 0), (-1, -1), (1024, 0))
         for seqlen in (512, 1 << 20)
     ]

@@ -292,3 +292,17 @@ def test_cp_async_reports_to_an_mbarrier() -> None:
     assert (go(code, ready=ready)[:64] == np.arange(64) ^ 32).all()
     with pytest.raises(RaceError):
         go(code.replace("wait(bar, 0);", ""), ready=ready)
+
+
+def test_copies_of_one_group_report_to_two_mbarriers() -> None:
+    code = """
+    ASM("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(at + t * 4), "l"(in + t));
+    ASM("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" :: "r"(bar));
+    ASM("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(at + 256 + t * 4), "l"(in + 64 + t));
+    ASM("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" :: "r"(bar + 8));
+    wait(bar, 0); wait(bar + 8, 0);
+    out[t] = box[t ^ 32]; out[64 + t] = box[64 + (t ^ 32)];"""
+    ready = READY.replace("init(bar + 8 * i, 1)", "init(bar + 8 * i, 64)")
+    assert (go(code, ready=ready)[:128] == np.arange(128) ^ 32).all()
+    with pytest.raises(RaceError):
+        go(code.replace("wait(bar + 8, 0);", ""), ready=ready)

@@ -6,12 +6,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from attnprobe.engine.plan import Plan, make_plan, plans_changed
 from attnprobe.errors import AttnprobeError, DeviceError, UsageError
-from attnprobe.numerics.fills import FILLS, Sizes
+from attnprobe.numerics.fills import E4M3_FILLS, FILLS, Sizes
 from attnprobe.numerics.reference import Features, attention
-from attnprobe.rig import targets
+from attnprobe.rig import suite, targets
 from attnprobe.rig.libraries import LIBRARIES, library, memory_of
 from attnprobe.rig.targets import TARGETS, find
+from tests.engine.hopper import HOPPER, make
 
 SIZES = Sizes(33, 40, 2, 1, 32)
 
@@ -40,7 +42,7 @@ def test_a_target_is_found_by_its_path():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("our", "ours, yardstick, torch:flash"),
+        ("our", "ours, ours:mma.sync, ours:e4m3, yardstick"),
         ("mutant:p_repack", "p_repack_order"),
         ("no.such.module:f", "no module 'no.such.module'"),
         ("tests.rig.faulty:nothing", "has no attribute 'nothing'"),
@@ -117,3 +119,42 @@ def test_memory_is_of_the_views_dtype_and_not_of_its_owners():
     owner = np.arange(12, dtype=np.uint8).reshape(3, 4).view(ml_dtypes.float8_e4m3fn)
     memory = memory_of(owner.copy().view(np.uint8)[1:])
     assert (memory.flat.dtype, memory.first, memory.steps) == (np.uint8, 4, (4, 1))
+
+
+def test_every_job_of_a_target_with_a_format_is_in_it() -> None:
+    jobs = suite.select("full", dtype=find("ours:e4m3").dtype)
+    assert len(jobs) > 100
+    assert {job.case.dtype for job in jobs} == {"e4m3"}
+    assert {job.fill for job in jobs} <= set(E4M3_FILLS)
+
+
+def test_the_mma_sync_kernel_is_taken_where_the_plan_would_take_another() -> None:
+    assert make_plan(make(128), HOPPER).variant.entry == "attention_fwd_wgmma"
+    with find("ours:mma.sync").around():
+        assert make_plan(make(128), HOPPER).variant.entry == "attention_fwd_mma"
+
+
+def test_e4m3_is_judged_as_what_was_given() -> None:
+    row = find("ours:e4m3")
+    (job,) = suite.select("quick", cases=("causal 65 x 65",), fills=("normal",), dtype=row.dtype)
+    call = job.case.call(FILLS[job.fill])
+    seen: list[str] = []
+
+    def noted(plan: Plan) -> Plan:
+        seen.append(plan.variant.entry)
+        return plan
+
+    with plans_changed(noted):
+        result = row.open("numpy").run(call)
+    assert seen == ["attention_fwd_wgmma_fp8"]
+    assert call.judge(*result).ok
+
+
+@pytest.mark.gpu
+def test_bytes_of_e4m3_come_and_go() -> None:
+    wide = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).reshape(2, 2, 64)
+    part = wide[:, :, 3:40:2]
+    cupy = library("cupy")
+    there = cupy.put(part)
+    assert there.strides == part.strides
+    np.testing.assert_array_equal(cupy.get(there), part.view(np.uint8))

@@ -60,7 +60,7 @@ def reached() -> str:
         word = "yes" if aim.reached(figure) else "no"
         value = aims.shown(figure.value, aim.unit)
         lines.append([*line, value, word, f"{figure.note} {record.environment['date']}".strip()])
-    return markdown_table(["aim", "of", "wanted", "reached", "", "beside, date"], lines)
+    return markdown_table([*bench.AIM_HEADER[:-1], "beside, date"], lines)
 
 
 @section(PAGE, "plots")

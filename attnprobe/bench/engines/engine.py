@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -46,12 +47,18 @@ class Engine:
 
 
 def not_found(module: str, package: str) -> str:
-    """Return "" where ``module`` can be imported, else that ``package`` is not installed."""
+    """Return "" where ``module`` can be imported, else why not; it is imported to see."""
     try:
         found = importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         found = False
-    return "" if found else f"{package} is not installed"
+    if not found:
+        return f"{package} is not installed"
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a library raises whose own needs are not met
+        return f"{package} cannot be imported: {type(error).__name__}: {error}"
+    return ""
 
 
 def version_of(*packages: str) -> dict[str, str]:

@@ -47,10 +47,15 @@ def _as_torch(array: Any, dtype: str) -> Any:
 
 
 def _refusal(page_step: int, dtypes: tuple[str, ...], case: Case) -> str:
-    """Return why a version does not take ``case``; its pages are multiples of ``page_step``."""
+    """Return why a version does not take ``case``.
+
+    Its pages are multiples of ``page_step``; 0 where it has no ``flash_attn_with_kvcache``.
+    """
     if case.layout == "paged" and case.kind == "decode" and not case.kv_format and page_step:
         fits = case.page_size % page_step == 0
         return "" if fits else f"pages of {page_step} keys are taken"
+    if case.layout == "paged" and not page_step:
+        return "its flash_attn_func takes no pages"
     return dense(case, dtypes)
 
 
@@ -72,7 +77,14 @@ def _engine(
 
 # Source: the signatures of flash-attn 2.8, of its hopper/ folder and of flash_attn/cute.
 ENGINES: tuple[Engine, ...] = (
-    _engine("flash-attn 2", "mma.sync", "flash_attn", ("flash-attn",), "block_table", 256),
+    _engine(
+        "flash-attn 2",
+        "mma.sync",
+        "flash_attn.flash_attn_interface",  # flash_attn alone is there with version 4 as well
+        ("flash-attn",),
+        "block_table",
+        256,
+    ),
     _engine(
         "flash-attn 3",
         "",

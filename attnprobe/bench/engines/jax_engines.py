@@ -17,11 +17,11 @@ Attend = Callable[[Any, Any, Any, bool], Any]  # q, k, v, whether causal -> O
 
 
 def _missing(module: str, package: str) -> str:
+    # Its allocator would take most of the device's memory from everybody else.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     reason = not_found("jax", "jax") or not_found(module, package)
     if reason:
         return reason
-    # Its allocator would take most of the device's memory from everybody else.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from attnprobe.bench.cases import Case
@@ -11,8 +11,7 @@ from attnprobe.bench.engines.engine import Call, Engine
 from attnprobe.bench.features import FEATURES
 from attnprobe.bench.inputs import Inputs
 from attnprobe.bench.problems import problem_of
-from attnprobe.engine.plan import Plan, make_plan, plans_changed
-from attnprobe.engine.variants import VARIANTS
+from attnprobe.engine.plan import Plan, make_plan, on_kernel, plans_changed
 from attnprobe.errors import ProblemError, UnsupportedError
 
 NAME, MMA_NAME = "attnprobe", "attnprobe mma.sync"
@@ -32,15 +31,7 @@ def plan_of(case: Case, *, mma: bool = False) -> Plan:
     from attnprobe.engine.launch import gpu_arch
 
     plan = make_plan(problem_of(case), gpu_arch(int(cupy.cuda.Device().id)))
-    return on_mma_sync(plan) if mma else plan
-
-
-def on_mma_sync(plan: Plan) -> Plan:
-    """Return the plan with the first row of the mma.sync kernel that serves its problem."""
-    for variant in VARIANTS:
-        if variant.entry == MMA_ENTRY and variant.refusal(plan.problem, plan.arch) is None:
-            return replace(plan, variant=variant)
-    raise UnsupportedError("the mma.sync kernel does not serve this problem")
+    return on_kernel(MMA_ENTRY, plan) if mma else plan
 
 
 def _missing() -> str:
@@ -112,7 +103,7 @@ def _on_mma(inputs: Inputs) -> Call:
     call = call_of(inputs)
 
     def run() -> Any:
-        with plans_changed(on_mma_sync):
+        with plans_changed(partial(on_kernel, MMA_ENTRY)):
             return call()
 
     return run

@@ -9,7 +9,7 @@ from attnprobe.mutants.mutant import Edit, Mutant
 _mutant = partial(Mutant, family="copies")
 
 _WAIT = "        cp_async_wait_group<0>();\n"
-_BARRIER = "const bool nonfinite = __syncthreads_or(found);"
+_BARRIER = "nonfinite = __syncthreads_or(found);"
 _COMMIT = "        cp_async_commit_group();\n"
 _CHUNK = "load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk)"
 _COPY = "cp_async_16(smem, inside ? gmem : anywhere, inside ? kChunkBytes : 0);"
@@ -20,7 +20,7 @@ COPIES: tuple[Mutant, ...] = (
         "barrier_missing",
         "the barrier of the loop is missing: a tile is read before all warps have filled it, and "
         "refilled before all have read it",
-        (Edit(_BARRIER, "const bool nonfinite = found;"),),
+        (Edit(_BARRIER, "nonfinite = found;"),),
         ("plain",),
     ),
     _mutant(
@@ -29,7 +29,7 @@ COPIES: tuple[Mutant, ...] = (
         (
             Edit(
                 _BARRIER,
-                "const bool nonfinite = block > begin_block ? __syncthreads_or(found) : found;",
+                "nonfinite = block > begin_block ? __syncthreads_or(found) : found;",
             ),
         ),
         ("plain",),
@@ -39,7 +39,7 @@ COPIES: tuple[Mutant, ...] = (
         "the barrier stands before the wait: each thread waits for its own copies only, after it",
         (
             Edit(_WAIT, "        __syncthreads();\n"),
-            Edit(_BARRIER, "cp_async_wait_group<0>(); const bool nonfinite = found;"),
+            Edit(_BARRIER, "cp_async_wait_group<0>(); nonfinite = found;"),
         ),
         ("plain",),
     ),
@@ -70,7 +70,7 @@ COPIES: tuple[Mutant, ...] = (
     _mutant(
         "next_stage_is_this",
         "the copies of the next block go to the buffer that is being read",
-        (Edit("const int next = stage ^ 1;", "const int next = stage;"),),
+        (Edit("const int next = stage ^ 1,", "const int next = stage,"),),
         ("plain",),
     ),
     _mutant(

@@ -16,10 +16,9 @@ _P3 = _P.format(to=3, n="2 * k + 1", i=2, j=3)
 _P_BELOW = "P_frag[n / 2][m][n % 2 * 2 + r] = pack2<Element>(p0, p1);"
 _LOAD_Q = "ldmatrix_x4(Q_frag[k][m], Q_smem.at(m * 16, k));"
 _LOAD_K = "ldmatrix_x4(K_frag, K_smem.at(n * 8, k));"
-_LOAD_V = "ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, d / 2));"
+_LOAD_V = "ldmatrix_x4_trans(V_frag, V_smem.at(row, d / 2 * kSharers));"
 _RESCALE = "O_acc[m][d][{i}] *= rescale[m][{row}];"
-_STORE = "store_pair(O_row + d * 8, O_acc[m][d][2 * r] * factor, O_acc[m][d][2 * r + 1] * factor)"
-_STORED = "store_pair(O_row + d * 8, O_acc[m][d][{a}] * factor, O_acc[m][d][{b}] * factor)"
+_STORE = "pack2<Out>(O_acc[at] * factor, O_acc[at + 1] * factor)"
 _LANE_ROW = "kOrder == QuadOrder::rows_then_chunks ? lane % 16 : lane % 8 + lane / 16 * 8"
 
 FRAGMENTS: tuple[Mutant, ...] = (
@@ -134,7 +133,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
     _mutant(
         "v_not_transposed",
         "V is loaded by ldmatrix without .trans",
-        (Edit(_LOAD_V, _LOAD_V.replace("_trans", ""), 2),),
+        (Edit(_LOAD_V, _LOAD_V.replace("_trans", "")),),
         ("plain",),
     ),
     _mutant(
@@ -151,7 +150,7 @@ FRAGMENTS: tuple[Mutant, ...] = (
     _mutant(
         "v_columns_repeated",
         "the second product reads the first 16 columns of V for all columns of O",
-        (Edit(_LOAD_V, "ldmatrix_x4_trans(V_frag, V_smem.at(k * 16, 0));", 2),),
+        (Edit(_LOAD_V, "ldmatrix_x4_trans(V_frag, V_smem.at(row, 0));"),),
         ("plain",),
     ),
     _mutant(
@@ -181,14 +180,14 @@ FRAGMENTS: tuple[Mutant, ...] = (
     _mutant(
         "store_rows_swapped",
         "O of row g is stored as row g + 8, and the other way round",
-        (Edit(_STORE, _STORED.format(a="2 - 2 * r", b="3 - 2 * r")),),
+        (Edit("const int at = first + i + 2 * r;", "const int at = first + i + 2 - 2 * r;"),),
         ("story",),
         slipped=True,
     ),
     _mutant(
         "store_columns_swapped",
         "the two columns of O that a lane holds are stored in the wrong order",
-        (Edit(_STORE, _STORED.format(a="2 * r + 1", b="2 * r")),),
+        (Edit(_STORE, "pack2<Out>(O_acc[at + 1] * factor, O_acc[at] * factor)"),),
         ("plain",),
     ),
     _mutant(
@@ -196,8 +195,8 @@ FRAGMENTS: tuple[Mutant, ...] = (
         "the lanes of a quad store their columns in reverse order",
         (
             Edit(
-                "O_gmem + query * p.o_row_stride + quad_lane * 2;",
-                "O_gmem + query * p.o_row_stride + (3 - quad_lane) * 2;",
+                "columns.column(first / 4 + g * 4 + quad_lane)",
+                "columns.column(first / 4 + g * 4 + 3 - quad_lane)",
             ),
         ),
         ("plain",),

@@ -13,7 +13,10 @@ _IF_RESCALED = "if (softmax.rescales()) softmax.rescale_output(O);"
 _GROWN = "ex2_approx((row_max[r] - block_max) * exponent_scale)"
 _QUAD = "shfl_bfly(odd ? w[g][i] : w[g][i + 1], 1)"
 _UPPER = "shfl_bfly(upper ? w[g][i] : w[g][i + 2], 2)"
-_PAIR = "store_pair(O_row + i / 4 * 8 + quad_lane * 2, O_acc[i] * factor, O_acc[i + 1] * factor);"
+_PAIR = (
+    "store_pair(O_row + columns.column(i / 4) + quad_lane * 2, O_acc[i] * factor, "
+    "O_acc[i + 1] * factor);"
+)
 
 HOPPER_ROWS: tuple[Mutant, ...] = (
     # softmax
@@ -157,8 +160,8 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     _row(
         "wgmma_store_column",
         "lanes of a quad store each other's eight columns",
-        "(first / 4 + g * 4 + quad_lane) * 8",
-        "(first / 4 + g * 4 + (quad_lane ^ 1)) * 8",
+        "columns.column(first / 4 + g * 4 + quad_lane)",
+        "columns.column(first / 4 + g * 4 + (quad_lane ^ 1))",
         "hopper",
     ),
     _row(

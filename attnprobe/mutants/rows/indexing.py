@@ -12,17 +12,17 @@ _KV_HEAD = "const int kv_head = head / p.heads_per_kv_head;"
 _BATCH_OFFSET = "sequence.batch * p.q_batch_stride"
 _BEGIN = "for (int block = end_block - 1; block >= begin_block; --block) {"
 _END_BLOCK = "(mask.end_key(last_query) + kBlockN - 1) / kBlockN;"
-_NEXT_K = "K_tiles + next * KTile::kBytes, K_gmem, (block - 1) * kBlockN);"
-_NEXT_V = "V_tiles + next * VTile::kBytes, V_gmem, (block - 1) * kBlockN);"
+_NEXT_KEY = "next_key = (block - 1) * kBlockN;"
+_NEXT_V = "V_tiles + next * VTile::kBytes, V_gmem, next_key);"
 _K_ROWS = "p.k_batch_stride, p.k_row_stride);"
 _V_ROWS = "p.v_batch_stride, p.v_row_stride);"
 _O_BASE = "sequence.batch * p.o_batch_stride + sequence.q_row * p.o_row_stride +"
-_OUTSIDE = "if (query >= sequence.seqlen_q) continue;"
+_OUTSIDE = "const bool exists = query < sequence.seqlen_q;"
 _FIRST_K = (
     "load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, "
     "(end_block - 1) * kBlockN,"
 )
-_STORE_LSE = "if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) LSE_gmem[query] = row.lse;"
+_STORES_LSE = "sharers.rank == 0 && v_part == 0 && p.LSE != nullptr;"
 _STEP = "const u16_t *gmem = rows.base + (first_row + thread_row) * rows.row_stride"
 _OVERFLOW = "flash-attention #767, #2611: offsets past 2^31"
 _MODEL = "a kernel that assumed K and V of one stride, on a model that keeps them otherwise"
@@ -134,12 +134,11 @@ INDEXING: tuple[Mutant, ...] = (
         "blocks count batches before heads",
         (
             Edit(
-                "const int head = row_block / slots % p.num_heads;",
-                "const int head = row_block / slots / p.batch;",
+                "const int head = any_head % p.num_heads;", "const int head = any_head / p.batch;"
             ),
             Edit(
-                "find_sequence(p, row_block / slots / p.num_heads);",
-                "find_sequence(p, row_block / slots % p.batch);",
+                "find_sequence(p, any_head / p.num_heads);",
+                "find_sequence(p, any_head % p.batch);",
             ),
         ),
         ("heads",),
@@ -178,30 +177,23 @@ INDEXING: tuple[Mutant, ...] = (
         "the block before the first one is the first one once more",
         (
             Edit(_BEGIN, _BEGIN.replace(">= begin_block", ">= begin_block - 1")),
-            Edit("if (block > begin_block) {", "if (block >= begin_block) {"),
+            Edit("if (block > begin_block) {", "if (block >= begin_block) {", 3),
             Edit("const int stage = block % kStages;", "const int stage = block & 1;"),
-            Edit(_NEXT_K, _NEXT_K.replace("(block - 1)", "max(block - 1, 0)")),
-            Edit(_NEXT_V, _NEXT_V.replace("(block - 1)", "max(block - 1, 0)")),
-            Edit(
-                "const int first_key = block * kBlockN + lane_key;",
-                "const int first_key = max(block, 0) * kBlockN + lane_key;",
-            ),
+            Edit(_NEXT_KEY, _NEXT_KEY.replace("(block - 1)", "max(block - 1, 0)")),
+            Edit("first_key = block * kBlockN +", "first_key = max(block, 0) * kBlockN +"),
         ),
         ("plain",),
     ),
     _mutant(
         "last_block_doubled",
         "the second block that is read is the first one again, and the last one is lost",
-        (
-            Edit(_NEXT_K, _NEXT_K.replace("(block - 1)", "block")),
-            Edit(_NEXT_V, _NEXT_V.replace("(block - 1)", "block")),
-        ),
+        (Edit(_NEXT_KEY, _NEXT_KEY.replace("(block - 1)", "block")),),
         ("plain",),
     ),
     _mutant(
         "v_one_block_late",
         "V of each block is that of the block before, from the second on",
-        (Edit(_NEXT_V, _NEXT_V.replace("(block - 1)", "block")),),
+        (Edit(_NEXT_V, _NEXT_V.replace("next_key", "block * kBlockN")),),
         ("plain",),
     ),
     _mutant(
@@ -230,13 +222,13 @@ INDEXING: tuple[Mutant, ...] = (
     _mutant(
         "store_outside",
         "rows past the last query are stored too: over whatever follows in memory",
-        (Edit(_OUTSIDE, ""),),
+        (Edit(_OUTSIDE, "const bool exists = true;"),),
         ("heads",),
     ),
     _mutant(
         "store_one_row_less",
         "the last query is not stored",
-        (Edit(_OUTSIDE, _OUTSIDE.replace("seqlen_q)", "seqlen_q - 1)")),),
+        (Edit(_OUTSIDE, _OUTSIDE.replace("seqlen_q;", "seqlen_q - 1;")),),
         ("plain",),
     ),
     _mutant(
@@ -303,13 +295,13 @@ INDEXING: tuple[Mutant, ...] = (
     _mutant(
         "v_part_of_store",
         "every part of O is stored at the first columns",
-        (Edit("+ v_part * (kDTiles * 8);", ";"),),
+        (Edit("+ v_part * (kDTiles * 8 * Sharers::kSharers);", ";"),),
         ("parts",),
     ),
     _mutant(
         "v_part_lse",
         "every part stores LSE, not only the first",
-        (Edit(_STORE_LSE, _STORE_LSE.replace("v_part == 0 && ", "")),),
+        (Edit(_STORES_LSE, _STORES_LSE.replace("v_part == 0 && ", "")),),
         ("parts",),
         (),
         equivalent="each part computes the scores whole, in the same order: the same bits are "

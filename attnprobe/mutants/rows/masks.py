@@ -10,7 +10,7 @@ _mutant = partial(Mutant, family="masks")
 
 _FIRST = "return max(query + diagonal - left, lowest);"
 _END = "return min(query + diagonal + right + 1, seqlen_k);"
-_HIDE = "if (key < begin || key >= end) S_acc[m][n][2 * r + c] = -infinity();"
+_HIDE = "if (!inside) S_acc[m][n][2 * r + c] = -infinity();"
 _ROW = "const int query = rows.query(m, r); const int begin"
 _CAUSAL_FIELD = "PyTorch #103082, #110213"
 _WINDOW_FIELD = "transformers #39408, flash-attention #2199"
@@ -98,8 +98,8 @@ MASKS: tuple[Mutant, ...] = (
         "the last block is taken for a whole one: its missing keys score 0",
         (
             Edit(
-                "block >= begin_whole && block < end_whole;",
-                "block >= begin_whole && block <= end_whole;",
+                "block >= begin_warp_whole && block < end_warp_whole;",
+                "block >= begin_warp_whole && block <= end_warp_whole;",
             ),
         ),
         ("plain", "causal"),
@@ -131,18 +131,23 @@ MASKS: tuple[Mutant, ...] = (
     ),
     _mutant(
         "whole_by_last_query",
-        "a block is whole if the last query of the tile sees all of it: others see too much",
-        (Edit("= mask.end_key(block_query) / kBlockN;", "= mask.end_key(last_query) / kBlockN;"),),
+        "a block is whole if the last query of the warp sees all of it: others see too much",
+        (
+            Edit(
+                "= mask.end_key(warp_query) / kBlockN;",
+                "= mask.end_key(last_warp_query) / kBlockN;",
+            ),
+        ),
         ("causal",),
     ),
     _mutant(
         "whole_by_first_query",
-        "a block is whole if the first query of the tile sees it from its first key: the window "
+        "a block is whole if the first query of the warp sees it from its first key: the window "
         "of the last ones begins later",
         (
             Edit(
-                "(mask.first_key(last_query) + kBlockN - 1) / kBlockN;",
-                "(mask.first_key(block_query) + kBlockN - 1) / kBlockN;",
+                "(mask.first_key(last_warp_query) + kBlockN - 1) / kBlockN;",
+                "(mask.first_key(warp_query) + kBlockN - 1) / kBlockN;",
             ),
         ),
         ("window_back",),

@@ -63,8 +63,8 @@ PLANES: tuple[Mutant, ...] = (
         "planes_v_not_looked_at",
         "V is looked at in the blocks alone that a window or the end cuts: NaN where the mask "
         "hides a key comes through as 0 * NaN",
-        "(kPlanes || !whole) && take_copied_nonfinite",
-        "!whole && take_copied_nonfinite",
+        "= kPlanes ? 0 : mask.end_key(block_query) / kBlockN;",
+        "= mask.end_key(block_query) / kBlockN;",
         "mask_whole",
         by=("nan_in_v",),
     ),

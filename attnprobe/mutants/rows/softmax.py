@@ -26,10 +26,10 @@ _QUAD_SUM = "return x + shfl_bfly(x, 2);"
 _EMPTY = "if (sum == 0.0f) return {0.0f, -infinity()};"
 _END = "return {__frcp_rn(sum) * shrink, max_log2 * kLn2 + logf(sum)};"
 _CALL_RESCALE = "if (any_rescale(rescale)) rescale_output(O_acc, rescale);"
-_STORE_LSE = "if (quad_lane == 0 && v_part == 0 && p.LSE != nullptr) LSE_gmem[query] = row.lse;"
+_STORE_LSE = "if (stores_lse && exists) LSE_gmem[query] = row.lse;"
 _ROUND = 'asm("{ .reg .b16 h; cvt.rn.f16.f32 h, %0; cvt.f32.f16 %0, h; }" : "+f"(VALUE));'
 _FOUND = (
-    "const bool found = (kPlanes || !whole) && "
+    "const bool found = !all_whole && "
     "take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);"
 )
 _ADD_FIRST = "if (visible[0]) O_acc[i + c] += to_float(value);"
@@ -286,7 +286,7 @@ SOFTMAX: tuple[Mutant, ...] = (
     _mutant(
         "lse_from_another_lane",
         "lane 3 of a quad stores LSE instead of lane 0",
-        (Edit(_STORE_LSE, _STORE_LSE.replace("quad_lane == 0", "quad_lane == 3")),),
+        (Edit("stores_lse = lane_id() % 4 == 0 &&", "stores_lse = lane_id() % 4 == 3 &&"),),
         ("plain",),
         (),
         equivalent="after the reductions all four lanes of a quad hold the same maximum and sum, "

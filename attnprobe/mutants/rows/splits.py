@@ -1,30 +1,25 @@
-"""Mutants of decode: packed rows, splits of the keys, merging of warps, combining of splits."""
+"""Mutants of decode: packed rows, splits of the keys, merging of warps."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from attnprobe.mutants.mutant import COMBINE, DECODE_KERNEL, Argument, Blocks, Edit, Mutant
+from attnprobe.mutants.mutant import DECODE_KERNEL, Argument, Blocks, Edit, Mutant
 
 _decode = partial(Mutant, family="splits", kernel=DECODE_KERNEL)
-_combine = partial(Mutant, family="splits", kernel=COMBINE)
 
-_BEGIN = "static_cast<int>(static_cast<i64_t>(seen) * split / p.num_splits);"
-_END = "static_cast<int>(static_cast<i64_t>(seen) * (split + 1) / p.num_splits);"
+_BEGIN = "part_begin(seen, split, p.num_splits);"
+_END = "part_begin(seen, split + 1, p.num_splits);"
 _HEAD = "kv_head * p.heads_per_kv_head + row - query * p.heads_per_kv_head};"
-_QUERY = "const int query = row / p.heads_per_kv_head;"
-_WARPS = "for (int block = begin + warp_id(); block < end; block += kWarps) {"
+_QUERY = "const int query = static_cast<u32_t>(row) / static_cast<u32_t>(p.heads_per_kv_head);"
+_WARPS = "for (int block = begin + warp_id() - kAhead; block < end; block += kWarps) {"
 _FACTOR = "factor[w] = ex2_approx((stats[w].x - shift) * p.exponent_scale);"
 _WARP_SUM = "sum = fma_rn(stats[w].y, factor[w], sum);"
 _WAIT = "cp_async_wait_group<kStages - 2>();"
 _SLOT = "slot = row - page_index(row) * page_size;"
-_PAGE = "pages[i] = key < seqlen_k ? table[page_index(first_row + key)] : 0;"
-_WEIGHT = "const float weight = ex2_approx((LSE - shift) * kLog2e);"
-_LSE = "p.LSE[element] = sum == 0.0f ? -infinity() : top + logf(sum);"
-_EMPTY = "weights[split] = LSE == -infinity() ? kEmpty : weight;"
-_SINK = "sum += ex2_approx((p.sinks[head] - shift) * kLog2e);"
-_READ = "for (int split = stream; split < p.num_splits; split += kStreams) {"
-_BASE_FIELD = "SGLang #40903: splits merged with LSE of another base"
+_PAGE = "inside ? table + page_index(first_row + key) : table,"
+_O_PART = "const i64_t part = split * p.split_stride + element;"
+_LSE_PART = "p.LSE_split + (split * kVParts + v_part) * p.split_stride + element};"
 
 SPLITS: tuple[Mutant, ...] = (
     _decode(
@@ -52,10 +47,8 @@ SPLITS: tuple[Mutant, ...] = (
         "split_number_of_neighbour",
         "the part of a split is stored in the place of the next",
         (
-            Edit(
-                "const i64_t part = split * p.split_stride + element;",
-                "const i64_t part = (split + 1) % p.num_splits * p.split_stride + element;",
-            ),
+            Edit(_O_PART, _O_PART.replace("split *", "(split + 1) % p.num_splits *", 1)),
+            Edit(_LSE_PART, _LSE_PART.replace("(split *", "((split + 1) % p.num_splits *")),
         ),
         ("decode",),
         (),
@@ -63,14 +56,15 @@ SPLITS: tuple[Mutant, ...] = (
         "depend on their order beyond rounding",
     ),
     _decode(
+        "split_lse_of_neighbour",
+        "the LSE of a split is stored in the place of the next, its O in its own",
+        (Edit(_LSE_PART, _LSE_PART.replace("(split *", "((split + 1) % p.num_splits *")),),
+        ("decode",),
+    ),
+    _decode(
         "split_part_overwritten",
-        "every split stores its part in the place of the first",
-        (
-            Edit(
-                "const i64_t part = split * p.split_stride + element;",
-                "const i64_t part = element;",
-            ),
-        ),
+        "every split stores its O in the place of the first",
+        (Edit(_O_PART, "const i64_t part = element;"),),
         ("decode",),
     ),
     _decode(
@@ -153,12 +147,7 @@ SPLITS: tuple[Mutant, ...] = (
     _decode(
         "queries_barrier_missing",
         "Q is read before all warps have written it",
-        (
-            Edit(
-                "sequence, kv_head, first_row);\n    __syncthreads();",
-                "sequence, kv_head, first_row);",
-            ),
-        ),
+        (Edit("__syncthreads();  // Q is there", ""),),
         ("decode",),
     ),
     _decode(
@@ -173,7 +162,7 @@ SPLITS: tuple[Mutant, ...] = (
         (
             Edit(
                 "ring.copy(stages + free, next * kBlockN);",
-                "ring.copy(stages + stage, next * kBlockN);",
+                "ring.copy(stages + (free + Ring::kStageBytes) % kRingBytes, next * kBlockN);",
             ),
         ),
         ("decode_whole",),
@@ -192,17 +181,32 @@ SPLITS: tuple[Mutant, ...] = (
     ),
     _decode(
         "decode_page_stale",
-        "the pages of the tile before are used again",
+        "pages are looked up for the first tiles alone",
         (
             Edit(
-                "next += kWarps;\n            ring.find(next * kBlockN);\n        }\n"
-                "        cp_async_commit_group();\n        const int first_key",
-                "next += kWarps;\n        }\n"
-                "        cp_async_commit_group();\n        const int first_key",
+                "if (next + kAhead < end) ring.find(stages + earlier, (next + kAhead) * kBlockN);",
+                "",
             ),
         ),
         ("decode_paged",),
         field="vLLM: stale block tables",
+    ),
+    _decode(
+        "decode_page_stage",
+        "page numbers are copied to the stage that the next keys go to",
+        (
+            Edit(
+                "const u32_t earlier = (free == 0 ? kRingBytes : free) - Ring::kStageBytes;",
+                "const u32_t earlier = free;",
+            ),
+        ),
+        ("decode_paged",),
+    ),
+    _decode(
+        "decode_page_not_awaited",
+        "the first tiles are copied by page numbers that have not landed",
+        (Edit("cp_async_commit_group(); cp_async_wait_group<0>();", ""),),
+        ("decode_paged",),
     ),
     _decode(
         "split_count_of_grid",
@@ -220,110 +224,5 @@ SPLITS: tuple[Mutant, ...] = (
         "parts of the splits are one row nearer to each other than they are long",
         (Argument("split_stride", "split_stride - 1", lambda f: f["split_stride"] - 1),),
         ("decode",),
-    ),
-    _combine(
-        "combine_equal_weights",
-        "splits are averaged as if each had the same share",
-        (Edit(_WEIGHT, "const float weight = LSE == -infinity() ? 0.0f : 1.0f;"),),
-        ("decode", "decode_causal"),
-    ),
-    _combine(
-        "combine_base_2",
-        "weights are 2^LSE, where LSE is natural",
-        (Edit(_WEIGHT, _WEIGHT.replace(" * kLog2e", "")),),
-        ("decode",),
-        field=_BASE_FIELD,
-    ),
-    _combine(
-        "combine_first_missing",
-        "the first split does not count in O",
-        (Edit(_READ, _READ.replace("split = stream", "split = stream + kStreams")),),
-        ("decode_causal",),
-    ),
-    _combine(
-        "combine_last_missing",
-        "the last split does not count",
-        (Edit(_READ, _READ.replace("p.num_splits", "p.num_splits - 1")),),
-        ("decode",),
-    ),
-    _combine(
-        "combine_streams_not_added",
-        "of the streams that read splits side by side only the first reaches O",
-        (
-            Edit(
-                "for (int other = 1; other < kStreams; ++other) {",
-                "for (int other = 1; other < 1; ++other) {",
-            ),
-        ),
-        ("decode",),
-    ),
-    _combine(
-        "combine_without_max",
-        "weights are exp(LSE) without the greatest LSE taken off",
-        (
-            Edit(
-                "const float shift = top == -infinity() ? 0.0f : top;",
-                "const float shift = 0.0f; top = 0.0f;",
-            ),
-        ),
-        ("decode",),
-        ("scores_plus_1000", "scores_minus_100"),
-    ),
-    _combine(
-        "combine_empty_guard",
-        "where no split saw a key, -inf - -inf is computed",
-        (Edit("const float shift = top == -infinity() ? 0.0f : top;", "const float shift = top;"),),
-        ("decode_no_keys",),
-        field="flashinfer #4051: merging two empty states gave NaN",
-    ),
-    _combine(
-        "combine_empty_divided",
-        "where no split saw a key, 0 is divided by 0",
-        (
-            Edit(
-                "const float factor = sum == 0.0f ? 0.0f : __frcp_rn(sum);",
-                "const float factor = __frcp_rn(sum);",
-            ),
-        ),
-        ("decode_no_keys",),
-        field="flashinfer #4051: merging two empty states gave NaN",
-    ),
-    _combine(
-        "combine_reads_empty",
-        "O of a split in which a row saw no key is read: weight 0 times whatever stands there",
-        (Edit(_EMPTY, "weights[split] = weight;"),),
-        ("decode_causal",),
-        (),
-        equivalent="a split without keys stores O = 0, so that 0 * 0 is added; the guard is for "
-        "memory that a split might leave as it was",
-    ),
-    _combine(
-        "combine_lse_of_greatest",
-        "LSE is the greatest of the splits' own",
-        (Edit(_LSE, _LSE.replace("top + logf(sum)", "top")),),
-        ("decode",),
-    ),
-    _combine(
-        "combine_sink_per_split",
-        "the sink joins the sum once for each split",
-        (Edit(_SINK, _SINK.replace("sum += ", "sum += p.num_splits * ")),),
-        ("decode_sinks",),
-    ),
-    _combine(
-        "combine_sink_missing",
-        "the sink does not join the sum of the splits",
-        (Edit(_SINK, ""),),
-        ("decode_sinks",),
-    ),
-    _combine(
-        "combine_barrier_missing",
-        "weights are read before the warp that works them out has written them",
-        (
-            Edit(
-                "    __syncthreads();\n\n    const int column",
-                "    const int column",
-            ),
-        ),
-        ("decode_causal",),
     ),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnprobe.ptx.between import atomic_order_of
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.group import Group
 from attnprobe.ptx.ir import Instr, Operand
@@ -51,7 +52,7 @@ def _call(e: Emitter, instr: Instr, address: Operand, values: Sequence[Operand])
     action = next(mod for mod in instr.mods if mod in _ACTIONS)
     space = space_of(instr)
     base, offset = address_of(e, address, space)
-    access = access_of(e, kind, 1, offset)
+    access = access_of(e, kind, 1, offset, atomic_order_of(instr))
     sources = ", ".join(e.src(value, code) for value in values[: 2 if action == "cas" else 1])
     return (
         code,

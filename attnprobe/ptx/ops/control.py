@@ -93,9 +93,16 @@ def fence_mbarrier_init(e: Emitter, instr: Instr) -> None:
     e.line("m.fence_init(g)")
 
 
-@op("membar", "fence", "nanosleep", "pmevent", "griddepcontrol")
+@op("membar", "fence")
+def fence(e: Emitter, instr: Instr) -> None:
+    """Memory is sequentially consistent here; checked mode asks for fences between blocks."""
+    if "cta" not in instr.mods:
+        e.line("m.fence(g)")
+
+
+@op("nanosleep", "pmevent", "griddepcontrol")
 def no_effect(e: Emitter, instr: Instr) -> None:
-    """Memory is sequentially consistent here, so that fences have nothing to do."""
+    """Nothing happens."""
 
 
 @op("brkpt", accepts=lambda _: False)

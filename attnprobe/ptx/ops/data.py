@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from attnprobe.ptx.between import order_of
 from attnprobe.ptx.emit import Emitter
 from attnprobe.ptx.ir import Addr, Instr, Reg, Special, Sym, Vec
 from attnprobe.ptx.ops.registry import op
@@ -110,9 +111,9 @@ def space_of(instr: Instr) -> str:
     return "generic"
 
 
-def access_of(e: Emitter, kind: str, count: int, offset: int) -> str:
+def access_of(e: Emitter, kind: str, count: int, offset: int, order: str = "") -> str:
     """Return the name of the constant that describes this access."""
-    access = Access(int(e.site()), TYPE_CODES[kind], count, offset)
+    access = Access(int(e.site()), TYPE_CODES[kind], count, offset, order)
     return e.obj(access, lambda: access)
 
 
@@ -146,7 +147,9 @@ def _space(e: Emitter, instr: Instr, base: object) -> str:
 
 @op("ld", "ldu")
 def ld(e: Emitter, instr: Instr) -> None:
-    """d = memory: any space, .v2 .v4, cache and ordering modifiers without effect."""
+    """d = memory: any space, .v2 .v4; cache modifiers have no effect, for ordering ones see
+    between.py.
+    """
     count, kind = _vector_count(instr), e.type()
     space = _space(e, instr, instr.operands[1])
     targets = e.vector(instr.operands[0])
@@ -156,7 +159,7 @@ def ld(e: Emitter, instr: Instr) -> None:
     if space == "param" and key in e.cache and instr.guard is None:
         loaded = e.cache[key]
     else:
-        access = access_of(e, kind, count, offset)
+        access = access_of(e, kind, count, offset, order_of(instr))
         loaded = e.tmp(f"m.spaces.load_{space}({access}, g, {base}, {e.active()})")
     for number, target in enumerate(targets):
         e.dst(target, f"{loaded}[{number}]", code)
@@ -170,7 +173,7 @@ def st(e: Emitter, instr: Instr) -> None:
     code = TYPE_CODES[kind]
     values = ", ".join(e.src(item, code) for item in e.vector(instr.operands[1]))
     base, offset = address_of(e, instr.operands[0], space)
-    access = access_of(e, kind, count, offset)
+    access = access_of(e, kind, count, offset, order_of(instr))
     e.line(f"m.spaces.store_{space}({access}, g, {base}, [{values}], {e.active()})")
 
 
