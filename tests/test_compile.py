@@ -72,5 +72,7 @@ def test_a_kernel_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_macros_are_those_in_front_of_the_text() -> None:
-    source = compile_.load_source("attention/merge_states.cu", {"ATTN_V_DIM": 64, "ATTN_OUT": "f16_t"})
+    source = compile_.load_source(
+        "attention/merge_states.cu", {"ATTN_V_DIM": 64, "ATTN_OUT": "f16_t"}
+    )
     assert compile_.macros_of(source) == {"ATTN_V_DIM": "64", "ATTN_OUT": "f16_t"}

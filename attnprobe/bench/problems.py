@@ -60,7 +60,7 @@ def _extra(name: str, case: Case) -> ArraySpec:
     if name in _OF_HEADS:
         return ArraySpec(field, (case.heads,), (1,), FORMATS["f32"], dtype, 0)
     shape = (1, 1, case.seqlen_q, case.seqlen_k)
-    format_ = FORMATS[FORMAT_OF[case.dtype]] if name == "bias" else None
+    format_ = FORMATS[FORMAT_OF[case.dtype] if name == "bias" else "u8"]
     return ArraySpec(field, shape, (0, 0, case.seqlen_k, 1), format_, dtype, 0)
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnprobe import formats
 from attnprobe.engine.arrays import Operand, library_of, take
 from attnprobe.engine.capture import refuse_in_capture
 from attnprobe.engine.lengths import check_lengths
@@ -120,7 +119,7 @@ def _most_keys(sizes: Sizes, found: Mapping[str, Any]) -> int:
 def extra_specs(arrays: Mapping[str, Any]) -> dict[str, ArraySpec]:
     """Return what the problem must know of the arrays of ``take_extras``."""
     return {
-        name: ArraySpec(name, array.shape, (), formats.of_dtype(array.dtype), str(array.dtype), 0)
+        name: Operand(array, not isinstance(array, np.ndarray), array).spec(name)
         for name, array in arrays.items()
     }
 

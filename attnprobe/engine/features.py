@@ -112,7 +112,11 @@ FEATURES: tuple[Feature, ...] = (
     Feature("alibi", "ATTN_ALIBI", lambda p: p.alibi, _none, "`alibi_slopes`"),
     Feature("bias", "ATTN_BIAS", lambda p: p.bias is not None, _none, "`bias`"),
     Feature("bias_f32", "ATTN_BIAS_F32", lambda p: p.bias is not None and p.bias.name == "f32"),
+    Feature("bias_dense", "ATTN_BIAS_DENSE", lambda p: p.bias_dense),
+    Feature("bias_pairs", "ATTN_BIAS_PAIRS", lambda p: p.bias_pairs),
     Feature("mask", "ATTN_MASK", lambda p: p.mask, _none, "`mask`"),
+    Feature("mask_dense", "ATTN_MASK_DENSE", lambda p: p.mask_dense),
+    Feature("mask_pairs", "ATTN_MASK_PAIRS", lambda p: p.mask_pairs),
     Feature("sinks", "ATTN_SINKS", lambda p: p.sinks, _none, "`sinks`"),
 )
 # fmt: on

@@ -15,7 +15,7 @@ import numpy as np
 from attnprobe import compile as compile_
 from attnprobe.arch import EMULATED_ARCH, Arch, arch
 from attnprobe.engine import kernels
-from attnprobe.engine.extras import extra_strides
+from attnprobe.engine.extras import PLANES, extra_strides
 from attnprobe.engine.one_kernel import strides
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.plan import Plan
@@ -23,7 +23,7 @@ from attnprobe.engine.prepared import Prepared, Struct
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.tensor_maps import mapped, tensor_map
 from attnprobe.errors import DeviceError
-from attnprobe.formats import Format
+from attnprobe.formats import FORMATS, Format
 from attnprobe.frozen import dataclass
 
 # Axes of every array that have a stride field in AttentionParams, outermost first.
@@ -146,7 +146,7 @@ def run_emulator(
         first = report is None
         text = (source if first else None) or plan.source(step.source)
         maps = [
-            tensor_map(arrays[name], addresses[name], formats[name], rows)
+            tensor_map(_boxed(name, arrays[name]), addresses[name], formats[name], rows)
             for name, rows in step.boxes
         ]
         report = ptx.launch(
@@ -201,7 +201,10 @@ def run_gpu(
             step.block,
             step.shared_bytes,
             [
-                *(mapped(name, arrays[name], formats[name], rows) for name, rows in step.boxes),
+                *(
+                    mapped(name, _boxed(name, arrays[name]), formats[name], rows)
+                    for name, rows in step.boxes
+                ),
                 argument,
             ],
             tuple(arrays),
@@ -240,7 +243,14 @@ def plan_kernels(plan: Plan, device: int, source: compile_.Source | None = None)
 def _formats(plan: Plan) -> Mapping[str, Format]:
     """Return the number formats of what a kernel may read through tensor maps."""
     problem = plan.problem
-    return {"Q": problem.format, "K": problem.kv_format, "V": problem.kv_format}
+    formats = {"Q": problem.format, "K": problem.kv_format, "V": problem.kv_format}
+    planes = {"bias": problem.bias or problem.format, "mask": FORMATS["u8"]}
+    return {**formats, **planes}
+
+
+def _boxed(name: str, array: Any) -> Any:
+    """Return an array as tensor maps take it: rows before heads."""
+    return array.transpose(0, 2, 1, 3) if name in PLANES else array
 
 
 def stride_fields(q: Any, k: Any, v: Any, o: Any) -> Mapping[str, int]:

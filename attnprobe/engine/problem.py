@@ -66,6 +66,9 @@ class Problem:
     head_scales, alibi, mask, sinks, q_descale, k_descale, v_descale : whether the call has such an
         array.
     bias : number format of the additive bias, or None.
+    bias_dense, mask_dense : whether neighbouring keys of bias, and of mask, are so in memory.
+    bias_pairs, mask_pairs : whether one access can move two of them.
+    bias_mappable, mask_mappable : whether a tensor map can describe it.
     aligned : whether all arrays allow 16-byte accesses.
     mappable : whether tensor maps can describe Q, K and V.
     """
@@ -97,6 +100,12 @@ class Problem:
     bias: Format | None = None
     mappable: bool = False
     q_descale: bool = False
+    bias_dense: bool = False
+    mask_dense: bool = False
+    bias_pairs: bool = False
+    mask_pairs: bool = False
+    bias_mappable: bool = False
+    mask_mappable: bool = False
 
     @property
     def windowed(self) -> bool:
@@ -185,6 +194,12 @@ def make_problem(
         bias=extras["bias"].format if "bias" in extras else None,
         mappable=all(spec.mappable for spec in (q, k, v)),
         q_descale="q_descale" in extras,
+        bias_dense="bias" in extras and extras["bias"].dense,
+        mask_dense="mask" in extras and extras["mask"].dense,
+        bias_pairs="bias" in extras and extras["bias"].paired,
+        mask_pairs="mask" in extras and extras["mask"].paired,
+        bias_mappable="bias" in extras and extras["bias"].plane_mappable,
+        mask_mappable="mask" in extras and extras["mask"].plane_mappable,
     )
 
 

@@ -41,10 +41,36 @@ class ArraySpec:
         )
 
     @property
+    def plane_mappable(self) -> bool:
+        """Whether a tensor map can describe it as (batch, heads, queries, keys), or broadcast."""
+        if self.format is None or not self.dense or 0 in self.shape or self.address % ALIGNMENT:
+            return False
+        size = self.format.bits // 8
+        batch, head, row, _ = (
+            n if extent > 1 else ALIGNMENT
+            for n, extent in zip(self.strides, self.shape, strict=True)
+        )
+        whole = all(n * size % ALIGNMENT == 0 and 0 <= n < MAX_MAPPED for n in (batch, head, row))
+        return whole and row > 0
+
+    @property
     def mappable(self) -> bool:
         """Whether a tensor map can describe it: aligned, not empty, all steps forwards."""
         steps = self._steps
         return self.aligned and 0 not in self.shape and all(0 < n < MAX_MAPPED for n in steps)
+
+    @property
+    def dense(self) -> bool:
+        """Whether neighbours of the last axis are neighbours in memory."""
+        return self.strides[-1] == 1
+
+    @property
+    def paired(self) -> bool:
+        """Whether one access can move two neighbours of the last axis, elements 2i and 2i + 1."""
+        if self.format is None or not self.dense or self.shape[-1] % 2:
+            return False
+        pair = 2 * self.format.bits // 8
+        return self.address % pair == 0 and all(step % 2 == 0 for step in self._steps)
 
     @property
     def _steps(self) -> list[int]:

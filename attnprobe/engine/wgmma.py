@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from attnprobe.arch import Arch
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
-from attnprobe.engine.variants import ELEMENT_BYTES, Variant, padded_bytes, transforms
+from attnprobe.engine.variants import ELEMENT_BYTES, Variant, changes_scores, padded_bytes
 from attnprobe.frozen import dataclass
 
 ROWS = 64  # queries of a warpgroup
@@ -34,7 +34,10 @@ _LACKS: Lacks = (
         lambda p: p.layout.page_size % SWIZZLE_ROWS > 0,
         f"copies {SWIZZLE_ROWS} keys of a page at a time: page_size must be a multiple",
     ),
-    (lambda p: p.mask or p.bias is not None, "takes no mask and no bias"),
+    (
+        lambda p: has_planes(p) and p.layout.page_size > 0 and p.layout.leftpad_k,
+        "takes no mask and no bias with left padding in pages",
+    ),
     (lambda p: p.k_descale or p.v_descale, "takes no descale"),
     (lambda p: p.num_splits > 1, "does not split the keys"),
     (
@@ -57,6 +60,8 @@ class WgmmaVariant(Variant):
     most_seqlen : keys up to which it is for; of packed sequences, in the mean one.
     most_window : the sides of a window, together, up to which it is for; None: no window needed.
     plain_scores : whether it is only for scores that go into the softmax as they are.
+    plane_stages : tiles of bias, or of a mask without one, in shared memory; 0: lanes read them.
+    plane_bytes : where lanes read them, the most of an element that there are registers for.
     turns : whether the warpgroups issue their products in turn.
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
@@ -71,6 +76,8 @@ class WgmmaVariant(Variant):
     most_seqlen: int = MAX_SIZE
     most_window: int | None = None
     plain_scores: bool = False
+    plane_stages: int = 0
+    plane_bytes: int = 0
     turns: bool = True
     passes: bool = False
     whole_pages: bool = False
@@ -81,8 +88,11 @@ class WgmmaVariant(Variant):
         qk = padded_bytes(problem.head_dim * ELEMENT_BYTES)
         v = padded_bytes(problem.v_head_dim * ELEMENT_BYTES)
         tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
+        tiles += (
+            self.plane_stages * self.block_m * padded_bytes(self.block_n * plane_bytes(problem))
+        )
         # Full and empty of each ring; per stage a barrier and two words for V that is looked at.
-        barriers = 2 * (self.q_stages + 2 * self.stages) + 2 * self.stages
+        barriers = 2 * (self.q_stages + 2 * self.stages + self.plane_stages) + 2 * self.stages
         told = TILE_RING_BYTES if problem.layout.varlen_q else 0
         return tiles + barriers * BARRIER_BYTES + told
 
@@ -96,8 +106,12 @@ class WgmmaVariant(Variant):
         for wanted, reason in lacks:
             if wanted(problem):
                 return reason
-        if self.plain_scores and transforms(problem):
+        if self.plain_scores and changes_scores(problem):
             return "has no registers left to transform scores"
+        if self.plane_stages and not plane_mappable(problem):
+            return "is for a bias or mask that a tensor map describes"
+        if not self.plane_stages and self.plane_bytes < plane_bytes(problem):
+            return "has no registers left for such a bias or mask"
         if self.blocks(problem, 1) > MAX_TILES:
             return "counts its tiles in 32 bits"
         if self.windowed is not None and problem.windowed != self.windowed:
@@ -135,6 +149,7 @@ class WgmmaVariant(Variant):
             "ATTN_CONSUMERS": self.consumers,
             "ATTN_STAGES": self.stages,
             "ATTN_Q_STAGES": self.q_stages,
+            "ATTN_PLANE_STAGES": self.plane_stages,
             "ATTN_TURNS": int(self.turns),
             "ATTN_PASSES": int(self.passes and problem.windowed),
         }
@@ -154,7 +169,8 @@ class WgmmaVariant(Variant):
     def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
         """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
         keys = self.box_keys(problem)
-        return (("Q", self.block_m), ("K", keys), ("V", keys))
+        planes = (("mask" if problem.bias is None else "bias", self.block_m),)
+        return (("Q", self.block_m), ("K", keys), ("V", keys), *planes[: self.plane_stages])
 
     def box_keys(self, problem: Problem) -> int:
         """Return the keys of one copy: a block in one piece, or what of it is in one page.
@@ -169,6 +185,21 @@ def _mean_keys(problem: Problem) -> int:
     if not problem.layout.varlen_k:
         return problem.seqlen_k
     return MAX_SIZE if problem.num_splits else problem.seqlen_k // max(1, problem.batch)
+
+
+def has_planes(problem: Problem) -> bool:
+    """Return whether there is something to read for every score."""
+    return problem.mask or problem.bias is not None
+
+
+def plane_bytes(problem: Problem) -> int:
+    """Return the bytes of an element of the bias, or of the mask where there is none, or 0."""
+    return int(problem.mask) if problem.bias is None else problem.bias.bits // 8
+
+
+def plane_mappable(problem: Problem) -> bool:
+    """Return whether a tensor map can describe the bias, or the mask where there is none."""
+    return problem.mask_mappable if problem.bias is None else problem.bias_mappable
 
 
 Row = TypeVar("Row", bound=WgmmaVariant)
@@ -216,6 +247,22 @@ def row_of_tile(
 _wgmma = partial(row_of_tile, WgmmaVariant, "fwd_wgmma")
 
 WGMMA: tuple[WgmmaVariant, ...] = (
+    # Bias and mask in tiles; without them, or where they do not lie so, the rows below.
+    _wgmma(
+        (64, 64),
+        (3, 112, 2, 1),
+        "two tiles of bias or mask",
+        plane_stages=2,
+        turns=False,
+        passes=True,
+    ),
+    _wgmma((64, 64), (2, 128, 2, 1), "a tile of a bias in f32", plane_stages=1),
+    _wgmma((80, 128), (2, 128, 2, 1), "two tiles of bias or mask", plane_stages=2, turns=False),
+    _wgmma((80, 128), (3, 64, 2, 1), "two tiles of a bias in f32", plane_stages=2, turns=False),
+    _wgmma((144, 192), (2, 96, 2, 1), "a tile of bias or mask", plane_stages=1, turns=False),
+    _wgmma((144, 192), (2, 80, 2, 1), "a tile of a bias in f32", plane_stages=1, turns=False),
+    _wgmma((208, 256), (2, 64, 2, 1), "two tiles of bias or mask", plane_stages=2, turns=False),
+    _wgmma((208, 256), (2, 48, 2, 1), "a tile of a bias in f32", plane_stages=1),
     _wgmma(
         (64, 64),
         (4, 64, 4, 1),
@@ -232,6 +279,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         "short tiles waste little at the diagonal",
         windowed=True,
         most_seqlen=1024,
+        plane_bytes=4,
     ),
     _wgmma(
         (64, 64),
@@ -259,7 +307,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         plain_scores=True,
         turns=False,
     ),
-    _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each"),
+    _wgmma((64, 64), (2, 128, 3, 2), "fewer warpgroups with more registers each", plane_bytes=4),
     _wgmma(
         (80, 128),
         (2, 128, 2, 2),
@@ -311,7 +359,13 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         turns=False,
         whole_pages=True,
     ),
-    _wgmma((80, 128), (2, 128, 2, 2), "square tiles: half a block is masked for nothing"),
+    _wgmma(
+        (80, 128),
+        (2, 128, 2, 2),
+        "square tiles: half a block is masked for nothing",
+        plane_bytes=2,
+    ),
+    _wgmma((80, 128), (2, 112, 2, 2), "registers for a bias in f32", plane_bytes=4),
     _wgmma(
         (144, 192),
         (2, 96, 2, 1),
@@ -320,7 +374,8 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         plain_scores=True,
         passes=True,
     ),
-    _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill"),
+    _wgmma((144, 192), (2, 96, 2, 1), "the longest blocks that do not spill", plane_bytes=2),
+    _wgmma((144, 192), (2, 80, 2, 1), "registers for a bias in f32", plane_bytes=4),
     _wgmma(
         (208, 256),
         (2, 64, 2, 1),
@@ -330,5 +385,6 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         passes=True,
         padded=True,
     ),
-    _wgmma((208, 256), (2, 64, 2, 1), "the longest blocks that do not spill"),
+    _wgmma((208, 256), (2, 64, 2, 1), "the longest blocks that do not spill", plane_bytes=2),
+    _wgmma((208, 256), (2, 48, 2, 1), "registers for a bias in f32", plane_bytes=4),
 )

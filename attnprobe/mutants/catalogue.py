@@ -17,6 +17,7 @@ from attnprobe.mutants.rows.hopper_tiles import HOPPER_TILES
 from attnprobe.mutants.rows.indexing import INDEXING
 from attnprobe.mutants.rows.masks import MASKS
 from attnprobe.mutants.rows.pipeline import PIPELINE
+from attnprobe.mutants.rows.planes import PLANES
 from attnprobe.mutants.rows.plans import PLANS
 from attnprobe.mutants.rows.sequences import SEQUENCES
 from attnprobe.mutants.rows.softmax import SOFTMAX
@@ -40,6 +41,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *HOPPER_SEQUENCES,
     *BYTES,
     *APPENDING,
+    *PLANES,
 )
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(row.family for row in MUTANTS))
 

@@ -28,9 +28,9 @@ def _numbers(*shape: int) -> npt.NDArray[Any]:
     return np.random.default_rng(_SEED).standard_normal(shape)
 
 
-def _bias(dtype: Any) -> npt.NDArray[Any]:
-    """N(0, 4) for two heads of 40 x 52, with one in eight keys hidden, the last key often."""
-    bias = 2.0 * _numbers(2, 40, 52)
+def _bias(dtype: Any, rows: int = 40, keys: int = 52) -> npt.NDArray[Any]:
+    """N(0, 4) for two heads, with one in eight keys hidden, the last key often."""
+    bias = 2.0 * _numbers(2, rows, keys)
     hidden = np.random.default_rng(_SEED + 1).random(bias.shape) < 0.125
     hidden[:, ::2, -1] = True
     return np.where(hidden, -np.inf, bias).astype(dtype)
@@ -118,6 +118,16 @@ _ROWS: tuple[Scene, ...] = (
           Case("bias", _PLANES, features=Features(bias=_bias(np.float16))), tile=_PLANE_TILE),
     Scene("a bias for each head, in 32 bits, with -inf",
           Case("bias_f32", _PLANES, features=Features(bias=_bias(np.float32))), tile=_PLANE_TILE),
+    Scene("a bias for each head, of an odd number of keys",
+          Case("bias_odd", Sizes(40, 51, 2, 1, 32),
+               features=Features(bias=_bias(np.float16, 40, 51))), tile=_PLANE_TILE),
+    Scene("a mask for each head, and no block of keys that a window or the end cuts",
+          Case("mask_whole", Sizes(40, 48, 2, 1, 32),
+               features=Features(mask=_numbers(2, 40, 48) > -1.0)), tile=_PLANE_TILE),
+    Scene("a bias and a mask for each head",
+          Case("planes_both", _PLANES,
+               features=Features(bias=_bias(np.float32), mask=_numbers(2, 40, 52) > -1.0)),
+          tile=_PLANE_TILE),
     Scene("a sink for each head", Case("sinks", _PLAIN, features=Features(sinks=(3.0, 6.0)))),
     Scene("a softmax scale for each head",
           Case("head_scales", _PLAIN, features=Features((0.1, 0.3)))),
@@ -177,6 +187,14 @@ _ROWS: tuple[Scene, ...] = (
     _hopper("softcap on large scores and slopes, causal",
             Case("hopper_softcap", Sizes(70, 90, 1, 1, 64),
                  features=Features(0.5, True, softcap=5.0, alibi_slopes=np.array([0.3])))),
+    _hopper("a bias for each head, in 16 bits, with -inf, that lanes read",
+            Case("hopper_bias", _TILES, features=Features(bias=_bias(np.float16, 70, 70)))),
+    _hopper("a bias for each head, in 16 bits, with -inf, in tiles",
+            Case("hopper_bias_tile", Sizes(70, 104, 2, 1, 64),
+                 features=Features(bias=_bias(np.float16, 70, 104)))),
+    _hopper("a mask for each head, and no block of keys that a window or the end cuts",
+            Case("hopper_mask", Sizes(70, 64, 2, 1, 64),
+                 features=Features(mask=_numbers(2, 70, 64) > -1.0))),
     _hopper("a sink for each head, bfloat16",
             Case("hopper_sinks", Sizes(70, 70, 2, 1, 64), "bf16",
                  Features(sinks=(3.0, 6.0)))),

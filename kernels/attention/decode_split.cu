@@ -64,9 +64,7 @@ __device__ __forceinline__ void attend(float (&O_acc)[1][kDTiles][4], OnlineSoft
     } else {
         product_qk8<Element, Kv, kHeadDim>(S_acc, Q_smem, ByteFragments<kHeadDim, QuadOrder::chunks_then_rows>(stage));
     }
-#if ATTN_TRANSFORMED
     transform_scores(S_acc, rows, first_key);
-#endif
     if constexpr (kMasked) mask_scores(S_acc, rows, first_key);
     float rescale[1][kRowsPerLane];
     softmax.step(S_acc, rescale, exponent_scale);

@@ -101,12 +101,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         key_rows(p, sequence, static_cast<const u16_t *>(p.V) + kv_head * p.v_head_stride + v_part * kVDim,
                  p.v_batch_stride, p.v_row_stride);
 
-    // Key blocks that some query of the tile sees, and among them those that every query sees whole.
+    // Key blocks that some query of the tile sees, and among them those that every query sees whole, but for what bias and
+    // mask hide.
     const Mask mask(p, sequence, head);
     const int begin_block = mask.first_key(block_query) / kBlockN;
     const int end_block = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;
     const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
-    const int end_whole = ATTN_MASK || ATTN_BIAS ? 0 : mask.end_key(block_query) / kBlockN;
+    const int end_whole = kPlanes ? 0 : mask.end_key(block_query) / kBlockN;
 
     const Sharers sharers(V_tiles + kStages * VTile::kBytes);
     const int warp_row = warp_id() / kSharers * (kMTiles * 16);
@@ -116,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     // The same of what the warp's queries see.
     const int last_warp_query = min(warp_query + kMTiles * 16, sequence.seqlen_q) - 1;
     const int begin_warp_whole = (mask.first_key(last_warp_query) + kBlockN - 1) / kBlockN;
-    const int end_warp_whole = ATTN_MASK || ATTN_BIAS ? 0 : mask.end_key(warp_query) / kBlockN;
+    const int end_warp_whole = mask.end_key(warp_query) / kBlockN;
     const QFragment<kHeadDim> Q_smem(Q_tile, warp_row);
 
     float O_acc[kMTiles][kDTiles][4];
@@ -163,9 +164,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         } else {
             product_qk<Element, kHeadDim>(S_acc, Q_smem, K_smem);
         }
-#if ATTN_TRANSFORMED
         transform_scores(S_acc, rows, first_key);
-#endif
     };
 
     // O += P V for the keys of the warp of that rank, given steps of 16 of its P.

@@ -5,7 +5,8 @@
 // the tensor core computes O += P V of one block, the softmax of the next is computed, and unless blocks may pass a
 // warpgroup by, the last product of a tile runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
 //
-// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES, ATTN_TURNS
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES,
+// ATTN_PLANE_STAGES (tiles of bias or mask in shared memory; 0: none), ATTN_TURNS
 // (the warpgroups issue their products in turn), ATTN_PASSES (wgmma_tile.cuh), ATTN_BLOCKS_PER_SM, ATTN_PAGE_ROWS (keys
 // that a copy takes out of a page; 0 where there are none), ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0
 // or 1.
@@ -75,6 +76,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     if (ATTN_VARLEN_Q && !any) return;  // how many tiles there are was not known where the grid was chosen
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring), V_ring(smem.v_ring);
+    Ring<kPlaneStages> plane_ring(smem.plane_ring);
     const Turns turns(warpgroup);
     const int warp_row = warpgroup * 64 + warp_id() % 4 * 16 + lane_id() / 4;  // of this lane's element 0, in the tile
     const int lane_key = lane_id() % 4 * 2;
@@ -82,15 +84,22 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
 
     float S[kBlockN / 2], O[kVDim / 2];
     u32_t P[kBlockN / 4];
+    ScorePlanes planes;
     RowSoftmax softmax;
     u32_t left_out = 0;  // nonzero where V of the tile had elements that are no number
 
-    // Issues S = Q K^T of the next block.
-    const auto issue_qk = [&]() {
+    // Reads what bias and mask say of a block's scores, where no tile of them comes; the product hides the latency.
+    const auto read_planes = [&](const QueryTile &tile, int block) {
+        if constexpr (kPlanes && !kPlaneTiles) {
+            planes.read(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query + warp_row,
+                        block * kBlockN + lane_key);
+        }
+    };
+    // Issues S = Q K^T of the next block. own: the warpgroup.
+    const auto issue_qk = [&](int own) {
         registers_change(S);
         wgmma_fence();
-        product_qk(S, smem.Q + Q_ring.stage * kQBytes + warpgroup * 64 * kPanelRowBytes,
-                   smem.K + K_ring.stage * kKBytes);
+        product_qk(S, smem.Q + Q_ring.stage * kQBytes + own * 64 * kPanelRowBytes, smem.K + K_ring.stage * kKBytes);
         wgmma_commit_group();
     };
     // Issues O += P V of the block that P is of.
@@ -100,7 +109,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         product_pv(O, P, smem.V + V_ring.stage * kVBytes, accumulate);
         wgmma_commit_group();
     };
-    // Lets `count` blocks of K and V pass, with the turns that they would have taken. The warpgroup must hold neither K
+    // Lets `count` blocks of K, V and planes pass, with the turns that they would have taken. The warpgroup must hold neither K
     // nor V meanwhile: the others may be waiting for the room.
     const auto pass = [&](int count) {
         for (; kPassesBlocks && count > 0; --count) {
@@ -109,6 +118,11 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             K_ring.wait_full();
             if (speaks) mbarrier_arrive(K_ring.empty());
             K_ring.advance();
+            if constexpr (kPlaneTiles) {
+                plane_ring.wait_full();
+                if (speaks) mbarrier_arrive(plane_ring.empty());
+                plane_ring.advance();
+            }
             V_ring.wait_full();
             if (speaks) mbarrier_arrive(V_ring.empty());
             V_ring.advance();
@@ -124,10 +138,18 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             Q_ring.advance();
         }
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
-#if ATTN_TRANSFORMED
-        const ScoreTransform transform(p, work.tile.batch, work.tile.head);
-        transform_scores(S, transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
-#endif
+        if constexpr (kTransformed) {
+            const ScoreTransform transform(p, work.tile.batch, work.tile.head);
+            if constexpr (kPlaneTiles) plane_ring.wait_full();
+            transform_scores(S, planes, smem.planes + plane_ring.stage * kPlaneBytes, warp_row, transform,
+                             Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
+            if constexpr (kPlaneTiles) {
+                fence_proxy_async_shared();  // or the next copy may overtake these reads
+                warp_sync();
+                if (speaks) mbarrier_arrive(plane_ring.empty());
+                plane_ring.advance();
+            }
+        }
         if (work.blocks.at_edge(work.block)) {
             mask_scores(S, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);
         }
@@ -150,7 +172,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         warp_sync();  // another lane of the quad stored the elements
 #pragma unroll 1
         for (int block = blocks.begin; block < blocks.end; ++block) {
-            if (!blocks.at_edge(block)) continue;
+            if (!blocks.may_hide(block)) continue;
             add_nonfinite_rows<Element, kVDim>(output_rows<Out>(p, sequence, tile.head), p.o_row_stride,
                                                softmax.row_sum, mask, V_gmem, tile.first_query + warp_row,
                                                block * kBlockN, (block + 1) * kBlockN);
@@ -165,17 +187,19 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     };
 
     // Issues the first S = Q K^T of a tile.
-    const auto begin_tile = [&]() {
+    const auto begin_tile = [&](const Work &work) {
+        read_planes(work.tile, work.block);
         Q_ring.wait_full();
         K_ring.wait_full();
         turns.wait();
-        issue_qk();
+        // As a number of its own: else descriptors are kept in registers from tile to tile, and bias and mask need those.
+        issue_qk(kPlanes ? shfl_idx(warpgroup, 0) : warpgroup);
         turns.pass_on();
     };
 
     Work work(p, tiles.tile(), warpgroup);
     pass(work.end - work.blocks.end);
-    begin_tile();
+    begin_tile(work);
     wgmma_wait_group<0>();
     for (;;) {
         finish_qk(work);
@@ -183,9 +207,10 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         pack_p(P, S);
         bool accumulate = false;
         while (work.block > work.blocks.begin) {
+            read_planes(work.tile, work.block - 1);
             K_ring.wait_full();
             turns.wait();
-            issue_qk();
+            issue_qk(warpgroup);
             V_ring.wait_full();
             issue_pv(accumulate);
             turns.pass_on();
@@ -215,9 +240,9 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             wgmma_wait_group<0>();
             finish_tile(work);
             pass(work.blocks.begin - work.begin + next.end - next.blocks.end);
-            begin_tile();
+            begin_tile(next);
         } else {  // the last product runs under the first of the next tile
-            begin_tile();
+            begin_tile(next);
             wgmma_wait_group<1>();
             finish_tile(work);
         }
@@ -234,13 +259,21 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     attention_fwd_wgmma(const __grid_constant__ TensorMap Q_map, const __grid_constant__ TensorMap K_map,
-                        const __grid_constant__ TensorMap V_map, const __grid_constant__ AttentionParams p) {
+                        const __grid_constant__ TensorMap V_map,
+#if ATTN_PLANE_STAGES
+                        const __grid_constant__ TensorMap plane_map,
+#endif
+                        const __grid_constant__ AttentionParams p) {
+#if !ATTN_PLANE_STAGES
+    const TensorMap &plane_map = Q_map;  // none is read
+#endif
     extern __shared__ __align__(1024) unsigned char dynamic_smem[];
     const SharedMemory smem(smem_address(dynamic_smem));
     if (threadIdx.x == 0) {
         Ring<kQStages>::init(smem.q_ring, kConsumers * 4);
         Ring<kStages>::init(smem.k_ring, kConsumers * 4);
         Ring<kStages>::init(smem.v_ring, kConsumers * 4);
+        Ring<kPlaneStages>::init(smem.plane_ring, kConsumers * 4);
         for (int i = 0; i < kStages; ++i) {
             mbarrier_init(smem.v_landed + i * 8, 1);
             if (kLookForNonfinite) st_shared(smem.found + i * 4, 0);
@@ -254,7 +287,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     if (warp_id() < 4) {
         setmaxnreg_dec<kLoadRegisters>();
         if (kWarpsLoad ? warp_id() == 0 : threadIdx.x == 0) {
-            load_queries_and_keys(p, Q_map, K_map, smem);
+            load_queries_and_keys(p, Q_map, K_map, plane_map, smem);
         } else if (kWarpsLoad ? warp_id() == 1 : threadIdx.x == kWarpSize) {
             load_values(p, V_map, smem);
         } else if (kLookForNonfinite && warp_id() >= 2) {
@@ -263,7 +296,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     } else {
         setmaxnreg_inc<kComputeRegisters>();
         // A value from a shuffle is known to be the same in all lanes, which moves what depends on it to uniform registers.
-        const int warpgroup = kPassesBlocks ? shfl_idx(warp_id() / 4, 0) : warp_id() / 4;
+        const int warpgroup = kPassesBlocks || kPlanes ? shfl_idx(warp_id() / 4, 0) : warp_id() / 4;
         compute(p, smem, warpgroup - 1);
     }
 }

@@ -3,6 +3,7 @@
 // A boolean mask, and a bias of -inf, hide single keys.
 #pragma once
 #include "attention/params.cuh"
+#include "attention/plane.cuh"
 #include "attention/sequence.cuh"
 #include "ptx/convert.cuh"
 #include "ptx/math.cuh"
@@ -12,16 +13,6 @@ using BiasElement = float;
 #else
 using BiasElement = ATTN_ELEMENT;
 #endif
-
-// One (batch, head) of an array (batch, head, row, col) of any strides.
-template <class T>
-struct Plane {
-    const T *base;
-    i64_t row_stride;
-    i64_t col_stride;
-
-    __device__ __forceinline__ T at(int row, int col) const { return base[row * row_stride + col * col_stride]; }
-};
 
 struct Mask {
     int seqlen_q;

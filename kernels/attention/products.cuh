@@ -3,6 +3,7 @@
 #include "attention/mask.cuh"
 #include "attention/nonfinite.cuh"
 #include "attention/online_softmax.cuh"
+#include "attention/planes.cuh"
 #include "attention/score.cuh"
 #include "attention/tile.cuh"
 #include "ptx/mma.cuh"
@@ -81,25 +82,28 @@ struct QueryRows {
     __device__ __forceinline__ const ScoreTransform &transform(int, int) const { return head_transform; }
 };
 
-#if ATTN_TRANSFORMED
-// S = transform(S). first_key: of this lane's element 0 of block (0, 0).
+// S = transform(S), and -inf where bias or mask hides a key. first_key: of this lane's element 0 of block (0, 0). Bias and
+// mask are read for all rows at once, so that they are waited for once; before the product there are no registers for them.
 template <int kMTiles, int kNTiles, class Rows>
 __device__ __forceinline__ void transform_scores(float (&S_acc)[kMTiles][kNTiles][4], const Rows &rows, int first_key) {
+    if constexpr (!kTransformed) return;
+    RowPlanes<kNTiles> planes[kMTiles][kRowsPerLane];
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
-        for (int n = 0; n < kNTiles; ++n) {
+        for (int r = 0; r < kRowsPerLane; ++r) planes[m][r].read(rows.mask(m, r), rows.query(m, r), first_key);
+    }
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const int r = i / 2, key = first_key + n * 8 + i % 2;
-                S_acc[m][n][i] = rows.transform(m, r)(S_acc[m][n][i], rows.mask(m, r), rows.query(m, r), key);
-            }
+    for (int m = 0; m < kMTiles; ++m) {
+#pragma unroll
+        for (int r = 0; r < kRowsPerLane; ++r) {
+            planes[m][r].apply(reinterpret_cast<float (&)[4 * kNTiles]>(S_acc[m]), r, rows.transform(m, r),
+                               rows.mask(m, r), rows.query(m, r), first_key);
         }
     }
 }
-#endif
 
-// S = -inf where the query does not see the key. first_key: of this lane's element 0 of block (0, 0).
+// S = -inf where the query does not see the key, by its place. first_key: of this lane's element 0 of block (0, 0).
 template <int kMTiles, int kNTiles, class Rows>
 __device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4], const Rows &rows, int first_key) {
 #pragma unroll
@@ -115,11 +119,7 @@ __device__ __forceinline__ void mask_scores(float (&S_acc)[kMTiles][kNTiles][4],
                 for (int c = 0; c < 2; ++c) {
                     const int key = n * 8 + c;
                     const bool inside = (!ATTN_WINDOW_LEFT || key >= begin) && key < end;
-                    float &s = S_acc[m][n][2 * r + c];
-                    // A bias of -inf has made s -inf, or NaN where it was +inf or NaN: only then it is read again.
-                    const bool shown =
-                        ATTN_BIAS && s != s ? mask.allowed(query, first_key + key) : mask.shown(query, first_key + key);
-                    if (!inside || !shown) s = -infinity();
+                    if (!inside) S_acc[m][n][2 * r + c] = -infinity();
                 }
             }
         }

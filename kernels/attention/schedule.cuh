@@ -79,4 +79,7 @@ struct KeyBlocks {
     }
 
     __device__ __forceinline__ bool at_edge(int block) const { return block < begin_whole || block >= end_whole; }
+
+    // Whether some query of the tile may not see some key of the block.
+    __device__ __forceinline__ bool may_hide(int block) const { return kPlanes || at_edge(block); }
 };

@@ -5,6 +5,7 @@
 #include "ptx/math.cuh"
 
 #define ATTN_TRANSFORMED (ATTN_SCALED || ATTN_NEGATED)
+constexpr bool kTransformed = ATTN_TRANSFORMED || kPlanes;  // by numbers, a bias or a mask
 
 #if ATTN_SOFTCAP
 // tanh to a relative error below 2^-20, where tanh.approx has an absolute one of 2^-11: times the cap it would be a
@@ -50,10 +51,14 @@ struct ScoreTransform {
 #endif
     }
 
-    __device__ __forceinline__ float operator()(float s, const Mask &mask, int query, int key) const {
+    // bias: what is added in the end.
+    __device__ __forceinline__ float operator()(float s, const Mask &mask, int query, int key, float bias) const {
 #if ATTN_NEGATED
         s = -s;  // a negative softmax_scale: the sign goes here, its magnitude into the scales
 #endif
+#if ATTN_BIAS && !ATTN_SOFTCAP && !ATTN_ALIBI
+        s = fma_rn(s, scale, bias);
+#else
 #if ATTN_SCALED
         s *= scale;
 #endif
@@ -64,7 +69,8 @@ struct ScoreTransform {
         s = fma_rn(-slope, static_cast<float>(abs(query + mask.diagonal - key)), s);
 #endif
 #if ATTN_BIAS
-        if (mask.exists(query, key)) s += to_float(mask.bias.at(query, key));
+        s += bias;
+#endif
 #endif
         return s;
     }

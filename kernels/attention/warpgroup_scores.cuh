@@ -1,7 +1,7 @@
 // Scores of a warpgroup before the softmax: masked and transformed in the accumulators of S = Q K^T.
 #pragma once
 #include "attention/mask.cuh"
-#include "attention/score.cuh"
+#include "attention/planes.cuh"
 #include "attention/wgmma_tile.cuh"
 
 // Bits of the lane's elements [0, 32) of a row whose key is less than `end`: element e has key e / 2 * 8 + e % 2.
@@ -27,12 +27,30 @@ __device__ __forceinline__ void mask_scores(float (&S)[kBlockN / 2], const Mask 
     }
 }
 
-#if ATTN_TRANSFORMED
-__device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], const ScoreTransform &transform,
-                                                 const Mask &mask, int query, int key) {
+// What bias and mask say of the scores that this lane holds in one block of keys, where lanes read global memory.
+struct ScorePlanes {
+    RowPlanes<kBlockN / 8> rows[2];
+
+    // query, key: of this lane's element 0.
+    __device__ __forceinline__ void read(const Mask &mask, int query, int key) {
 #pragma unroll
-    for (int i = 0; i < kBlockN / 2; ++i) {
-        S[i] = transform(S[i], mask, query + i % 4 / 2 * 8, key + i / 4 * 8 + i % 2);
+        for (int r = 0; r < 2; ++r) rows[r].read(mask, query + r * 8, key);
+    }
+};
+
+// S = transform(S), and -inf where bias or mask hides a key. query, key: of this lane's element 0. plane_tile: where kPlaneTiles,
+// what stands in place of `planes`, and `row` the query in it.
+__device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], const ScorePlanes &planes, u32_t plane_tile,
+                                                 int row, const ScoreTransform &transform, const Mask &mask, int query,
+                                                 int key) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        if constexpr (kPlaneTiles) {
+            RowPlanes<kBlockN / 8> own;
+            own.read_tile<kBlockM>(plane_tile, row + r * 8);
+            own.apply(S, r, transform, mask, query + r * 8, key);
+        } else {
+            planes.rows[r].apply(S, r, transform, mask, query + r * 8, key);
+        }
     }
 }
-#endif

@@ -22,10 +22,10 @@ constexpr int kThreads = (kConsumers + 1) * kWarpgroupSize;
 constexpr bool kTransposesV = sizeof(Element) == 1;
 
 // Keys past the end are zeros in shared memory where the array ends with them. Where only the device knows the lengths,
-// rows that are no keys may be copied with them; only these and a window make P 0 beside V that is not. Where V is
+// rows that are no keys may be copied with them; only these, a window, a bias and a mask make P 0 beside V that is not. Where V is
 // transposed, that is where it is looked at.
 constexpr bool kForeignRows = ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_PAGED;
-constexpr bool kLookForNonfinite = (ATTN_WINDOW || kForeignRows) && !kTransposesV;
+constexpr bool kLookForNonfinite = (ATTN_WINDOW || kForeignRows || kPlanes) && !kTransposesV;
 constexpr int kLookers = 2 * kWarpSize;
 
 // Whether a warpgroup lets blocks of its tile pass that its own queries do not see: they see fewer under a window.
@@ -64,9 +64,21 @@ constexpr int kVtStages = 0, kTotalBytes = 0;
 #endif
 constexpr int kVtBytes = (kBlockN + 127) / 128 * kVtRows * kPanelRowBytes;
 
+// Bias, or a mask without one, in tiles of kBlockM queries (RowPairs::read_tile); 0 stages: lanes read global memory.
+#if ATTN_BIAS
+using PlaneElement = BiasElement;
+#else
+using PlaneElement = u8_t;
+#endif
+constexpr int kPlaneStages = ATTN_PLANE_STAGES;
+constexpr bool kPlaneTiles = kPlaneStages > 0;
+constexpr int kPlanePanel = kPanelRowBytes / sizeof(PlaneElement);
+constexpr int kPlanePanels = (kBlockN + kPlanePanel - 1) / kPlanePanel;
+constexpr int kPlaneBytes = kBlockM * kPlanePanels * kPanelRowBytes;
+
 struct SharedMemory {
-    u32_t Q, K, V, Vt, total;
-    u32_t q_ring, k_ring, v_ring, vt_ring;
+    u32_t Q, K, V, planes, Vt, total;
+    u32_t q_ring, k_ring, v_ring, plane_ring, vt_ring;
     u32_t v_landed;  // a barrier per stage: V is there, and nobody has looked at it
     u32_t notes;     // a word per stage: what the loading thread says of a block of V that is transposed
     u32_t found;     // a word per stage: whether V has an element that is not finite; where transposed two, one a warp
@@ -76,12 +88,14 @@ struct SharedMemory {
         Q = base;
         K = Q + kQStages * kQBytes;
         V = K + kStages * kKBytes;
-        Vt = V + kStages * kVBytes;
+        planes = V + kStages * kVBytes;
+        Vt = planes + kPlaneStages * kPlaneBytes;
         total = Vt + kVtStages * kVtBytes;
         q_ring = total + kTotalBytes;
         k_ring = q_ring + Ring<kQStages>::kBytes;
         v_ring = k_ring + Ring<kStages>::kBytes;
-        vt_ring = v_ring + Ring<kStages>::kBytes;
+        plane_ring = v_ring + Ring<kStages>::kBytes;
+        vt_ring = plane_ring + Ring<kPlaneStages>::kBytes;
         v_landed = vt_ring + Ring<kVtStages>::kBytes;
         notes = v_landed;  // either is used
         found = v_landed + kStages * 8;

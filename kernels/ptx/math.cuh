@@ -18,6 +18,9 @@ __device__ __forceinline__ float ex2_approx(float x) {
 // max.f32 returns the other operand where one is NaN.
 __device__ __forceinline__ float max_f32(float a, float b) { return fmaxf(a, b); }
 
+// setp.nan.f32: whether one is NaN.
+__device__ __forceinline__ bool is_unordered(float a, float b) { return !(a < b || a >= b); }
+
 // max.NaN.f32, min.NaN.f32 return NaN where one is NaN.
 __device__ __forceinline__ float max_nan_f32(float a, float b) {
     float result;

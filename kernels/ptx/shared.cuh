@@ -8,6 +8,20 @@ __device__ __forceinline__ u32_t ld_shared(u32_t smem) {
     return value;
 }
 
+// Two bytes, the upper ones of the register become 0.
+__device__ __forceinline__ u32_t ld_shared_u16(u32_t smem) {
+    u16_t value;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(value) : "r"(smem) : "memory");
+    return value;
+}
+
+// Eight bytes to two floats.
+__device__ __forceinline__ float2_t ld_shared_v2(u32_t smem) {
+    float2_t value;
+    asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(smem) : "memory");
+    return value;
+}
+
 __device__ __forceinline__ void st_shared(u32_t smem, u32_t value) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(smem), "r"(value) : "memory");
 }

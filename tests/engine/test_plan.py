@@ -47,7 +47,7 @@ def test_every_variant_is_reachable() -> None:
 def test_plan_says_why_earlier_variants_were_passed_over() -> None:
     plan = make_plan(make(256), arch(89))
     assert plan.variant.block_m == 64
-    few, hopper, *wide = plan.passed_over
+    few, hopper, _hopper_for_biases, *wide = plan.passed_over
     assert few == "attention_decode_split 16x16: 1200 rows share a K/V head, it is for up to 64"
     assert hopper == "attention_fwd_wgmma 128x64: needs sm_90a"
     assert [line.split(": ")[1].split(",")[0] for line in wide] == [

@@ -38,15 +38,36 @@ def test_every_width_from_64_to_256_has_a_tile(head_dim: int, window: tuple[int,
     assert plan.block[0] == 128 * (plan.variant.block_m // 64 + 1)
 
 
+# What is read for every score -> fields of a problem; "mapped" where a tensor map describes it.
+F32, BF16 = FORMATS["f32"], FORMATS["bf16"]
+PAIRED_BIAS = {"bias_dense": True, "bias_pairs": True}
+MAPPED_BIAS = {**PAIRED_BIAS, "bias_mappable": True}
+PAIRED_MASK = {"mask": True, "mask_dense": True, "mask_pairs": True}
+MAPPED_MASK = {**PAIRED_MASK, "mask_mappable": True}
+PLANES: dict[str, dict[str, Any]] = {
+    "bias": {"bias": BF16, **PAIRED_BIAS},
+    "bias, unaligned": {"bias": BF16, "bias_dense": True},
+    "bias, mapped": {"bias": BF16, **MAPPED_BIAS},
+    "bias in f32": {"bias": F32, **PAIRED_BIAS},
+    "bias in f32, mapped": {"bias": F32, **MAPPED_BIAS},
+    "mask": PAIRED_MASK,
+    "mask, unaligned": {"mask": True, "mask_dense": True},
+    "mask, mapped": MAPPED_MASK,
+    "both": {"bias": BF16, **PAIRED_BIAS, **PAIRED_MASK},
+    "both, mapped, in f32": {"bias": F32, **MAPPED_BIAS, **MAPPED_MASK},
+    "both, any strides, with a softcap": {"bias": F32, "mask": True, "softcap": 9.0},
+}
+
+
 def problems() -> list[Problem]:
     """Return problems that between them take every row."""
     return [
-        make(head_dim, window=window, softcap=softcap, seqlen_k=seqlen, layout=layout)
+        make(head_dim, window=window, seqlen_k=seqlen, layout=layout, **scores)
         for layout in (Layout(), Layout(page_size=16, num_pages=1000))
         for head_dim in (64, 96, 128, 192, 256)
         for window in ((-1, -1), CAUSAL, (1024, 0))
-        for softcap in (0.0, 20.0)
         for seqlen in (512, 4096, 1 << 20)
+        for scores in ({}, {"softcap": 20.0}, *PLANES.values())
     ]
 
 
@@ -58,7 +79,10 @@ def test_every_row_is_reachable() -> None:
     ("changes", "reason"),
     [
         ({"mappable": False}, "no tensor map"),
-        ({"mask": True, "plane": (2048, 2048)}, "no mask"),
+        (
+            {"mask": True, "layout": Layout(leftpad_k=True, page_size=16, num_pages=1000)},
+            "no mask and no bias with left padding in pages",
+        ),
         ({"layout": Layout(page_size=12, num_pages=1000)}, "page_size must be a multiple"),
         ({"num_splits": 2}, "does not split"),
         ({"seqlen_q": 40}, "64 queries and more"),
@@ -114,6 +138,18 @@ def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant) -> None:
             break
     else:
         raise AssertionError("no problem takes this row")
+    _, log = compile_.cubin(plan.source(), "sm_90a")
+    assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
+    assert not re.findall(r"C75\d\d.*", log), log
+
+
+@pytest.mark.parametrize("head_dim", [64, 128, 192, 256])
+@pytest.mark.parametrize("name", PLANES)
+def test_bias_and_mask_fit_into_the_registers(head_dim: int, name: str) -> None:
+    bf16 = FORMATS["bf16"]
+    problem = make(head_dim, window=(100, 0), format=bf16, kv_format=bf16, **PLANES[name])
+    plan = make_plan(problem, HOPPER)
+    assert plan.variant in WGMMA
     _, log = compile_.cubin(plan.source(), "sm_90a")
     assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
     assert not re.findall(r"C75\d\d.*", log), log

@@ -10,9 +10,10 @@ _mutant = partial(Mutant, family="features")
 
 _CAP = "s = softcap * tanh_accurate(s);"
 _ALIBI = "s = fma_rn(-slope, static_cast<float>(abs(query + mask.diagonal - key)), s);"
-_BIAS = "if (mask.exists(query, key)) s += to_float(mask.bias.at(query, key));"
-_TRANSFORM = "#if ATTN_TRANSFORMED\n        transform_scores(S_acc, rows, first_key);\n#endif\n"
+_BIAS = "s = fma_rn(s, scale, bias);"
+_TRANSFORM = "        transform_scores(S_acc, rows, first_key);\n"
 _MASKED = "if (!whole) mask_scores(S_acc, rows, first_key + part * kPartKeys);\n"
+_LEFT = "return query < mask.plane_rows ? mask.plane_cols - key : 0;"
 _SLOPE = "p.alibi_slopes[batch * p.alibi_slopes_batch_stride + head * p.alibi_slopes_head_stride];"
 _SINK = "const float sink_log2 = p.sinks[head] * kLog2e;"
 _END = "return {__frcp_rn(sum) * shrink, max_log2 * kLn2 + logf(sum)};"
@@ -115,19 +116,19 @@ FEATURES: tuple[Mutant, ...] = (
     _mutant(
         "bias_scaled",
         "the bias is scaled as the scores are",
-        (Edit(_BIAS, _BIAS.replace("to_float", "scale * to_float")),),
+        (Edit(_BIAS, _BIAS.replace("bias", "scale * bias")),),
         ("bias",),
     ),
     _mutant(
         "bias_sign",
         "the bias is subtracted",
-        (Edit(_BIAS, _BIAS.replace("s += ", "s -= ")),),
+        (Edit(_BIAS, _BIAS.replace("bias", "-bias")),),
         ("bias",),
     ),
     _mutant(
         "bias_read_outside",
         "the bias is read for keys and queries that it does not have",
-        (Edit(_BIAS, _BIAS.replace("if (mask.exists(query, key)) ", "")),),
+        (Edit(_LEFT, "return kCount * 8;"),),
         ("bias",),
         ("normal",),
     ),

@@ -123,7 +123,7 @@ HOPPER: tuple[Mutant, ...] = (
     _row(
         "wgmma_first_warpgroup",
         "every warpgroup multiplies the first 64 queries of the tile",
-        "+ warpgroup * 64 * kPanelRowBytes",
+        "+ own * 64 * kPanelRowBytes",
         "",
         "hopper_turns",
     ),

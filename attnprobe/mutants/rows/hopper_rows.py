@@ -116,16 +116,16 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     _row(
         "wgmma_not_transformed",
         "scores go into the softmax without softcap and slopes",
-        "transform_scores(S, transform, Mask(p, find_sequence(p, work.tile.batch), "
-        "work.tile.head), query, key);",
+        "transform_scores(S, planes, smem.planes + plane_ring.stage * kPlaneBytes, warp_row, "
+        "transform, Mask(p, find_sequence(p, work.tile.batch), work.tile.head), query, key);",
         "",
         "hopper_softcap",
     ),
     _row(
         "wgmma_transformed_columns",
-        "the second of two neighbouring keys gets the bias of the first",
-        "key + i / 4 * 8 + i % 2);",
-        "key + i / 4 * 8);",
+        "the second of two neighbouring keys gets the slope of the first",
+        "s = transform(s, mask, query, key + 8 * n + i, added(n, i));",
+        "s = transform(s, mask, query, key + 8 * n, added(n, i));",
         "hopper_softcap",
     ),
     _row(

@@ -10,7 +10,7 @@ _mutant = partial(Mutant, family="masks")
 
 _FIRST = "return max(query + diagonal - left, lowest);"
 _END = "return min(query + diagonal + right + 1, seqlen_k);"
-_HIDE = "if (!inside || !shown) s = -infinity();"
+_HIDE = "if (!inside) S_acc[m][n][2 * r + c] = -infinity();"
 _ROW = "const int query = rows.query(m, r); const int begin"
 _CAUSAL_FIELD = "PyTorch #103082, #110213"
 _WINDOW_FIELD = "transformers #39408, flash-attention #2199"
@@ -134,8 +134,8 @@ MASKS: tuple[Mutant, ...] = (
         "a block is whole if the last query of the warp sees all of it: others see too much",
         (
             Edit(
-                ": mask.end_key(warp_query) / kBlockN;",
-                ": mask.end_key(last_warp_query) / kBlockN;",
+                "= mask.end_key(warp_query) / kBlockN;",
+                "= mask.end_key(last_warp_query) / kBlockN;",
             ),
         ),
         ("causal",),
@@ -172,7 +172,7 @@ MASKS: tuple[Mutant, ...] = (
     _mutant(
         "mask_inverted",
         "a boolean mask hides what it should show",
-        (Edit("mask.at(query, key) != 0;", "mask.at(query, key) == 0;"),),
+        (Edit("return (bits & 0xffu << 8 * i) == 0;", "return (bits & 0xffu << 8 * i) != 0;"),),
         ("mask",),
     ),
     _mutant(

@@ -97,8 +97,8 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_k_not_awaited",
         "K is multiplied before it has landed",
-        "K_ring.wait_full(); turns.wait(); issue_qk(); V_ring.wait_full();",
-        "turns.wait(); issue_qk(); V_ring.wait_full();",
+        "K_ring.wait_full(); turns.wait(); issue_qk(warpgroup); V_ring.wait_full();",
+        "turns.wait(); issue_qk(warpgroup); V_ring.wait_full();",
         "hopper",
         timing=True,
     ),
