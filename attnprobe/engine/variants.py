@@ -162,6 +162,8 @@ class MmaVariant(Variant):
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
         if self.plain and (problem.windowed or changes_scores(problem)):
             return "is for plain scores without a window"
+        if self.parts > 1 and has_planes(problem):
+            return "would wait for bias and mask in every part of a block"
         return super().refusal(problem, arch)
 
 
@@ -171,9 +173,14 @@ def transforms(problem: Problem) -> bool:
     return negated or problem.softcap > 0 or problem.alibi or problem.head_scales
 
 
+def has_planes(problem: Problem) -> bool:
+    """Return whether there is something to read for every score."""
+    return problem.bias is not None or problem.mask
+
+
 def changes_scores(problem: Problem) -> bool:
     """Return whether scores are changed or hidden one by one before the softmax."""
-    return transforms(problem) or problem.bias is not None or problem.mask
+    return transforms(problem) or has_planes(problem)
 
 
 def _mma(
@@ -201,6 +208,7 @@ _PAIR: Mapping[str, Any] = {"sharers": 2, "apart": True, "min_cc": 90}
 VARIANTS: tuple[Variant, ...] = (
     _mma((64, 64), (128, 128, 4), 2, "a barrier for 128 keys, scores of 32 at a time", parts=4),
     _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", parts=2),
+    _mma((64, 64), (128, 64, 4), 2, "bias and mask are waited for once a block"),
     _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: each fragment feeds two", plain=True),
     _mma((128, 128), (128, 64, 4), 2, "what changes scores needs registers", parts=2),
     _mma((128, 128), (128, 48, 4), 2, "fits twice into 164 KiB and does not spill"),

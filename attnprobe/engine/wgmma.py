@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 from attnprobe.arch import Arch
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
-from attnprobe.engine.variants import ELEMENT_BYTES, Variant, changes_scores, padded_bytes
+from attnprobe.engine.variants import (
+    ELEMENT_BYTES,
+    Variant,
+    changes_scores,
+    has_planes,
+    padded_bytes,
+)
 from attnprobe.frozen import dataclass
 
 ROWS = 64  # queries of a warpgroup
@@ -185,11 +191,6 @@ def _mean_keys(problem: Problem) -> int:
     if not problem.layout.varlen_k:
         return problem.seqlen_k
     return MAX_SIZE if problem.num_splits else problem.seqlen_k // max(1, problem.batch)
-
-
-def has_planes(problem: Problem) -> bool:
-    """Return whether there is something to read for every score."""
-    return problem.mask or problem.bias is not None
 
 
 def plane_bytes(problem: Problem) -> int:

@@ -39,7 +39,7 @@ def test_every_arch_has_a_kernel_that_fits(row: Arch, head_dim: int) -> None:
 def test_every_variant_is_reachable() -> None:
     problems = [make(head_dim, window=window) for head_dim in HEAD_DIMS for window in WINDOWS]
     # V narrower than K, and of a width that two warps cannot share.
-    problems += [make(192, v_head_dim=128), make(208)]
+    problems += [make(192, v_head_dim=128), make(208), make(64, mask=True)]
     chosen = {make_plan(problem, row).variant for problem in problems for row in ARCHES}
     assert chosen == set(VARIANTS)
 
@@ -93,12 +93,20 @@ def test_or_two_warps_do_where_there_is_room_for_p() -> None:
 
 
 def test_a_tile_for_plain_scores_is_for_nothing_else() -> None:
-    changes = [{"window": (-1, 0)}, {"softcap": 30.0}, {"mask": True}, {"bias": FORMATS["f16"]}]
+    changes = [{"window": (-1, 0)}, {"softcap": 30.0}]
     assert make_plan(make(), arch(90)).variant.macros(make())["ATTN_PARTS"] == 1
     for change in changes:
         plan = make_plan(make(**change), arch(90))  # type: ignore[arg-type]
         assert (plan.variant.block_n, plan.defines["ATTN_PARTS"]) == (64, 2)
         assert any("is for plain scores" in line for line in plan.passed_over)
+
+
+def test_bias_and_mask_are_waited_for_once_a_block() -> None:
+    planes = [{"mask": True}, {"bias": FORMATS["f16"]}]
+    for head_dim, block_n in ((64, 64), (128, 48)):
+        for change in planes:
+            plan = make_plan(make(head_dim, **change), arch(90))  # type: ignore[arg-type]
+            assert (plan.variant.block_n, plan.defines["ATTN_PARTS"]) == (block_n, 1)
 
 
 def test_a_grid_that_no_launch_takes_is_refused() -> None:
@@ -141,6 +149,7 @@ COMPILED = [
         for head_dim in (64, 128, 256, 576)
         for cc in (80, 90, 120)
     ),
+    (make(64, "bf16", window=(-1, 0), mask=True), 90),
     (make(112, "bf16"), 90),
     (make(192, "bf16", v_head_dim=128, window=(-1, 0)), 90),
     (make(208, "bf16", window=(-1, 0)), 90),
