@@ -112,6 +112,7 @@ def run(window: tuple[int, int], old: str = "", new: str = "") -> np.ndarray:
     )
     plan = make_plan(problem, HOPPER)
     assert plan.variant in WGMMA
+    plan = replace(plan, variant=replace(plan.variant, turns=True))  # whose faults are looked for
     source = plan.source()
     if old:
         assert old in source.text
