@@ -28,8 +28,8 @@ from attnprobe.backends.gpu import GpuBackend  # noqa: E402
 from attnprobe.errors import DeviceError  # noqa: E402
 
 SCHEMA = "attnprobe.gpu-evidence/2"
-# Runs of compute-sanitizer: tool, options, cases of TARGET. racecheck does not know the order that
-# copies and an mbarrier make: where they do, it leaves copies out; CONTROL shows that it must.
+# Runs of compute-sanitizer: tool, options, cases of TARGET. The cases whose copies arrive at
+# mbarriers are a run of their own (TARGET says why); CONTROL does the same once.
 SANITIZERS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("memcheck", (), ""),
     ("racecheck", (), "rest"),

@@ -5,7 +5,7 @@
                                                    # past the last there is none
     python tools/sanitizer_target.py rest          # all but those of ARRIVING
     python tools/sanitizer_target.py arriving      # those
-    python tools/sanitizer_target.py control       # copies that arrive at a barrier, and no more
+    python tools/sanitizer_target.py control       # one round of copies that arrive at a barrier
 
 CuPy's memory pool is switched off, so that every array is an allocation with an end of its own.
 Words that count arrivals may hold anything (kernels/attention/arrivals.cuh); here they are filled
@@ -185,8 +185,10 @@ RUNS: dict[str, Callable[[], None]] = {
 }
 
 
-# Where copies of the mma.sync kernel arrive at an mbarrier, which racecheck does not take for an
-# order: it names the reads after it, as it does in CONTROL, where there is nothing else.
+# Where copies of the mma.sync kernel arrive at mbarriers, stage by stage. racecheck names
+# cp.async into V's stages and the ldmatrix that read them, although the reader has waited for the
+# barrier at which the copies arrived; in CONTROL, one round of copy, arrival and wait, it names
+# nothing. docs/design/asynchronous-proxy.md has what is known.
 ARRIVING = ("head_dim 576, V of 512", "head_dim 256, causal, mma.sync")
 CONTROL = """
 extern "C" __global__ void control(const float4 *from, float *to) {

@@ -17,7 +17,7 @@ from attnprobe.engine.problem import Layout, Problem
 from attnprobe.engine.wgmma import WGMMA, WgmmaVariant
 from attnprobe.formats import FORMATS
 from attnprobe.numerics.error import check_attention
-from tests.engine.hopper import HOPPER, hopper_plans, make
+from tests.engine.hopper import HOPPER, PLANES, hopper_plans, make
 
 CAUSAL = (-1, 0)
 Array = Any
@@ -36,27 +36,6 @@ def test_every_width_from_64_to_256_has_a_tile(head_dim: int, window: tuple[int,
     assert plan.shared_bytes <= HOPPER.smem_per_block
     assert plan.grid[0] <= HOPPER.multiprocessors * plan.variant.blocks_per_sm
     assert plan.block[0] == 128 * (plan.variant.block_m // 64 + 1)
-
-
-# What is read for every score -> fields of a problem; "mapped" where a tensor map describes it.
-F32, BF16 = FORMATS["f32"], FORMATS["bf16"]
-PAIRED_BIAS = {"bias_dense": True, "bias_pairs": True}
-MAPPED_BIAS = {**PAIRED_BIAS, "bias_mappable": True}
-PAIRED_MASK = {"mask": True, "mask_dense": True, "mask_pairs": True}
-MAPPED_MASK = {**PAIRED_MASK, "mask_mappable": True}
-PLANES: dict[str, dict[str, Any]] = {
-    "bias": {"bias": BF16, **PAIRED_BIAS},
-    "bias, unaligned": {"bias": BF16, "bias_dense": True},
-    "bias, mapped": {"bias": BF16, **MAPPED_BIAS},
-    "bias in f32": {"bias": F32, **PAIRED_BIAS},
-    "bias in f32, mapped": {"bias": F32, **MAPPED_BIAS},
-    "mask": PAIRED_MASK,
-    "mask, unaligned": {"mask": True, "mask_dense": True},
-    "mask, mapped": MAPPED_MASK,
-    "both": {"bias": BF16, **PAIRED_BIAS, **PAIRED_MASK},
-    "both, mapped, in f32": {"bias": F32, **MAPPED_BIAS, **MAPPED_MASK},
-    "both, any strides, with a softcap": {"bias": F32, "mask": True, "softcap": 9.0},
-}
 
 
 def problems() -> list[Problem]:

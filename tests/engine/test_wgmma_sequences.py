@@ -22,7 +22,7 @@ from attnprobe.errors import EmulatorError
 from attnprobe.numerics import calls
 from attnprobe.numerics.calls import Call, Pages
 from attnprobe.numerics.reference import Features
-from tests.engine.hopper import HOPPER, hopper_plans, make
+from tests.engine.hopper import HOPPER, PLANES, hopper_plans, make
 
 HEADS, KV_HEADS, HEAD_DIM = 2, 1, 64
 Array = Any
@@ -326,10 +326,11 @@ def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant, layout: s
     """ptxas says C75xx where it cannot keep products asynchronous."""
     lies = LAYOUTS[layout]()
     problems = [
-        make(head_dim, window=window, seqlen_k=seqlen, diagonal=None, layout=lies, batch=1)
+        make(head_dim, window=window, seqlen_k=seqlen, diagonal=None, layout=lies, batch=1, **more)
         for head_dim in (64, 96, 128, 192, 256)
         for window in ((-1, 0), (-1, -1), (1024, 0))
         for seqlen in (512, 1 << 20)
+        for more in ({}, *PLANES.values())
     ]
     plans = [make_plan(problem, HOPPER) for problem in problems]
     mine = [plan for plan in plans if plan.variant == row]
@@ -338,5 +339,6 @@ def test_machine_code_neither_spills_nor_serialises(row: WgmmaVariant, layout: s
         assert any("registers" in reason for reason in reasons) or ("None" in reasons)
         return
     _, log = compile_.cubin(mine[0].source(), "sm_90a")
-    assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
+    allowed = 8 if row.plane_stages else 0  # two addresses beside the tiles of bias and mask
+    assert max(map(int, re.findall(r"(\d+) bytes spill", log))) <= allowed, log
     assert not re.findall(r"C75\d\d.*", log), log
