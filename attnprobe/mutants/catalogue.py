@@ -20,6 +20,7 @@ from attnprobe.mutants.rows.pipeline import PIPELINE
 from attnprobe.mutants.rows.planes import PLANES
 from attnprobe.mutants.rows.plans import PLANS
 from attnprobe.mutants.rows.sequences import SEQUENCES
+from attnprobe.mutants.rows.sharing import SHARING
 from attnprobe.mutants.rows.softmax import SOFTMAX
 from attnprobe.mutants.rows.splits import SPLITS
 
@@ -42,6 +43,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *BYTES,
     *APPENDING,
     *PLANES,
+    *SHARING,
 )
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(row.family for row in MUTANTS))
 

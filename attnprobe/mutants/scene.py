@@ -28,7 +28,9 @@ FAR_APART = "far_apart"  # a layout of its own (places.py): batch entries of Q p
 class Tile:
     """A tile in place of the plan's: queries and keys of a block, warps, parts of V.
 
-    A row's own parts of a block of keys and pairs of warps are left out.
+    Attributes
+    ----------
+    parts, sharers, apart : of the mma.sync kernel (``MmaVariant``), whatever the plan's row has.
     """
 
     block_m: int = 64
@@ -36,6 +38,9 @@ class Tile:
     warps: int = 2
     v_parts: int = 1
     stages: int = 2
+    parts: int = 1
+    sharers: int = 1
+    apart: bool = False
 
     def placed(self, variant: Variant) -> Variant:
         """Return ``variant`` with this tile."""
@@ -48,7 +53,7 @@ class Tile:
             blocks_per_sm=1,
         )
         if isinstance(placed, MmaVariant):
-            return replace(placed, parts=1, sharers=1, apart=False)
+            return replace(placed, parts=self.parts, sharers=self.sharers, apart=self.apart)
         if isinstance(placed, DecodeVariant):
             return replace(placed, stages=self.stages)
         return placed
