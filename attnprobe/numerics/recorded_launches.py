@@ -54,8 +54,12 @@ def describe(plan: Plan, arrays: Mapping[str, Array]) -> Json:
         "block": list(step.block),
         "shared_bytes": step.shared_bytes,
         "params": struct.tobytes().hex(),
-        "pointers": {name: params_offset(name) for name in arrays},
+        "pointers": {name: params_offset(name) for name in (*arrays, *plan.scratch)},
         "shapes": {name: list(arrays[name].shape) for name in ("O", "LSE")},
+        "scratch": {
+            name: [list(shape), np.dtype(dtype).name]
+            for name, (shape, dtype) in plan.scratch.items()
+        },
     }
 
 
@@ -101,8 +105,11 @@ def replay(launch: Json, q: Array, k: Array, v: Array) -> tuple[Array, Array]:
     lse = np.empty(launch["shapes"]["LSE"], np.float32)
     memory = ptx.GlobalMemory()
     params = bytearray.fromhex(launch["params"])
-    for name, array in {"Q": q, "K": k, "V": v, "O": o, "LSE": lse}.items():
-        address = memory.map(array, name=name, writable=name in ("O", "LSE")).address
+    scratch = {
+        name: np.empty(shape, dtype) for name, (shape, dtype) in launch.get("scratch", {}).items()
+    }
+    for name, array in {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch}.items():
+        address = memory.map(array, name=name, writable=name not in ("Q", "K", "V")).address
         at = launch["pointers"][name]
         params[at : at + _POINTER_BYTES] = int(address).to_bytes(_POINTER_BYTES, "little")
     ptx.launch(

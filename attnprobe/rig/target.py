@@ -121,7 +121,7 @@ class Opened:
         if refusal:
             raise Declined(refusal)
         q, v = call.arrays["q"], list(call.arrays.values())[2]
-        dtype = q.dtype if q.dtype.itemsize > 1 else np.dtype(np.uint16)  # O of e4m3 has 16 bits
+        dtype = q.dtype if q.dtype.itemsize > 1 else np.dtype(np.float16)  # O of e4m3 has 16 bits
         self.library.poison((*q.shape[:-1], v.shape[-1]), dtype)
         try:
             with self.target.around():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -116,10 +117,14 @@ def test_a_run_that_is_killed_goes_on(how, tmp_path, journals):
         "--arrays", "numpy", "--case", "64 x 64", "--fill", "normal", "--workers", "1",
     ]  # fmt: skip
     environment = {**os.environ, "HUNG_PROCESSES": str(hung)}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    # A job in the background of a shell ignores SIGINT, and so do its children.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, preexec_fn=listening
+    )
     worker = _when(lambda: hung.exists() and hung.read_text().strip())
     process.send_signal(how)
-    said = process.communicate(timeout=30)[1].decode()
+    said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
     assert how == signal.SIGKILL or "go on with --resume" in said
     assert list(journals.glob("*.jsonl"))
