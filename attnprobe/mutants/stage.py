@@ -139,15 +139,24 @@ def _run(
         _, LSE = staged.entry(**arguments, out=output.view, return_lse=True)
     O, untouched = output.fetched()
     wrong = [] if untouched else [OUTSIDE]
+    read_as = FORMATS["e4m3"].dtype if arguments.get("kv_format") == "e4m3" else None
     if any(
-        not _same(place.fetched(arguments[name]), wanted) for name, wanted in staged.kept.items()
+        not _same(place.fetched(arguments[name]), wanted, read_as)
+        for name, wanted in staged.kept.items()
     ):
         wrong.append(KEPT)
     return O, place.fetched(LSE), wrong
 
 
-def _same(found: Array, wanted: Array) -> bool:
-    """Whether two arrays hold the same numbers; NaN is NaN, whatever its payload."""
+def _same(found: Array, wanted: Array, read_as: Any = None) -> bool:
+    """Whether two arrays hold the same numbers; NaN is NaN, whatever its sign and payload.
+
+    Parameters
+    ----------
+    read_as : dtype of what their bytes stand for, where that is not their own.
+    """
+    if read_as is not None:
+        found, wanted = found.view(read_as), wanted.view(read_as)
     if found.dtype.kind in "iu":
         return bool(np.array_equal(found, wanted))
     return bool(np.array_equal(found.astype(np.float32), wanted.astype(np.float32), equal_nan=True))
