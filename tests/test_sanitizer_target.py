@@ -13,7 +13,7 @@ import pytest
 
 import attnprobe
 from attnprobe.arch import arch
-from attnprobe.engine.plan import Plan, current_change, make_plan, on_kernel, plans_changed
+from attnprobe.engine.plan import Plan, make_plan, on_kernel, plans_changed
 from attnprobe.engine.rows import ROWS
 from attnprobe.numerics.cases import Case
 from attnprobe.numerics.fills import FILLS
@@ -45,7 +45,6 @@ def plan_of(case: Case, kernel: str = "") -> Plan:
     seen: list[Plan] = []
 
     def change(plan: Plan) -> Any:
-        assert current_change() is not None
         with plans_changed(lambda same: same):
             planned = make_plan(plan.problem, HOPPER)
         seen.append(on_kernel(kernel, planned) if kernel else planned)

@@ -31,6 +31,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need 
 import attnprobe  # noqa: E402
 from attnprobe.backends.gpu import GpuBackend  # noqa: E402
 from attnprobe.engine.plan import Plan, on_kernel, plans_changed  # noqa: E402
+from attnprobe.engine.variants import MMA_ENTRY  # noqa: E402
 from attnprobe.errors import DeviceError  # noqa: E402
 from attnprobe.numerics.calls import Pages  # noqa: E402
 from attnprobe.numerics.cases import Case, Sizes  # noqa: E402
@@ -43,7 +44,7 @@ IN_A_ROW = 100  # repeats with nothing beside them, then as many beside copies
 COPY_BYTES, COPY_EVERY = 32 << 20, 4
 COMPILERS = 16
 
-WGMMA, MMA = "attention_fwd_wgmma", "attention_fwd_mma"
+WGMMA, MMA = "attention_fwd_wgmma", MMA_ENTRY
 DECODE = "attention_decode_split"
 MERGE, APPEND = "attention_merge_states", "attention_append_kv"
 CAUSAL, WINDOW = Features(causal=True), Features(window_size=(70, 10))

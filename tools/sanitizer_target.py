@@ -28,6 +28,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need 
 
 import attnprobe  # noqa: E402
 from attnprobe.engine.plan import on_kernel, plans_changed  # noqa: E402
+from attnprobe.engine.variants import MMA_ENTRY  # noqa: E402
 from attnprobe.numerics.calls import Pages  # noqa: E402
 from attnprobe.numerics.cases import Case, Sizes  # noqa: E402
 from attnprobe.numerics.fills import FILLS  # noqa: E402
@@ -103,7 +104,7 @@ def on_mma_sync(case: Case) -> Callable[[], None]:
     """Return the case on the mma.sync kernel, whichever the plan would take."""
 
     def run() -> None:
-        with plans_changed(partial(on_kernel, "attention_fwd_mma")):
+        with plans_changed(partial(on_kernel, MMA_ENTRY)):
             of_case(case)
 
     return run

@@ -12,7 +12,7 @@ from typing import Any
 from attnprobe.arch import Arch
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.tuned import facts
-from attnprobe.engine.variants import MmaVariant, Variant
+from attnprobe.engine.variants import MMA_ENTRY, MmaVariant, Variant
 from attnprobe.engine.wgmma import ROWS as WARPGROUP_ROWS
 from attnprobe.engine.wgmma import WARPS as WARPGROUP_WARPS
 
@@ -93,7 +93,7 @@ SPACES: dict[str, Space] = {
             _wgmma_registers,
         ),
         Space(
-            "attention_fwd_mma",
+            MMA_ENTRY,
             {
                 "block_m": (64, 128, 192, 256),
                 "block_n": (32, 64, 96, 128),
@@ -154,11 +154,10 @@ def _distance(values: Mapping[str, int], base: Variant) -> float:
 
 
 def _fits(variant: Variant, problem: Problem, arch: Arch, space: Space) -> bool:
-    rows = variant.block_m // variant.warps if variant.block_m % variant.warps == 0 else 0
-    if space.entry == "attention_fwd_mma" and (rows == 0 or rows % WARP_ROWS):
-        return False
     if isinstance(variant, MmaVariant):
         shares = variant.parts * variant.sharers
+        if variant.block_m % (WARP_ROWS * variant.warps):
+            return False
         if variant.block_n % (WARP_KEYS * shares) or (variant.apart and variant.parts > 1):
             return False
     needed, held = space.registers(variant, problem)
@@ -179,8 +178,8 @@ def fault_of(log: str) -> str:
 def shown(variant: Variant) -> str:
     """Return a tile in a few words."""
     words = [f"{variant.block_m}x{variant.block_n}", f"{variant.warps} warps"]
-    if getattr(variant, "parts", 1) > 1:
-        words.append(f"{variant.parts} parts")  # type: ignore[attr-defined]
+    if isinstance(variant, MmaVariant) and variant.parts > 1:
+        words.append(f"{variant.parts} parts")
     for name, unit in (("stages", "stages"), ("q_stages", "of Q"), ("blocks_per_sm", "blocks")):
         if hasattr(variant, name):
             words.append(f"{getattr(variant, name)} {unit}")

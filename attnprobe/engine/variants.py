@@ -119,6 +119,9 @@ def padded_bytes(row: int) -> int:
 BARRIERS = 64  # bytes: full and free of two stages of K and of V (key_stages.cuh)
 
 
+MMA_ENTRY = "attention_fwd_mma"  # the kernel that every arch has
+
+
 @dataclass(frozen=True)
 class MmaVariant(Variant):
     """One tile of fwd_mma.cu.
@@ -190,7 +193,7 @@ def _mma(
     fields = {"min_cc": 80, "v_parts": 1, **more}
     return MmaVariant(
         source="attention/fwd_mma.cu",
-        entry="attention_fwd_mma",
+        entry=MMA_ENTRY,
         head_dim=widths[0],
         v_head_dim=widths[1],
         block_m=tile[0],

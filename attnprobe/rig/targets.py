@@ -12,6 +12,7 @@ from typing import Any
 
 from attnprobe import _paths
 from attnprobe.engine.plan import on_kernel, plans_changed
+from attnprobe.engine.variants import MMA_ENTRY
 from attnprobe.errors import UsageError
 from attnprobe.numerics.calls import Call
 from attnprobe.numerics.plain import Plain
@@ -107,7 +108,7 @@ TARGETS: tuple[Target, ...] = (
         ("cupy", "numpy"),
         _ours,
         package_files,
-        around=lambda: plans_changed(partial(on_kernel, "attention_fwd_mma")),
+        around=lambda: plans_changed(partial(on_kernel, MMA_ENTRY)),
         emulated=True,
     ),
     Target(

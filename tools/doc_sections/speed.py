@@ -24,10 +24,15 @@ def records() -> list[tuple[Path, Record]]:
     return sorted(found, key=lambda item: item[1].environment["date"])
 
 
+def having(*kinds: str) -> list[tuple[Path, Record]]:
+    """Return the records that have results of one of ``kinds``, oldest first."""
+    return [item for item in records() if item[1].of_kind(*kinds)]
+
+
 def newest(*kinds: str) -> tuple[Path, Record] | None:
     """Return the newest record that has results of one of ``kinds``, or None."""
-    having = [item for item in records() if item[1].of_kind(*kinds)]
-    return having[-1] if having else None
+    found = having(*kinds)
+    return found[-1] if found else None
 
 
 @section("README.md", "speed")
@@ -116,7 +121,7 @@ def host() -> str:
 @section("docs/features.md", "timings")
 def timings() -> str:
     """The newest record that has every feature beside the plain call."""
-    found = [item for item in records() if item[1].of_kind("feature")]
+    found = having("feature")
     whole = [item for item in found if not any(_is_feature(name) for name in item[1].left_out)]
     if not found:
         return NONE

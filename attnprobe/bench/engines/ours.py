@@ -12,10 +12,10 @@ from attnprobe.bench.features import FEATURES
 from attnprobe.bench.inputs import Inputs
 from attnprobe.bench.problems import problem_of
 from attnprobe.engine.plan import Plan, make_plan, on_kernel, plans_changed
+from attnprobe.engine.variants import MMA_ENTRY
 from attnprobe.errors import ProblemError, UnsupportedError
 
 NAME, MMA_NAME = "attnprobe", "attnprobe mma.sync"
-MMA_ENTRY = "attention_fwd_mma"
 
 
 def plan_of(case: Case, *, mma: bool = False) -> Plan:
