@@ -12,10 +12,15 @@ from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.variants import (
     ELEMENT_BYTES,
+    SKIPS_FROM,
     Variant,
     changes_scores,
+    element_bytes,
+    first_plane,
     has_planes,
+    mappable_planes,
     padded_bytes,
+    scores,
 )
 from attnprobe.frozen import dataclass
 
@@ -72,6 +77,7 @@ class WgmmaVariant(Variant):
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
     padded : whether it is only for sequences that are neither packed nor in pages.
+    skips_from : scores from which on key blocks that a mask hides whole are looked for.
     """
 
     least_head_dim: int = 0
@@ -88,15 +94,16 @@ class WgmmaVariant(Variant):
     passes: bool = False
     whole_pages: bool = False
     padded: bool = False
+    skips_from: int = SKIPS_FROM
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
         qk = padded_bytes(problem.head_dim * ELEMENT_BYTES)
         v = padded_bytes(problem.v_head_dim * ELEMENT_BYTES)
         tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
-        tiles += (
-            self.plane_stages * self.block_m * padded_bytes(self.block_n * plane_bytes(problem))
-        )
+        sizes = element_bytes(problem)
+        rows = sum(padded_bytes(self.block_n * sizes[name]) for name in self.tiled(problem))
+        tiles += self.plane_stages * self.block_m * rows
         # Full and empty of each ring; per stage a barrier and two words for V that is looked at.
         barriers = 2 * (self.q_stages + 2 * self.stages + self.plane_stages) + 2 * self.stages
         told = TILE_RING_BYTES if problem.layout.varlen_q else 0
@@ -114,7 +121,7 @@ class WgmmaVariant(Variant):
                 return reason
         if self.plain_scores and changes_scores(problem):
             return "has no registers left to transform scores"
-        if self.plane_stages and not plane_mappable(problem):
+        if self.plane_stages and first_plane(problem) not in self.tiled(problem):
             return "is for a bias or mask that a tensor map describes"
         if not self.plane_stages and self.plane_bytes < plane_bytes(problem):
             return "has no registers left for such a bias or mask"
@@ -157,7 +164,8 @@ class WgmmaVariant(Variant):
             "ATTN_Q_STAGES": self.q_stages,
             "ATTN_PLANE_STAGES": self.plane_stages,
             "ATTN_TURNS": int(self.turns),
-            "ATTN_PASSES": int(self.passes and problem.windowed),
+            # What is skipped does not pass: a warpgroup would have to count it.
+            "ATTN_PASSES": int(self.passes and problem.windowed and not self.skips(problem)),
         }
 
     def fields(self, problem: Problem, arch: Arch) -> Mapping[str, float]:
@@ -175,8 +183,16 @@ class WgmmaVariant(Variant):
     def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
         """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
         keys = self.box_keys(problem)
-        planes = (("mask" if problem.bias is None else "bias", self.block_m),)
-        return (("Q", self.block_m), ("K", keys), ("V", keys), *planes[: self.plane_stages])
+        planes = tuple((name, self.block_m) for name in self.tiled(problem))
+        return (("Q", self.block_m), ("K", keys), ("V", keys), *planes)
+
+    def tiled(self, problem: Problem) -> tuple[str, ...]:
+        """Return which of bias and mask come in tiles in shared memory; lanes read the others."""
+        return mappable_planes(problem) if self.plane_stages else ()
+
+    def skips(self, problem: Problem) -> bool:
+        """Return whether key blocks that a mask hides whole are looked for and skipped."""
+        return problem.mask and scores(problem) >= self.skips_from
 
     def box_keys(self, problem: Problem) -> int:
         """Return the keys of one copy: a block in one piece, or what of it is in one page.
@@ -195,12 +211,7 @@ def _mean_keys(problem: Problem) -> int:
 
 def plane_bytes(problem: Problem) -> int:
     """Return the bytes of an element of the bias, or of the mask where there is none, or 0."""
-    return int(problem.mask) if problem.bias is None else problem.bias.bits // 8
-
-
-def plane_mappable(problem: Problem) -> bool:
-    """Return whether a tensor map can describe the bias, or the mask where there is none."""
-    return problem.mask_mappable if problem.bias is None else problem.bias_mappable
+    return element_bytes(problem).get(first_plane(problem), 0)
 
 
 Row = TypeVar("Row", bound=WgmmaVariant)

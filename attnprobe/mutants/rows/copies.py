@@ -64,7 +64,7 @@ COPIES: tuple[Mutant, ...] = (
     _mutant(
         "stage_not_toggled",
         "every block is computed from the first buffer",
-        (Edit("const int stage = block % kStages;", "const int stage = 0;"),),
+        (Edit("const int stage = turn % kStages;", "const int stage = 0;"),),
         ("plain",),
     ),
     _mutant(

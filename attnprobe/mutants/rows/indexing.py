@@ -133,9 +133,7 @@ INDEXING: tuple[Mutant, ...] = (
         "head_and_batch_swapped",
         "blocks count batches before heads",
         (
-            Edit(
-                "const int head = any_head % p.num_heads;", "const int head = any_head / p.batch;"
-            ),
+            Edit("head = any_head % p.num_heads;", "head = any_head / p.batch;"),
             Edit(
                 "find_sequence(p, any_head / p.num_heads);",
                 "find_sequence(p, any_head % p.batch);",
@@ -151,8 +149,8 @@ INDEXING: tuple[Mutant, ...] = (
         "the first queries are computed first instead of last",
         (
             Edit(
-                "const int block_query = (m_blocks - 1 - number) * kBlockM;",
-                "const int block_query = number * kBlockM;",
+                "first_query = ((sequence.seqlen_q + kBlockM - 1) / kBlockM - 1 - number) * kBlockM;",
+                "first_query = number * kBlockM;",
             ),
         ),
         ("causal",),
@@ -178,7 +176,6 @@ INDEXING: tuple[Mutant, ...] = (
         (
             Edit(_BEGIN, _BEGIN.replace(">= begin_block", ">= begin_block - 1")),
             Edit("if (block > begin_block) {", "if (block >= begin_block) {", 3),
-            Edit("const int stage = block % kStages;", "const int stage = block & 1;"),
             Edit(_NEXT_KEY, _NEXT_KEY.replace("(block - 1)", "max(block - 1, 0)")),
             Edit("first_key = block * kBlockN +", "first_key = max(block, 0) * kBlockN +"),
         ),
