@@ -192,8 +192,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         Q_ring.wait_full();
         K_ring.wait_full();
         turns.wait();
-        // As a number of its own: else descriptors are kept in registers from tile to tile, and bias and mask need those.
-        issue_qk(kPlanes ? shfl_idx(warpgroup, 0) : warpgroup);
+        // As a number of its own: else descriptors are kept in registers from tile to tile.
+        issue_qk(redux_max(warpgroup));
         turns.pass_on();
     };
 
@@ -295,8 +295,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         }
     } else {
         setmaxnreg_inc<kComputeRegisters>();
-        // A value from a shuffle is known to be the same in all lanes, which moves what depends on it to uniform registers.
-        const int warpgroup = kPassesBlocks || kPlanes ? shfl_idx(warp_id() / 4, 0) : warp_id() / 4;
-        compute(p, smem, warpgroup - 1);
+        // The reduction changes nothing, but tells the compiler that all lanes have the same warpgroup: what depends on it
+        // needs no registers of theirs.
+        compute(p, smem, redux_max(warp_id() / 4 - 1));
     }
 }
