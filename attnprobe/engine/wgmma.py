@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
 
 from attnprobe.arch import Arch
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
+from attnprobe.engine.row_of_tile import ROWS, row_of_tile
 from attnprobe.engine.variants import (
     ELEMENT_BYTES,
     SKIPS_FROM,
@@ -24,8 +24,6 @@ from attnprobe.engine.variants import (
 )
 from attnprobe.frozen import dataclass
 
-ROWS = 64  # queries of a warpgroup
-WARPS = 4  # of a warpgroup
 SWIZZLE_ROWS = 8  # after which the swizzle of a tile repeats: a box has whole groups of them
 BARRIER_BYTES = 8
 TILE_RING_BYTES = 80  # what tells the warps the tiles of packed sequences (packed_schedule.cuh)
@@ -71,8 +69,9 @@ class WgmmaVariant(Variant):
     most_seqlen : keys up to which it is for; of packed sequences, in the mean one.
     most_window : the sides of a window, together, up to which it is for; None: no window needed.
     plain_scores : whether it is only for scores that go into the softmax as they are.
-    plane_stages : tiles of bias, or of a mask without one, in shared memory; 0: lanes read them.
-    plane_bytes : where lanes read them, the most of an element that there are registers for.
+    plane_stages : tiles of bias and mask in shared memory; 0: lanes read them.
+    plane_bytes : the most of an element that there are registers for, where lanes read them; of
+        tiles, of bias and mask together, and 0 is any.
     turns : whether the warpgroups issue their products in turn.
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
@@ -123,7 +122,9 @@ class WgmmaVariant(Variant):
             return "has no registers left to transform scores"
         if self.plane_stages and first_plane(problem) not in self.tiled(problem):
             return "is for a bias or mask that a tensor map describes"
-        if not self.plane_stages and self.plane_bytes < plane_bytes(problem):
+        limited = self.plane_bytes or not self.plane_stages
+        bytes_ = sum(element_bytes(problem).values()) if self.plane_stages else plane_bytes(problem)
+        if limited and self.plane_bytes < bytes_:
             return "has no registers left for such a bias or mask"
         if self.blocks(problem, 1) > MAX_TILES:
             return "counts its tiles in 32 bits"
@@ -214,48 +215,6 @@ def plane_bytes(problem: Problem) -> int:
     return element_bytes(problem).get(first_plane(problem), 0)
 
 
-Row = TypeVar("Row", bound=WgmmaVariant)
-
-
-def row_of_tile(
-    kind: type[Row],
-    kernel: str,
-    widths: tuple[int, int],
-    tile: tuple[int, int, int, int],
-    why: str,
-    **more: Any,
-) -> Row:
-    """Return the row of one tile of a kernel: (warpgroups that compute, keys, stages, of Q).
-
-    Parameters
-    ----------
-    kernel : its file below kernels/attention/, without ending; the entry is named after it.
-    widths : least and greatest head_dim.
-    more : other fields of the row.
-    """
-    consumers, block_n, stages, q_stages = tile
-    return kind(
-        source=f"attention/{kernel}.cu",
-        entry=f"attention_{kernel}",
-        min_cc=90,
-        suffix="a",
-        head_dim=widths[1],
-        v_head_dim=widths[1],
-        least_head_dim=widths[0],
-        block_m=consumers * ROWS,
-        block_n=block_n,
-        warps=(consumers + 1) * WARPS,
-        blocks_per_sm=1,
-        v_parts=1,
-        why=why,
-        persistent=True,
-        consumers=consumers,
-        stages=stages,
-        q_stages=q_stages,
-        **more,
-    )
-
-
 _wgmma = partial(row_of_tile, WgmmaVariant, "fwd_wgmma")
 
 WGMMA: tuple[WgmmaVariant, ...] = (
@@ -270,10 +229,14 @@ WGMMA: tuple[WgmmaVariant, ...] = (
     ),
     _wgmma((64, 64), (2, 128, 2, 1), "a tile of a bias in f32", plane_stages=1),
     _wgmma((80, 128), (2, 128, 2, 1), "two tiles of bias or mask", plane_stages=2, turns=False),
+    _wgmma((80, 128), (2, 96, 2, 1), "two of both", plane_stages=2, plane_bytes=3, turns=False),
     _wgmma((80, 128), (3, 64, 2, 1), "two tiles of a bias in f32", plane_stages=2, turns=False),
+    _wgmma((80, 128), (2, 64, 2, 1), "two of it and a mask", plane_stages=2, turns=False),
     _wgmma((144, 192), (2, 96, 2, 1), "a tile of bias or mask", plane_stages=1, turns=False),
-    _wgmma((144, 192), (2, 80, 2, 1), "a tile of a bias in f32", plane_stages=1, turns=False),
+    _wgmma((144, 192), (2, 80, 2, 1), "or of both, or of f32", plane_stages=1, turns=False),
+    _wgmma((144, 192), (2, 64, 2, 1), "f32 and a mask", plane_stages=1, turns=False),
     _wgmma((208, 256), (2, 64, 2, 1), "two tiles of bias or mask", plane_stages=2, turns=False),
+    _wgmma((208, 256), (2, 64, 2, 1), "one of both", plane_stages=1, plane_bytes=3, turns=False),
     _wgmma((208, 256), (2, 48, 2, 1), "a tile of a bias in f32", plane_stages=1),
     _wgmma(
         (64, 64),

@@ -24,7 +24,8 @@ struct PaddedPlane {
 
     // Starts copying the rows from `query` on and the keys from `key` on. What the plane does not have becomes 0: no bias,
     // hidden by the mask.
-    __device__ __forceinline__ static void copy(u32_t tile, const Plane<T> &plane, const Mask &mask, int query, int key) {
+    __device__ __forceinline__ static void copy(u32_t tile, const Plane<T> &plane, const Mask &mask, int query,
+                                                int key) {
         constexpr int kPassRows = kWarpSize / kChunks;  // each lane keeps its chunk and steps down
         const int chunk = lane_id() % kChunks, key_count = mask.plane_cols - key - chunk * kChunkKeys;
         int row = lane_id() / kChunks;

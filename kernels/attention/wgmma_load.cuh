@@ -55,8 +55,8 @@ __device__ __forceinline__ void load_queries_and_keys(const AttentionParams &p, 
             if constexpr (kPlaneTiles) {
                 plane_ring.wait_empty();
                 if (issues) {
-                    load_planes(p, smem.planes + plane_ring.stage * kPlaneBytes, bias_map, mask_map,
-                                plane_ring.full(), tile, block);
+                    load_planes(p, smem.planes + plane_ring.stage * kPlaneBytes, bias_map, mask_map, plane_ring.full(),
+                                tile, block);
                 }
                 plane_ring.advance();
             }

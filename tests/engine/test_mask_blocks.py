@@ -1,4 +1,4 @@
-"""Key blocks that a mask hides whole: found by a launch of their own, then neither read nor computed."""
+"""Key blocks that a mask hides whole: found by a launch, then neither read nor computed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import attnprobe
 from attnprobe.engine.launch import run_emulator
 from attnprobe.engine.plan import Plan, make_plan, plans_changed
+from attnprobe.mutants.scene import HopperTile, Tile
 from attnprobe.numerics.error import check_attention
 from tests.engine.hopper import HOPPER
 
@@ -28,8 +29,10 @@ def skipping(kernel: str) -> Iterator[list[Plan]]:
     def change(plan: Plan) -> Plan:
         if kernel == "hopper":
             with plans_changed(lambda same: same):
-                plan = make_plan(plan.problem, replace(HOPPER, multiprocessors=2))
-        variant: Any = plan.variant
+                plan = make_plan(plan.problem, replace(HOPPER, multiprocessors=1))
+        # A small tile, for the emulator's sake.
+        small = HopperTile() if kernel == "hopper" else Tile(64, 32, 4)
+        variant: Any = small.placed(plan.variant)
         seen.append(replace(plan, variant=replace(variant, skips_from=0)))
         return seen[-1]
 
@@ -64,19 +67,19 @@ def documents(rows: int, keys: int, count: int) -> Array:
 @pytest.mark.parametrize(
     ("mask", "causal"),
     [
-        (blocks_of(200, 704, 0.1), False),
-        (blocks_of(200, 704, 0.1), True),
-        (documents(200, 704, 5), False),
-        (np.zeros((200, 704), bool), False),
-        (np.arange(704)[None] // 300 == 1, False),  # one row for all queries
-        (np.ascontiguousarray(blocks_of(704, 200, 0.1)).T, False),  # no tile, and no 16 bytes
-        (blocks_of(200, 704, 0.1)[:, :701], False),
+        (blocks_of(140, 352, 0.1), False),
+        (blocks_of(140, 352, 0.1), True),
+        (documents(140, 352, 5), False),
+        (np.zeros((140, 352), bool), False),
+        (np.arange(352)[None] // 150 == 1, False),  # one row for all queries
+        (np.ascontiguousarray(blocks_of(352, 140, 0.1)).T, False),  # no tile, and no 16 bytes
+        (blocks_of(140, 352, 0.1)[:, :349], False),
     ],
 )
 def test_results(kernel: str, mask: Array, causal: bool) -> None:
-    q, k, v = qkv(200, mask.shape[1])
+    q, k, v = qkv(140, mask.shape[1])
     # What nobody sees, of keys hidden from all, is garbage.
-    nobody = ~np.broadcast_to(mask, (200, mask.shape[1])).any(0)
+    nobody = ~np.broadcast_to(mask, (140, mask.shape[1])).any(0)
     k[:, nobody], v[:, nobody] = np.nan, np.inf
     with skipping(kernel):
         O, LSE = attnprobe.attention(q, k, v, mask=mask, causal=causal, return_lse=True)
@@ -86,9 +89,9 @@ def test_results(kernel: str, mask: Array, causal: bool) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_more_blocks_than_a_word_has(kernel: str) -> None:
-    rows, keys = 140, 8000
+    rows, keys = 70, 2300
     mask = np.zeros((rows, keys), bool)
-    mask[:100, 7990:] = mask[100:, 3:5] = mask[5:9, 4444] = True
+    mask[:60, 2290:] = mask[60:, 3:5] = mask[5:9, 1100] = True
     q, k, v = qkv(rows, keys)
     with skipping(kernel):
         O, LSE = attnprobe.attention(q, k, v, mask=mask, return_lse=True)
@@ -97,9 +100,9 @@ def test_more_blocks_than_a_word_has(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_mask_for_each_head_and_a_bias(kernel: str) -> None:
-    mask = np.stack([documents(200, 704, 3), documents(200, 704, 7)])
-    bias = np.random.default_rng(2).standard_normal((200, 704)).astype(np.float16)
-    q, k, v = qkv(200, 704)
+    mask = np.stack([documents(140, 352, 3), documents(140, 352, 7)])
+    bias = np.random.default_rng(2).standard_normal((140, 352)).astype(np.float16)
+    q, k, v = qkv(140, 352)
     with skipping(kernel):
         O, LSE = attnprobe.attention(q, k, v, mask=mask, bias=bias, return_lse=True)
     check_attention(O, LSE, q, k, v, mask=mask, bias=bias)
@@ -107,24 +110,24 @@ def test_a_mask_for_each_head_and_a_bias(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_packed_sequences(kernel: str) -> None:
-    q, k, v = (array[0] for array in qkv(300, 900))
-    cu_q, cu_k = np.array([0, 41, 300], np.int32), np.array([0, 99, 900], np.int32)
-    mask = np.stack([documents(259, 704, 3), documents(259, 704, 4)])[:, None]
+    q, k, v = (array[0] for array in qkv(180, 400))
+    cu_q, cu_k = np.array([0, 41, 180], np.int32), np.array([0, 59, 400], np.int32)
+    mask = np.stack([documents(139, 304, 3), documents(139, 304, 4)])[:, None]
     with skipping(kernel):
         O, LSE = attnprobe.attention_varlen(q, k, v, cu_q, cu_k, mask=mask, return_lse=True)
     for i in range(2):
         queries, keys = slice(*cu_q[i : i + 2]), slice(*cu_k[i : i + 2])
         rows, count = queries.stop - queries.start, keys.stop - keys.start
         own = np.zeros((1, 2, rows, count), bool)
-        own[..., :704] = mask[i, :, :rows, :count]
+        own[..., :304] = mask[i, :, :rows, :count]
         parts = (q[None, queries], k[None, keys], v[None, keys])
         check_attention(O[None, queries], LSE[None, :, queries], *parts, mask=own)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_bits_are_those_of_the_kernel_that_computes_every_block(kernel: str) -> None:
-    mask = blocks_of(200, 704, 0.2)
-    q, k, v = qkv(200, 704)
+    mask = blocks_of(140, 352, 0.2)
+    q, k, v = qkv(140, 352)
     with skipping(kernel) as plans:
         expected = attnprobe.attention(q, k, v, mask=mask, return_lse=True)
     variant: Any = replace(plans[0].variant, skips_from=2**60)  # type: ignore[call-arg]
