@@ -110,7 +110,7 @@ class Plan:
         step = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
         if not variant.skips(self.problem):
             return (step,)
-        return (mask_blocks.step(math.prod(self._mask_words)), step)
+        return (mask_blocks.step(self._mask_words), step)
 
     @property
     def _mask_words(self) -> tuple[int, ...]:

@@ -229,7 +229,6 @@ WGMMA: tuple[WgmmaVariant, ...] = (
     ),
     _wgmma((64, 64), (2, 128, 2, 1), "a tile of a bias in f32", plane_stages=1),
     _wgmma((80, 128), (2, 128, 2, 1), "two tiles of bias or mask", plane_stages=2, turns=False),
-    _wgmma((80, 128), (2, 96, 2, 1), "two of both", plane_stages=2, plane_bytes=3, turns=False),
     _wgmma((80, 128), (3, 64, 2, 1), "two tiles of a bias in f32", plane_stages=2, turns=False),
     _wgmma((80, 128), (2, 64, 2, 1), "two of it and a mask", plane_stages=2, turns=False),
     _wgmma((144, 192), (2, 96, 2, 1), "a tile of bias or mask", plane_stages=1, turns=False),

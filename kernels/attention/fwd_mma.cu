@@ -100,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int end_whole = kPlanes ? 0 : mask.end_key(block_query) / kBlockN;
 
     const QueryTile query_tile{sequence.batch, head, block_query};
-    MaskBlocks<kBlockM, kBlockN> left_blocks;
+    MaskBlocks<kBlockM, kBlockN, true> left_blocks;
     if (begin_block < end_block) left_blocks.cut(p, query_tile, begin_block, end_block);
 
     const Sharers sharers(V_tiles + kStages * VTile::kBytes);

@@ -55,9 +55,9 @@ __device__ __forceinline__ void pack_p(u32_t (&P)[kBlockN / 4], const float (&S)
 // tile pass it by.
 struct Work {
     QueryTile tile;
-    int begin, end;     // blocks of the tile
-    TileBlocks blocks;  // of the warpgroup
-    int block;          // that S or P is of
+    int begin, end;           // blocks of the tile
+    TileBlocks<true> blocks;  // of the warpgroup
+    int block;                // that S or P is of
 
     __device__ __forceinline__ Work(const AttentionParams &p, const QueryTile &tile, int warpgroup)
         : tile(tile), blocks(p, Mask(p, find_sequence(p, tile.batch), tile.head), tile) {

@@ -9,7 +9,7 @@
 #include "ptx/types.cuh"
 
 constexpr int kBlockM = ATTN_BLOCK_M, kBlockN = ATTN_BLOCK_N;
-using Blocks = MaskBlocks<kBlockM, kBlockN>;
+using Blocks = MaskBlocks<kBlockM, kBlockN, true>;
 
 // Whether the mask, of so many rows and columns from `first` on, shows something.
 __device__ __forceinline__ bool shows(const u8_t *first, i64_t row_stride, i64_t col_stride, int rows, int cols) {
@@ -53,19 +53,24 @@ extern "C" __global__ void __launch_bounds__(Blocks::kBits *kWarpSize)
     const u32_t flags = smem_address(dynamic_smem);  // a word for each warp
     const int words = Blocks::words(p), tiles = Blocks::tiles(p);
     const int number = static_cast<int>(blockIdx.x) % words, row = static_cast<int>(blockIdx.x) / words;
-    const QueryTile tile{row / tiles / p.num_heads, row / tiles % p.num_heads, row % tiles * kBlockM};
-    // Along an axis that the mask is broadcast over there is one.
-    if ((p.mask_head_stride == 0 && tile.head > 0) || (p.mask_batch_stride == 0 && tile.batch > 0)) return;
-    const int key = (number * Blocks::kBits + warp_id()) * kBlockN;
-    const u8_t *first = p.mask + (tile.batch * p.mask_batch_stride + tile.head * p.mask_head_stride +
-                                  tile.first_query * p.mask_row_stride + key * p.mask_col_stride);
+    const int first_query = row % tiles * kBlockM, key = (number * Blocks::kBits + warp_id()) * kBlockN;
     // Rows that are all the same are one.
-    const int rows = p.mask_row_stride == 0 ? 1 : min(kBlockM, p.plane_rows - tile.first_query);
-    const bool shown = shows(first, p.mask_row_stride, p.mask_col_stride, rows, min(kBlockN, p.plane_cols - key));
-    if (lane_id() == 0) st_shared(flags + warp_id() * 4, shown);
-    __syncthreads();
-    if (warp_id() == 0) {
-        const u32_t word = ballot(ld_shared(flags + lane_id() * 4) != 0);
-        if (lane_id() == 0) *Blocks::word(p, tile, number) = word;
+    const int rows = p.mask_row_stride == 0 ? 1 : min(kBlockM, p.plane_rows - first_query);
+    // A block does this for some heads, as many apart as there are blocks for each word. Along an axis that the mask is
+    // broadcast over there is one.
+    const int heads = p.mask_head_stride == 0 ? 1 : p.num_heads, batches = p.mask_batch_stride == 0 ? 1 : p.batch;
+    const int step = static_cast<int>(gridDim.x) / (words * tiles);
+    for (int any_head = row / tiles; any_head < heads * batches; any_head += step) {
+        const QueryTile tile{any_head / heads, any_head % heads, first_query};
+        const u8_t *first = p.mask + (tile.batch * p.mask_batch_stride + tile.head * p.mask_head_stride +
+                                      first_query * p.mask_row_stride + key * p.mask_col_stride);
+        const bool shown = shows(first, p.mask_row_stride, p.mask_col_stride, rows, min(kBlockN, p.plane_cols - key));
+        if (lane_id() == 0) st_shared(flags + warp_id() * 4, shown);
+        __syncthreads();
+        if (warp_id() == 0) {
+            const u32_t word = ballot(ld_shared(flags + lane_id() * 4) != 0);
+            if (lane_id() == 0) *Blocks::word(p, tile, number) = word;
+        }
+        __syncthreads();  // the flags are read
     }
 }

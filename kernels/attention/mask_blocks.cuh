@@ -5,7 +5,9 @@
 #include "attention/sequence.cuh"
 #include "ptx/lane.cuh"
 
-template <int kBlockM, int kBlockN>
+// kByWarp: all lanes of the warp ask together, and the compiler is to know that all get the same: else what depends on it,
+// loops and descriptors, is not uniform.
+template <int kBlockM, int kBlockN, bool kByWarp>
 struct MaskBlocks {
     static constexpr int kBits = 32;
     u32_t bits = 0;  // of the blocks before the one under way, in its word
@@ -61,6 +63,7 @@ struct MaskBlocks {
 
   private:
     __device__ __forceinline__ static u32_t shown(const AttentionParams &p, const QueryTile &tile, int number) {
-        return tile.first_query < p.plane_rows && number < words(p) ? *word(p, tile, number) : 0;
+        const u32_t found = tile.first_query < p.plane_rows && number < words(p) ? *word(p, tile, number) : 0;
+        return kByWarp ? static_cast<u32_t>(redux_max(static_cast<int>(found))) : found;
     }
 };

@@ -34,7 +34,7 @@ struct PaddedPlane {
         const T *source = plane.address(query + row, key + chunk * kChunkKeys);
         tile += row * kRowBytes + chunk * kChunkBytes;
         if (kPassRows * kChunks < kWarpSize && row == kPassRows) return;  // a lane too many
-#pragma unroll 1
+#pragma unroll 4
         for (; row < kRows; row += kPassRows) {
             cp_async_16(tile, source, row < rows ? bytes : 0);
             tile += kPassRows * kRowBytes;

@@ -43,7 +43,7 @@ __device__ __forceinline__ void load_queries_and_keys(const AttentionParams &p, 
     for (auto tiles = find_tiles(p, smem); tiles.next();) {
         const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
-        TileBlocks blocks(p, Mask(p, sequence, tile.head), tile);
+        TileBlocks<kWarpsLoad> blocks(p, Mask(p, sequence, tile.head), tile);
         KeyBoxes K_gmem(p, sequence, tile.head / p.heads_per_kv_head);
         K_gmem.find(blocks.end - 1);
         for (int block = blocks.end - 1, next; block >= blocks.begin; block = next) {
@@ -80,7 +80,7 @@ __device__ __forceinline__ void load_values(const AttentionParams &p, const Tens
     for (Tiles tiles = learn_tiles(p, smem); tiles.next();) {
         const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
-        TileBlocks blocks(p, Mask(p, sequence, tile.head), tile);
+        TileBlocks<kWarpsLoad> blocks(p, Mask(p, sequence, tile.head), tile);
         KeyBoxes V_gmem(p, sequence, tile.head / p.heads_per_kv_head);
         V_gmem.find(blocks.end - 1);
         for (int block = blocks.end - 1, next; block >= blocks.begin; block = next) {
@@ -103,7 +103,7 @@ __device__ __forceinline__ void look_for_nonfinite(const AttentionParams &p, con
     for (Tiles tiles = learn_tiles(p, smem); tiles.next();) {
         const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
-        TileBlocks blocks(p, Mask(p, sequence, tile.head), tile);
+        TileBlocks<true> blocks(p, Mask(p, sequence, tile.head), tile);
         for (int block = blocks.end - 1; block >= blocks.begin;
              block = blocks.after(p, tile, block), V_ring.advance()) {
             if (!blocks.may_hide(block)) continue;

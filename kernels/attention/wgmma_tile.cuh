@@ -34,8 +34,9 @@ constexpr int kLookers = 2 * kWarpSize;
 constexpr bool kPassesBlocks = ATTN_PASSES;
 
 // The key blocks of a tile, but for those that a mask hides whole, from the last to the first.
+template <bool kByWarp>
 struct TileBlocks : KeyBlocks<kBlockN> {
-    MaskBlocks<kBlockM, kBlockN> left;
+    MaskBlocks<kBlockM, kBlockN, kByWarp> left;
 
     __device__ __forceinline__ TileBlocks(const AttentionParams &p, const Mask &mask, const QueryTile &tile)
         : KeyBlocks(mask, tile.first_query, kBlockM) {
