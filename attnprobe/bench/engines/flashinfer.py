@@ -1,7 +1,14 @@
-"""FlashInfer, where it is installed: its wrappers plan once and run many times."""
+"""FlashInfer, where it is installed: its wrappers plan once and run many times.
+
+Planning, which copies lengths to the host and back, is done when a call is made and not when it is
+timed; what ``run`` launches can be captured. Its kernel for queries that share a K/V head is the
+one of prefill, on the matrix units; on Hopper it takes the one written for that (``fa3``) in
+prefill by itself.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from attnprobe.bench.cases import Case
@@ -28,18 +35,22 @@ def _make(inputs: Inputs) -> Call:
     return _decode(inputs) if inputs.case.kind == "decode" else _prefill(inputs)
 
 
+@cache
 def _workspace() -> Any:
+    """Return the memory that all wrappers share: their calls follow each other in one stream."""
     import torch
 
     return torch.empty(_WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
 
 
 def _prefill(inputs: Inputs) -> Call:
+    """Return a call on sequences one after the other, which dense arrays are."""
     import flashinfer
     import torch
 
     case = inputs.case
-    q, k, v = (as_torch(array).flatten(0, 1) for array in (inputs.q, inputs.k, inputs.v))
+    arrays = (as_torch(array) for array in (inputs.q, inputs.k, inputs.v))
+    q, k, v = (array.reshape(-1, *array.shape[2:]) for array in arrays)
     ends = torch.arange(case.batch + 1, dtype=torch.int32, device="cuda")
     wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(_workspace(), "NHD")
     wrapper.plan(
@@ -53,10 +64,11 @@ def _prefill(inputs: Inputs) -> Call:
         kv_data_type=k.dtype,
     )
     shape = (case.batch, case.seqlen_q, case.heads, case.head_dim)
-    return lambda: wrapper.run(q, k, v).view(shape)
+    return lambda: wrapper.run(q, k, v).reshape(shape)
 
 
 def _decode(inputs: Inputs) -> Call:
+    """Return a call on pages."""
     import flashinfer
     import torch
 
@@ -68,16 +80,16 @@ def _decode(inputs: Inputs) -> Call:
     if inputs.table is None:
         indices = torch.arange(case.batch * pages, dtype=torch.int32, device="cuda")
     else:
-        indices = as_torch(inputs.table).flatten()
+        indices = as_torch(inputs.table).reshape(-1)
     ends = torch.arange(case.batch + 1, dtype=torch.int32, device="cuda") * pages
     full = torch.full((case.batch,), size, dtype=torch.int32, device="cuda")
-    q = as_torch(inputs.q).squeeze(1)
+    q = as_torch(inputs.q).reshape(case.batch, case.heads, case.head_dim)
     wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
         _workspace(), "NHD", use_tensor_cores=case.heads > case.kv_heads
     )
     sizes = (case.heads, case.kv_heads, case.head_dim, size)
-    wrapper.plan(ends, indices, full, *sizes, q_data_type=q.dtype, data_type=k.dtype)
-    return lambda: wrapper.run(q, (k, v)).unsqueeze(1)
+    wrapper.plan(ends, indices, full, *sizes, q_data_type=q.dtype, kv_data_type=k.dtype)
+    return lambda: wrapper.run(q, (k, v)).reshape(case.batch, 1, case.heads, case.head_dim)
 
 
 def _versions() -> dict[str, str]:
