@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from types import ModuleType
@@ -16,7 +17,17 @@ from attnprobe.bench.cases import DECODE, Case, prefill
 from attnprobe.bench.engines import flashinfer
 from attnprobe.engine import attention
 
-(ENGINE,) = flashinfer.ENGINES
+ENGINE, XQA = flashinfer.ENGINES
+
+
+def attend(q: Any, cache: tuple[Any, Any], pages: Any, keys: Any, scale: float | None) -> Any:
+    """Return O of one query for each sequence on its pages, (batch, heads, head_dim)."""
+    sequences = []
+    for number, (of_sequence, count) in enumerate(zip(pages, keys, strict=True)):
+        k, v = (array[of_sequence].reshape(1, -1, *array.shape[2:])[:, :count] for array in cache)
+        query = q[None, number : number + 1]
+        sequences.append(attention(query, k, v, softmax_scale=scale)[0])
+    return np.concatenate(sequences)
 
 
 class FlashInfer:
@@ -35,7 +46,7 @@ class FlashInfer:
             "uint8": np.uint8,
             "arange": lambda stop, *, dtype, device: np.arange(stop, dtype=dtype),
             "full": lambda shape, value, *, dtype, device: np.full(shape, value, dtype),
-            "empty": lambda count, *, dtype, device: np.empty(1, dtype),
+            "zeros": lambda count, *, dtype, device: np.zeros(1, dtype),
         }
         for name, value in values.items():
             setattr(torch, name, value)
@@ -97,17 +108,37 @@ class FlashInfer:
                 heads = (q.shape[1], paged_kv_cache[0].shape[2])
                 assert self.told == (*heads, q.shape[2], q.dtype, paged_kv_cache[0].dtype)
                 assert paged_kv_cache[0].shape[1] == self.size
-                sequences = []
-                for number, last in enumerate(self.last):
-                    pages = self.indices[self.ends[number] : self.ends[number + 1]]
-                    keys = (len(pages) - 1) * self.size + last
-                    k, v = (
-                        array[pages].reshape(1, -1, *array.shape[2:])[:, :keys]
-                        for array in paged_kv_cache
-                    )
-                    sequences.append(attention(q[None, number : number + 1], k, v)[0])
-                return np.concatenate(sequences)
+                pages = [self.indices[start:stop] for start, stop in pairwise(self.ends)]
+                keys = [
+                    (len(each) - 1) * self.size + last
+                    for each, last in zip(pages, self.last, strict=True)
+                ]
+                return attend(q, paged_kv_cache, pages, keys, None)
 
+        def trtllm_batch_decode_with_kv_cache(
+            query: Any,
+            kv_cache: tuple[Any, Any],
+            workspace_buffer: Any,
+            block_tables: Any,
+            seq_lens: Any,
+            max_seq_len: int,
+            bmm1_scale: float = 1.0,
+            bmm2_scale: float = 1.0,
+            *,
+            kv_layout: str = "HND",
+            backend: str = "auto",
+        ) -> Any:
+            assert (kv_layout, backend, bmm2_scale) == ("NHD", "xqa", 1.0)
+            assert not workspace_buffer.any()
+            assert max_seq_len == seq_lens.max()
+            owner.workspaces.append(workspace_buffer)
+            return attend(query, kv_cache, block_tables, seq_lens, bmm1_scale)
+
+        decode = ModuleType("flashinfer.decode")
+        decode.trtllm_batch_decode_with_kv_cache = (  # type: ignore[attr-defined]
+            trtllm_batch_decode_with_kv_cache
+        )
+        monkeypatch.setitem(sys.modules, "flashinfer.decode", decode)
         module.BatchPrefillWithRaggedKVCacheWrapper = Prefill  # type: ignore[attr-defined]
         module.BatchDecodeWithPagedKVCacheWrapper = Decode  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "torch", torch)
@@ -145,6 +176,27 @@ def test_decode_is_pages_whether_the_cache_has_them_or_not(
     assert fake.planned == [{"page_size": size or 16, "matrix": heads > 2}]
 
 
+@pytest.mark.parametrize("size", [0, 16])
+def test_xqa_is_given_the_scale_and_no_plan(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FlashInfer(monkeypatch)
+    layout = "paged" if size else "padded"
+    case = Case("decode", 3, 4, 2, 1, 48, 64, layout=layout, page_size=size)
+    given = inputs.make(case, 0, np)[0]
+    O = XQA.make(given)()
+    assert O.shape == given.q.shape
+    assert checking.error_of(O, checking.expected(given, O.dtype)).share <= 1
+    assert not fake.planned
+
+
+def test_xqa_counts_in_memory_that_nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FlashInfer(monkeypatch)
+    given = inputs.make(Case("decode", 1, 4, 2, 1, 48, 64), 0, np)[0]
+    ENGINE.make(given)()
+    XQA.make(given)()
+    of_wrapper, of_xqa = fake.workspaces
+    assert of_wrapper is not of_xqa
+
+
 def test_a_call_is_planned_when_it_is_made_and_not_when_it_is_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -176,3 +228,8 @@ def test_what_it_takes() -> None:
     assert ENGINE.refusal(DECODE[0]) == ""
     assert ENGINE.refusal(prefill(256, 4096, True, "bfloat16")) == ""
     assert ENGINE.refusal(prefill(128, 4096, True, "e4m3")) == "e4m3 is not taken"
+    sixteen, one = XQA.refusal(pages[16]), XQA.refusal(pages[1])
+    assert (sixteen, one) == ("", "pages of 16, 32, 64, 128 keys are taken")
+    assert XQA.refusal(DECODE[0]) == ""
+    assert XQA.refusal(prefill(128, 4096, True)) == "takes decode alone"
+    assert "e4m3" in XQA.refusal(replace(DECODE[0], kv_format="e4m3"))
