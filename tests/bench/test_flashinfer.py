@@ -16,6 +16,7 @@ from attnprobe.bench import checking, inputs
 from attnprobe.bench.cases import DECODE, Case, prefill
 from attnprobe.bench.engines import flashinfer
 from attnprobe.engine import attention
+from attnprobe.formats import FORMATS
 
 ENGINE, XQA = flashinfer.ENGINES
 
@@ -25,6 +26,7 @@ def attend(q: Any, cache: tuple[Any, Any], pages: Any, keys: Any, scale: float |
     sequences = []
     for number, (of_sequence, count) in enumerate(zip(pages, keys, strict=True)):
         k, v = (array[of_sequence].reshape(1, -1, *array.shape[2:])[:, :count] for array in cache)
+        k, v = k.astype(q.dtype), v.astype(q.dtype)  # every number of e4m3 is one of float16
         query = q[None, number : number + 1]
         sequences.append(attention(query, k, v, softmax_scale=scale)[0])
     return np.concatenate(sequences)
@@ -44,6 +46,7 @@ class FlashInfer:
             "from_dlpack": lambda array: array,
             "int32": np.int32,
             "uint8": np.uint8,
+            "float8_e4m3fn": FORMATS["e4m3"].dtype,
             "arange": lambda stop, *, dtype, device: np.arange(stop, dtype=dtype),
             "full": lambda shape, value, *, dtype, device: np.full(shape, value, dtype),
             "zeros": lambda count, *, dtype, device: np.zeros(1, dtype),
@@ -176,6 +179,26 @@ def test_decode_is_pages_whether_the_cache_has_them_or_not(
     assert fake.planned == [{"page_size": size or 16, "matrix": heads > 2}]
 
 
+@pytest.mark.parametrize(("keys", "size"), [(512, 256), (384, 128), (40, 8)])
+def test_a_cache_in_one_piece_is_told_as_pages_that_divide_it(
+    keys: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FlashInfer(monkeypatch)
+    given = inputs.make(Case("decode", 2, 4, 2, 1, keys, 64), 0, np)[0]
+    O = ENGINE.make(given)()
+    assert checking.error_of(O, checking.expected(given, O.dtype)).share <= 1
+    assert fake.planned == [{"page_size": size, "matrix": True}]
+
+
+def test_a_cache_of_e4m3_gets_its_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FlashInfer(monkeypatch)
+    given = inputs.make(Case("decode", 2, 4, 2, 1, 48, 64, kv_format="e4m3"), 0, np)[0]
+    assert given.k.dtype == np.uint8
+    O = ENGINE.make(given)()
+    assert checking.error_of(O, checking.expected(given, O.dtype)).share <= 1
+    assert len(fake.planned) == 1
+
+
 @pytest.mark.parametrize("size", [0, 16])
 def test_xqa_is_given_the_scale_and_no_plan(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FlashInfer(monkeypatch)
@@ -226,6 +249,8 @@ def test_what_it_takes() -> None:
     pages = {case.page_size: case for case in DECODE if case.page_size}
     assert [ENGINE.refusal(pages[size]) for size in (1, 16, 256)] == ["", "", ""]
     assert ENGINE.refusal(DECODE[0]) == ""
+    assert ENGINE.refusal(replace(DECODE[0], kv_format="e4m3")) == ""
+    assert ENGINE.refusal(replace(DECODE[0], kv_format="int8")) == "takes no int8 cache"
     assert ENGINE.refusal(prefill(256, 4096, True, "bfloat16")) == ""
     assert ENGINE.refusal(prefill(128, 4096, True, "e4m3")) == "e4m3 is not taken"
     sixteen, one = XQA.refusal(pages[16]), XQA.refusal(pages[1])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, partial
+from math import gcd
 from typing import Any
 
 from attnprobe.bench.cases import Case
@@ -20,7 +21,10 @@ from attnprobe.bench.inputs import Inputs
 
 NAME, XQA_NAME = "FlashInfer", "FlashInfer XQA"
 _WORKSPACE_BYTES = 256 << 20
-_CONTIGUOUS_PAGE = 16  # how a cache in one piece is told to what knows pages alone
+# A cache in one piece is told as pages of so many keys, since both know pages alone; on an H200 the
+# wrapper is up to 4 % faster so, in small cases, than with pages of 16.
+_LARGEST_PAGE = 256
+_XQA_PAGE = 16
 _XQA_PAGES = (16, 32, 64, 128)
 
 
@@ -29,9 +33,9 @@ def _missing() -> str:
 
 
 def _refusal(case: Case) -> str:
-    if case.layout == "paged" and case.kind == "decode" and not case.kv_format:
-        return ""
-    return dense(case)
+    if case.kind != "decode":
+        return dense(case)
+    return "takes no int8 cache" if case.kv_format == "int8" else ""
 
 
 def _make(inputs: Inputs) -> Call:
@@ -42,8 +46,9 @@ def _xqa_refusal(case: Case) -> str:
     if case.kind != "decode":
         return "takes decode alone"
     if case.kv_format:
-        return f"takes no {case.kv_format} cache"
-    fits = (case.page_size or _CONTIGUOUS_PAGE) in _XQA_PAGES
+        rounds = " without rounding Q to e4m3" if case.kv_format == "e4m3" else ""
+        return f"takes no {case.kv_format} cache{rounds}"
+    fits = (case.page_size or _XQA_PAGE) in _XQA_PAGES
     return "" if fits else f"pages of {', '.join(map(str, _XQA_PAGES))} keys are taken"
 
 
@@ -94,15 +99,18 @@ class _Pages:
     table: Any
 
     @classmethod
-    def of(cls, inputs: Inputs) -> _Pages:
-        """Return the pages, or those that a cache in one piece is the same as."""
+    def of(cls, inputs: Inputs, largest: int) -> _Pages:
+        """Return the pages; for a cache in one piece those of ``largest`` keys that are the same.
+
+        Where that does not divide its length they are as large as they can be.
+        """
         import torch
 
         case = inputs.case
-        size = case.page_size or _CONTIGUOUS_PAGE
+        size = case.page_size or gcd(case.seqlen_k, largest)
         count = case.seqlen_k // size
         shape = (case.batch * count, size, case.kv_heads, case.head_dim)
-        k, v = (as_torch(array).reshape(shape) for array in (inputs.k, inputs.v))
+        k, v = (as_torch(array, case.kv_format).reshape(shape) for array in (inputs.k, inputs.v))
         if inputs.table is not None:
             return cls(k, v, as_torch(inputs.table))
         numbers = torch.arange(case.batch * count, dtype=torch.int32, device="cuda")
@@ -114,7 +122,7 @@ def _decode(inputs: Inputs) -> Call:
     import flashinfer
     import torch
 
-    case, pages = inputs.case, _Pages.of(inputs)
+    case, pages = inputs.case, _Pages.of(inputs, _LARGEST_PAGE)
     size, count = pages.k.shape[1], pages.table.shape[1]
     ends = torch.arange(case.batch + 1, dtype=torch.int32, device="cuda") * count
     full = torch.full((case.batch,), size, dtype=torch.int32, device="cuda")
@@ -133,7 +141,7 @@ def _xqa(inputs: Inputs) -> Call:
     """Return a call of XQA; ``bmm1_scale`` is softmax's."""
     from flashinfer.decode import trtllm_batch_decode_with_kv_cache
 
-    case, pages = inputs.case, _Pages.of(inputs)
+    case, pages = inputs.case, _Pages.of(inputs, _XQA_PAGE)
     q = as_torch(inputs.q).reshape(case.batch, case.heads, case.head_dim)
     call = partial(
         trtllm_batch_decode_with_kv_cache,
