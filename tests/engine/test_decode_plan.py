@@ -54,12 +54,36 @@ def test_every_arch_has_a_kernel_for_every_width(row: Arch, cache: str) -> None:
 
 def test_every_variant_is_reachable() -> None:
     chosen = {
-        make_plan(make(widths, formats=("f16", cache)), row).variant
+        make_plan(make(widths, formats=("f16", cache), sizes=(batch, 1, 8192)), row).variant
         for widths in WIDTHS
         for row in ARCHES
         for cache in ("f16", "s8")
+        for batch in (1, 64)
     }
     assert chosen == set(DECODE)
+
+
+@pytest.mark.parametrize(("width", "warps", "most"), [(128, 8, 792), (64, 4, 660)])
+def test_blocks_that_fit_on_the_device_at_once_are_small(width: int, warps: int, most: int) -> None:
+    """Eight K/V heads a sequence, 132 multiprocessors: 396 blocks are 49.5 sequences."""
+    few, least, last, many = (
+        make_plan(make((width, width), sizes=(batch, 1, 4096)), SM_90)
+        for batch in (49, 50, most // 8, most // 8 + 1)
+    )
+    assert least.variant == last.variant
+    assert least.variant.warps == 2
+    assert least.num_splits == 1
+    assert few.variant.warps == many.variant.warps == warps
+    assert f"392 blocks, it is for 396 to {most}" in few.passed_over[0]
+
+
+def test_with_splits_given_the_tile_does_not_depend_on_the_batch() -> None:
+    for splits in (1, 2, 5):
+        tiles = {
+            make_plan(make(sizes=(batch, 1, 4096), num_splits=splits), SM_90).variant
+            for batch in (1, 16, 64, 300)
+        }
+        assert len(tiles) == 1
 
 
 def test_many_queries_take_wide_tiles_and_the_plan_says_why() -> None:

@@ -203,8 +203,8 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_parity_of_empty",
         "the wait for an empty stage is for the other parity",
-        "mbarrier_wait(empty(), phase ^ 1);",
-        "mbarrier_wait(empty(), phase);",
+        "mbarrier_wait_asleep(empty(), phase ^ 1);",
+        "mbarrier_wait_asleep(empty(), phase);",
         "hopper",
     ),
     _row(
