@@ -11,10 +11,10 @@ from typing import Any
 
 from attnprobe.arch import Arch
 from attnprobe.engine.problem import Problem
+from attnprobe.engine.row_of_tile import ROWS as WARPGROUP_ROWS
+from attnprobe.engine.row_of_tile import WARPS as WARPGROUP_WARPS
 from attnprobe.engine.tuned import facts
 from attnprobe.engine.variants import MMA_ENTRY, MmaVariant, Variant
-from attnprobe.engine.wgmma import ROWS as WARPGROUP_ROWS
-from attnprobe.engine.wgmma import WARPS as WARPGROUP_WARPS
 
 WARP_ROWS = 16  # of an mma: queries that a warp has at least
 WARP_KEYS = 16  # that a product takes at a time: of each share of a block
