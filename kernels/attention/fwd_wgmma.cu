@@ -23,10 +23,16 @@
 // last so long that they hide the search.
 constexpr bool kSearches = kTransformed || kHeadDim > 192;
 
+// Scores of a lane whose exponentials are taken before the wait for O: those of the others hide that P is packed.
+constexpr int kUnderProduct = kBlockN / 2 * 3 / 4 / 4 * 4;
+
 // S = Q K^T   [64, kBlockN]
 __device__ __forceinline__ void product_qk(float (&S)[kBlockN / 2], u32_t Q_smem, u32_t K_smem) {
     constexpr u64_t kLayout = wgmma_descriptor_128b(0);
-    const u64_t Q_rows = wgmma_descriptor(kLayout, Q_smem), K_rows = wgmma_descriptor(kLayout, K_smem);
+    u64_t Q_rows = wgmma_descriptor(kLayout, Q_smem), K_rows = wgmma_descriptor(kLayout, K_smem);
+    // Nobody sees that their low bits are 0: added to as a whole they take one instruction a step, put together anew four.
+    register_changes(Q_rows);
+    register_changes(K_rows);
 #pragma unroll
     for (int k = 0; k < kHeadDim / 16; ++k) {
         const int panel = k / 4, bytes = k % 4 * 32;
@@ -35,13 +41,12 @@ __device__ __forceinline__ void product_qk(float (&S)[kBlockN / 2], u32_t Q_smem
     }
 }
 
-// O += P V   [64, kVDim], or O = P V
-__device__ __forceinline__ void product_pv(float (&O)[kVDim / 2], const u32_t (&P)[kBlockN / 4], u32_t V_smem,
-                                           bool accumulate) {
+// O += P V   [64, kVDim]
+__device__ __forceinline__ void product_pv(float (&O)[kVDim / 2], const u32_t (&P)[kBlockN / 4], u32_t V_smem) {
     const u64_t V_rows = wgmma_descriptor(wgmma_descriptor_128b(kBlockN * kPanelRowBytes), V_smem);
 #pragma unroll
     for (int k = 0; k < kBlockN / 16; ++k) {
-        wgmma_rs<Element>(O, P + k * 4, V_rows + k * 16 * kPanelRowBytes / 16, k > 0 || accumulate);
+        wgmma_rs<Element>(O, P + k * 4, V_rows + k * 16 * kPanelRowBytes / 16, true);
     }
 }
 
@@ -107,10 +112,10 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         wgmma_commit_group();
     };
     // Issues O += P V of the block that P is of.
-    const auto issue_pv = [&](bool accumulate) {
+    const auto issue_pv = [&]() {
         registers_change(O);
         wgmma_fence();
-        product_pv(O, P, smem.V + V_ring.stage * kVBytes, accumulate);
+        product_pv(O, P, smem.V + V_ring.stage * kVBytes);
         wgmma_commit_group();
     };
     // Lets `count` blocks of K, V and planes pass, with the turns that they would have taken. The warpgroup must hold neither K
@@ -168,13 +173,6 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         if (speaks) mbarrier_arrive(V_ring.empty());
         V_ring.advance();
     };
-    // After the softmax of a block: the product of the one before is complete, and P becomes this block's.
-    const auto finish_block = [&]() {
-        wgmma_wait_group<0>();
-        finish_pv();
-        registers_change(S);
-        pack_p(P, S);
-    };
     // Adds to the rows of a stored tile what the products left out.
     const auto add_left_out = [&](const QueryTile &tile) {
         const Sequence sequence = find_sequence(p, tile.batch);
@@ -220,7 +218,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         finish_scores(work);
         softmax.step<true>(S, p.exponent_scale);
         pack_p(P, S);
-        bool accumulate = false;
+#pragma unroll
+        for (int i = 0; i < kVDim / 2; ++i) O[i] = 0.0f;
         while (work.block > work.blocks.begin) {
             // Nobody looks for maxima in blocks that all queries see whole, until P says that one has grown: then S is
             // computed again.
@@ -232,28 +231,29 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 turns.wait();
                 issue_qk(warpgroup);
                 V_ring.wait_full();
-                issue_pv(accumulate);
+                issue_pv();
                 turns.pass_on();
-                accumulate = true;
 
                 work.block = next;
                 wgmma_wait_group<1>();
                 registers_change(S);
                 searches = kSearches || work.blocks.at_edge(work.block);
                 if (searches) break;
-                softmax.step_below(S, p.exponent_scale);
+                softmax.step_below<0, kUnderProduct>(S, p.exponent_scale);
                 registers_change(S);
+                softmax.hold_part();  // or the compiler waits before the softmax, which is to run under the product
+                wgmma_wait_group<0>();
+                finish_pv();
+                softmax.step_below<kUnderProduct, kBlockN / 2>(S, p.exponent_scale);
+                pack_p(P, S);
                 // All warps of a warpgroup issue a product, or none.
                 searches = again = warpgroup_any(warpgroup, softmax.outgrown());
                 if (searches) break;
                 softmax.add_sums();
                 give_back_k(work);
-                finish_block();
             } while (work.block > work.blocks.begin);
             if (!searches) break;
             if (again) {
-                wgmma_wait_group<0>();
-                registers_change(O);
                 issue_qk(warpgroup);
                 wgmma_wait_group<0>();
                 registers_change(S);
@@ -262,17 +262,19 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             finish_scores(work);
             softmax.step<false>(S, p.exponent_scale, again);
             registers_change(S);
-            softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
+            softmax.hold();
             wgmma_wait_group<0>();
             registers_change(O);
             if (softmax.rescales()) softmax.rescale_output(O);
-            finish_block();
+            if (!again) finish_pv();
+            registers_change(S);
+            pack_p(P, S);
         }
         const bool more = tiles.next();
         V_ring.wait_full();
         turns.wait();
         if (!more) break;
-        issue_pv(accumulate);
+        issue_pv();
         turns.pass_on();
         const Work next(p, tiles.tile(), warpgroup);
         wgmma_wait_group<0>();
@@ -288,7 +290,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         wgmma_wait_group<0>();
         work = next;
     }
-    issue_pv(work.block != work.blocks.end - 1);
+    issue_pv();
     turns.pass_on();
     wgmma_wait_group<0>();
     finish_tile(work);

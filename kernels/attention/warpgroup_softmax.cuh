@@ -56,18 +56,18 @@ struct RowSoftmaxIn {
                 row_max[r] = grown ? block_max : row_max[r];
             }
         }
-        exponentials(S, exponent_scale);
+        exponentials<0, kCount>(S, exponent_scale);
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
             row_sum[r] = kFirst ? sums[r] : fma_rn(row_sum[r], rescale[r], sums[r]);
         }
     }
 
-    // Replaces S by P without looking for maxima. Then outgrown() says whether S must be computed again for step(); if not,
-    // add_sums() takes this block's sums in.
-    template <int kCount>
+    // Replaces scores [kFrom, kTo) of S by P without looking for maxima; from 0 on and in order. Then outgrown() says
+    // whether S must be computed again for step(); if not, add_sums() takes this block's sums in.
+    template <int kFrom, int kTo, int kCount>
     __device__ __forceinline__ void step_below(float (&S)[kCount], float exponent_scale) {
-        exponentials(S, exponent_scale);
+        exponentials<kFrom, kTo>(S, exponent_scale);
     }
     __device__ __forceinline__ bool outgrown() const { return sums[0] > Range::kMostSum || sums[1] > Range::kMostSum; }
     __device__ __forceinline__ void add_sums() {
@@ -79,6 +79,11 @@ struct RowSoftmaxIn {
     // moves nothing across a branch around nanosleep.
     __device__ __forceinline__ void hold() const {
         if (row_sum[0] + row_sum[1] < 0.0f) nanosleep(0);
+    }
+
+    // The same behind those of P that there are.
+    __device__ __forceinline__ void hold_part() const {
+        if (sums[0] + sums[1] < 0.0f) nanosleep(0);
     }
 
     // Whether some row of this warp needs its O scaled.
@@ -95,21 +100,22 @@ struct RowSoftmaxIn {
     static constexpr float kHuge = 1e30f;
     float sums[kRowsPerLane];  // this lane's share of sum P, of one block
 
-    // Replaces S by P.
-    template <int kCount>
+    // Replaces scores [kFrom, kTo) of S by P.
+    template <int kFrom, int kTo, int kCount>
     __device__ __forceinline__ void exponentials(float (&S)[kCount], float exponent_scale) {
+        float bias[kRowsPerLane];
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
             // Of a row that has seen no key yet P is 0, or with the first key infinite: more than kMostSum.
-            float bias = row_max[r] == -infinity() ? kHuge : -row_max[r] * exponent_scale;
-            if constexpr (kOffset != 0.0f) bias += kOffset;
+            bias[r] = row_max[r] == -infinity() ? kHuge : -row_max[r] * exponent_scale;
+            if constexpr (kOffset != 0.0f) bias[r] += kOffset;
+        }
 #pragma unroll
-            for (int i = 0; i < kCount; i += 4) {
-                float &first = S[i + 2 * r], &second = S[i + 2 * r + 1];
-                first = ex2_approx(fma_rn(first, exponent_scale, bias));
-                second = ex2_approx(fma_rn(second, exponent_scale, bias));
-                sums[r] = i == 0 ? first + second : sums[r] + (first + second);
-            }
+        for (int i = kFrom; i < kTo; i += 2) {
+            const int r = i % 4 / 2;
+            S[i] = ex2_approx(fma_rn(S[i], exponent_scale, bias[r]));
+            S[i + 1] = ex2_approx(fma_rn(S[i + 1], exponent_scale, bias[r]));
+            sums[r] = i < 4 ? S[i] + S[i + 1] : sums[r] + (S[i] + S[i + 1]);
         }
     }
 

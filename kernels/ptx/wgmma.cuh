@@ -31,6 +31,8 @@ __device__ __forceinline__ void registers_change(u32_t (&a)[kCount]) {
     for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(a[i])::"memory");
 }
 
+__device__ __forceinline__ void register_changes(u64_t &value) { asm volatile("" : "+l"(value)); }
+
 // mov.b32: a copy in a register of its own, made here. What products read A from may not be written while they run.
 __device__ __forceinline__ u32_t mov_b32(u32_t value) {
     u32_t result;

@@ -8,7 +8,8 @@ from attnprobe.mutants.rows.edits import Edited
 _row = Edited("wgmma", HOPPER_KERNEL)
 
 _PACK = "P[i] = pack2<Element>(S[2 * i], S[2 * i + 1]);"
-_ACCUMULATE = "k > 0 || accumulate);"
+_CLEAR = "for (int i = 0; i < kVDim / 2; ++i) O[i] = 0.0f;"
+_O_ROWS = "V_rows + k * 16 * kPanelRowBytes / 16, true);"
 _SEEN = "if (work.blocks.at_edge(work.block)) {"
 _END = "end = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;"
 _TWO_PER = "wgmma_descriptor_128b(kBlockN * kPanelRowBytes)"
@@ -137,30 +138,23 @@ HOPPER: tuple[Mutant, ...] = (
     _row(
         "wgmma_o_never_cleared",
         "O of a tile begins with O of the tile before",
-        _ACCUMULATE,
-        "true);",
+        _CLEAR,
+        "",
         "hopper",
     ),
     _row(
         "wgmma_o_never_accumulates",
         "O is that of the last block alone",
-        _ACCUMULATE,
-        "k > 0);",
+        _O_ROWS,
+        _O_ROWS.replace("true", "k > 0"),
         "hopper",
     ),
     _row(
-        "wgmma_first_block_accumulates",
-        "the first of several blocks is added to O of the tile before",
-        "bool accumulate = false;",
-        "bool accumulate = true;",
+        "wgmma_half_of_o_cleared",
+        "half of the columns of O begin with O of the tile before",
+        _CLEAR,
+        _CLEAR.replace("kVDim / 2", "kVDim / 4"),
         "hopper",
-    ),
-    _row(
-        "wgmma_only_block_accumulates",
-        "the last tile of a block adds to O of the tile before where it has one block of keys",
-        "issue_pv(work.block != work.blocks.end - 1);",
-        "issue_pv(true);",
-        "hopper_out_unaligned",
     ),
     # who is where
     _row(

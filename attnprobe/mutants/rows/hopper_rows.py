@@ -11,6 +11,7 @@ _RESCALE = "softmax.rescale_output(O);"
 _WAIT = "wgmma_wait_group<0>(); registers_change(O); "
 _IF_RESCALED = "if (softmax.rescales()) softmax.rescale_output(O);"
 _GROWN = "ex2_approx((row_max[r] - block_max) * exponent_scale)"
+_REST = "softmax.step_below<kUnderProduct, kBlockN / 2>(S, p.exponent_scale);"
 _AGAIN = "searches = again = warpgroup_any(warpgroup, softmax.outgrown());"
 _OUTGROWN = "quad_any(sums[r] > Range::kMostSum)"
 _QUAD = "shfl_bfly(odd ? w[g][i] : w[g][i + 1], 1)"
@@ -30,10 +31,10 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
         "hopper",
     ),
     _row(
-        "wgmma_every_block_first",
-        "maximum and sum begin anew in every block",
-        "softmax.step_below(",
-        "softmax.step<true>(",
+        "wgmma_max_drifts",
+        "a maximum grows by itself, and neither O nor the sum with it",
+        _REST,
+        _REST + " softmax.row_max[0] += 1.0f;",
         "hopper",
     ),
     _row("wgmma_rescale_missing", "O is never rescaled", _RESCALE, "", "hopper", by=("rising",)),
@@ -132,9 +133,9 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     ),
     _row(
         "wgmma_scale_halved",
-        "where nobody looks for maxima half the scores' scale is taken",
-        "softmax.step_below(S, p.exponent_scale);",
-        "softmax.step_below(S, 0.5f * p.exponent_scale);",
+        "of a block's last scores only half is taken where nobody looks for maxima",
+        _REST,
+        _REST.replace("(S, ", "(S, 0.5f * "),
         "hopper",
     ),
     # blocks in which nobody looks for maxima

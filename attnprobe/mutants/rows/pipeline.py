@@ -14,7 +14,7 @@ _row = Edited("pipeline", HOPPER_KERNEL)
 _S_COMPLETE = "wgmma_wait_group<1>(); registers_change(S);"
 _TILE_COMPLETE = "wgmma_wait_group<0>(); if constexpr (kPassesBlocks) {"
 _LAST = "wgmma_wait_group<0>(); finish_tile(work); pass(work.blocks.begin - work.begin);"
-_PV_LANDED = "V_ring.wait_full(); issue_pv(accumulate);"
+_PV_LANDED = "V_ring.wait_full(); issue_pv();"
 _BYTES = "mbarrier_arrive_expect_tx(barrier, kRows * kPanels * kPanelRowBytes);"
 _K_READERS = "Ring<kStages>::init(smem.k_ring, kConsumers * 4);"
 _ARRIVED = "if (speaks) mbarrier_arrive({}_ring.empty());"
@@ -49,8 +49,8 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "wgmma_commit_of_o",
         "the products of O are not committed",
-        "V_ring.stage * kVBytes, accumulate); wgmma_commit_group();",
-        "V_ring.stage * kVBytes, accumulate);",
+        "V_ring.stage * kVBytes); wgmma_commit_group();",
+        "V_ring.stage * kVBytes);",
         "hopper",
         timing=True,
     ),
@@ -107,7 +107,7 @@ PIPELINE: tuple[Mutant, ...] = (
         "ring_v_not_awaited",
         "V is multiplied before it has landed",
         _PV_LANDED,
-        "issue_pv(accumulate);",
+        "issue_pv();",
         "hopper",
         timing=True,
     ),
