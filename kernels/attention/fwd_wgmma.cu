@@ -226,10 +226,11 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             bool searches, again = false;
             do {
                 read_planes(work.tile, work.block - 1);
+                const bool V_landed = V_ring.is_full();
                 K_ring.wait_full();
                 turns.wait();
                 issue_qk(warpgroup);
-                V_ring.wait_full();
+                if (!V_landed) V_ring.wait_full();
                 issue_pv();
                 turns.pass_on();
 

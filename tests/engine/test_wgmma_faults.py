@@ -34,8 +34,7 @@ class Fault:
 # fmt: off
 FAULTS: dict[str, Fault] = {
     "V is used before it has landed": Fault(
-        "                V_ring.wait_full();\n                issue_pv();",
-        "                issue_pv();",
+        "V_landed = V_ring.is_full();", "V_landed = true;",
         RaceError, r"wgmma that read it(.|\n)*after(.|\n)*a bulk copy that copied to it"),
     "K is loaded before it is given back": Fault(
         "            K_ring.wait_empty();\n", "",
