@@ -147,7 +147,9 @@ def sampler(library: str, calls: Sequence[Call], batch_s: float) -> Sampler:
             many = len(calls)
         launch()
         seconds = between_events(launch, 1)
-    return Repeated(launch, many, launches(seconds, batch_s), method, stream, keep)
+    # A graph holds addresses alone: what a call keeps, as a plan, has to live as long.
+    kept = (keep, tuple(calls))
+    return Repeated(launch, many, launches(seconds, batch_s), method, stream, kept)
 
 
 def _stream(library: str) -> Any:

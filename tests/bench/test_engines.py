@@ -24,8 +24,8 @@ BY_NAME = {engine.name: engine for engine in ENGINES}
 def test_every_peer_of_the_field_has_a_row() -> None:
     assert list(BY_NAME) == [
         "attnprobe", "attnprobe mma.sync", "torch flash", "torch cuDNN", "torch efficient",
-        "flash-attn 2", "flash-attn 3", "flash-attn 4", "FlashInfer", "JAX cuDNN",
-        "flash-attn 3 in JAX",
+        "flash-attn 2", "flash-attn 3", "flash-attn 4", "FlashInfer",
+        "FlashInfer XQA", "JAX cuDNN", "flash-attn 3 in JAX",
     ]  # fmt: skip
 
 

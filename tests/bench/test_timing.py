@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise, permutations
+from typing import Any
 
 import pytest
 
@@ -68,3 +73,35 @@ def test_calls_on_the_host_clock_run_in_turn_and_are_waited_for() -> None:
     assert sampler.batch() > 0
     assert called == ["a", "b", "a", "b", "a"]
     assert waited == ["a"]
+
+
+class Planned:
+    """A call that keeps memory of its own, which a graph of it knows the address of alone."""
+
+    def __call__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("can_be_captured", [True, False])
+@pytest.mark.parametrize("library", ["cupy", "torch"])
+def test_what_calls_keep_lives_as_long_as_their_graph(
+    library: str, can_be_captured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def capture(calls: Any, _: Any) -> tuple[Callable[[], None], None]:
+        if not can_be_captured:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return lambda: None, None
+
+    monkeypatch.setattr(timing, f"_captured_by_{library}", capture)
+    monkeypatch.setattr(timing, "_stream", lambda _: nullcontext())
+    monkeypatch.setattr(timing, "between_events", lambda launch, count: 1e-3)
+    call = Planned()
+    alive = weakref.ref(call)
+    sampler = timing.sampler(library, [call], 0.01)
+    del call
+    gc.collect()
+    assert alive() is not None
+    assert sampler.method == ("graph" if can_be_captured else "events")
+    del sampler
+    gc.collect()
+    assert alive() is None

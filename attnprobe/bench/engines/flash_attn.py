@@ -26,7 +26,7 @@ def _make(module: str, table_name: str, inputs: Inputs) -> Call:
     """Return a call of ``flash_attn_func``, or of ``flash_attn_with_kvcache`` for a cache."""
     found = importlib.import_module(module)
     case = inputs.case
-    q, k, v = (_as_torch(array, case.dtype) for array in (inputs.q, inputs.k, inputs.v))
+    q, k, v = (as_torch(array, case.dtype) for array in (inputs.q, inputs.k, inputs.v))
     cached = getattr(found, "flash_attn_with_kvcache", None)
     if case.kind == "decode" and cached is not None:
         more: dict[str, Any] = {"cache_seqlens": as_torch(inputs.used)}
@@ -34,16 +34,6 @@ def _make(module: str, table_name: str, inputs: Inputs) -> Call:
             more[table_name] = as_torch(inputs.table)
         return lambda: cached(q, k, v, **more)
     return lambda: found.flash_attn_func(q, k, v, causal=case.causal)
-
-
-def _as_torch(array: Any, dtype: str) -> Any:
-    """Return an array as a tensor; bytes of e4m3 get their dtype."""
-    tensor = as_torch(array)
-    if dtype != "e4m3":
-        return tensor
-    import torch
-
-    return tensor.view(torch.float8_e4m3fn)
 
 
 def _refusal(page_step: int, dtypes: tuple[str, ...], case: Case) -> str:

@@ -15,11 +15,12 @@ from attnprobe.rig.torch_sdpa import Backend
 FLASH, CUDNN, EFFICIENT = "torch flash", "torch cuDNN", "torch efficient"
 
 
-def as_torch(array: Any) -> Any:
-    """Return a CuPy array as a torch tensor over the same memory."""
+def as_torch(array: Any, dtype: str = "") -> Any:
+    """Return a CuPy array as a torch tensor over the same memory; bytes of e4m3 get their dtype."""
     import torch
 
-    return torch.from_dlpack(array)
+    tensor = torch.from_dlpack(array)
+    return tensor.view(torch.float8_e4m3fn) if dtype == "e4m3" else tensor
 
 
 def torch_missing() -> str:
