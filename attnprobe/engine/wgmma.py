@@ -242,7 +242,7 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         (4, 64, 4, 1),
         "small blocks waste least at the diagonal",
         windowed=True,
-        most_seqlen=1024,
+        most_seqlen=2048,
         plain_scores=True,
         turns=False,
         passes=True,

@@ -227,10 +227,11 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             do {
                 const int next = work.blocks.after(p, work.tile, work.block);
                 read_planes(work.tile, next);
+                const bool V_landed = V_ring.is_full();
                 K_ring.wait_full();
                 turns.wait();
                 issue_qk(warpgroup);
-                V_ring.wait_full();
+                if (!V_landed) V_ring.wait_full();
                 issue_pv();
                 turns.pass_on();
 

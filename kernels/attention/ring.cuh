@@ -22,6 +22,8 @@ struct Ring {
     __device__ __forceinline__ u32_t full() const { return barriers + stage * 8; }
     __device__ __forceinline__ u32_t empty() const { return barriers + (kStages + stage) * 8; }
     __device__ __forceinline__ void wait_full() const { mbarrier_wait(full(), phase); }
+    // Whether there is nothing to wait for by now. The answer takes a while: who asks ahead does not wait for it.
+    __device__ __forceinline__ bool is_full() const { return mbarrier_test_wait_parity(full(), phase); }
     // In the first round every stage is empty: the phase before the first counts as complete.
     __device__ __forceinline__ void wait_empty() const { mbarrier_wait_asleep(empty(), phase ^ 1); }
 

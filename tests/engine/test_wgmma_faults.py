@@ -34,8 +34,7 @@ class Fault:
 # fmt: off
 FAULTS: dict[str, Fault] = {
     "V is used before it has landed": Fault(
-        "                V_ring.wait_full();\n                issue_pv();",
-        "                issue_pv();",
+        "V_landed = V_ring.is_full();", "V_landed = true;",
         RaceError, r"wgmma that read it(.|\n)*after(.|\n)*a bulk copy that copied to it"),
     "K is loaded before it is given back": Fault(
         "            K_ring.wait_empty();\n", "",
@@ -101,8 +100,8 @@ FAULTS: dict[str, Fault] = {
         "    __syncthreads();\n    if (warp_id() < 4)", "    if (warp_id() < 4)",
         EmulatorError, "no barrier orders that behind its mbarrier.init|is not initialised"),
     "the turn is not passed on": Fault(
-        "                turns.pass_on();\n\n                --work.block;",
-        "                --work.block;", DeadlockError, r"at barrier \d"),
+        "                turns.pass_on();\n\n                work.block = next;",
+        "                work.block = next;", DeadlockError, r"at barrier \d"),
     "zeros in V are not shown to the tensor core": Fault(
         "            fence_proxy_async_shared();\n", "",
         RaceError, "no fence.proxy.async between a write and wgmma", window=(50, 0)),
