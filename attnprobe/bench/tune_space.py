@@ -11,10 +11,10 @@ from typing import Any
 
 from attnprobe.arch import Arch
 from attnprobe.engine.problem import Problem
+from attnprobe.engine.row_of_tile import ROWS as WARPGROUP_ROWS
+from attnprobe.engine.row_of_tile import WARPS as WARPGROUP_WARPS
 from attnprobe.engine.tuned import facts
 from attnprobe.engine.variants import MMA_ENTRY, MmaVariant, Variant
-from attnprobe.engine.wgmma import ROWS as WARPGROUP_ROWS
-from attnprobe.engine.wgmma import WARPS as WARPGROUP_WARPS
 
 WARP_ROWS = 16  # of an mma: queries that a warp has at least
 WARP_KEYS = 16  # that a product takes at a time: of each share of a block
@@ -110,9 +110,11 @@ SPACES: dict[str, Space] = {
                 "block_n": (16, 32, 64),
                 "warps": (2, 4, 8),
                 "stages": (2, 3, 4, 6),
-                "blocks_per_sm": (1, 2, 3),
+                "blocks_per_sm": (1, 2, 3, 6),
             },
-            lambda v: {},
+            lambda v: {
+                "least_blocks": 0
+            },  # a winner is kept for its shape class, whatever it fills
             lambda variant, problem: (0, MOST_REGISTERS),
         ),
     )
@@ -135,6 +137,8 @@ def candidates(problem: Problem, arch: Arch, base: Variant) -> Iterator[Variant]
         for values in product(*(space.values[name] for name in names))
     ]
     for values in sorted(chosen, key=lambda values: _distance(values, base)):
+        if all(getattr(base, name) == value for name, value in values.items()):
+            continue
         changed: dict[str, Any] = {**values, **space.following(values)}
         variant = replace(base, **changed)
         if facts(variant) in seen or not _fits(variant, problem, arch, space):

@@ -116,7 +116,7 @@ def run_emulator(
     ----------
     extras : arrays of extras.py by field name.
     scratch : arrays of ``plan.scratch``, whatever they hold; None makes them.
-    source : text of the first launch instead of the plan's own: how a mutant runs.
+    source : text of the variant's kernel instead of the plan's own: how a mutant runs.
     checked : look for races and uninitialised reads; None takes ``ATTNPROBE_CHECKED`` (off).
     mma : "fast", or "exact" for the bits of the hardware; None takes ``ATTNPROBE_MMA`` ("fast").
 
@@ -143,8 +143,8 @@ def run_emulator(
     struct = pack_params({**plan.fields(), **steps, **addresses})
     formats, report = _formats(plan), None
     for step in plan.steps:
-        first = report is None
-        text = (source if first else None) or plan.source(step.source)
+        own = step.source == plan.variant.source
+        text = (source if own else None) or plan.source(step.source)
         maps = [
             tensor_map(_boxed(name, arrays[name]), addresses[name], formats[name], rows)
             for name, rows in step.boxes
@@ -221,7 +221,7 @@ def run_gpu(
 def plan_kernels(plan: Plan, device: int, source: compile_.Source | None = None) -> tuple[Any, ...]:
     """Return the kernel of each step of ``plan``, loaded on ``device``.
 
-    ``source`` stands in for the text of the first.
+    ``source`` stands in for the text of the variant's kernel.
 
     Raises
     ------
@@ -230,13 +230,13 @@ def plan_kernels(plan: Plan, device: int, source: compile_.Source | None = None)
     """
     return tuple(
         kernels.load(
-            (source if number == 0 else None) or plan.source(step.source),
+            (source if step.source == plan.variant.source else None) or plan.source(step.source),
             step.entry,
             device=device,
             shared_bytes=step.shared_bytes,
             suffix=plan.variant.suffix,
         )
-        for number, step in enumerate(plan.steps)
+        for step in plan.steps
     )
 
 

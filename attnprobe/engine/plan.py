@@ -9,12 +9,15 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
+
 from attnprobe import compile as compile_
 from attnprobe.arch import Arch
-from attnprobe.engine import parts, tuned
+from attnprobe.engine import mask_blocks, parts, tuned
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.rows import ROWS
+from attnprobe.engine.step import Step
 from attnprobe.engine.variants import Variant
 from attnprobe.errors import UnsupportedError
 from attnprobe.frozen import dataclass
@@ -23,22 +26,6 @@ WARP_SIZE = 32
 MAX_BLOCKS = (
     2**31 - 1
 )  # of a grid in x; Source: CUDA C++ Programming Guide, Technical Specifications
-
-
-@dataclass(frozen=True)
-class Step:
-    """One launch: a kernel file below kernels/, its entry, and the shape of the launch.
-
-    ``boxes`` are the arrays that it reads through tensor maps, in the order of its arguments, and
-    the rows of a box; the ``AttentionParams`` follow them.
-    """
-
-    source: str
-    entry: str
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-    shared_bytes: int
-    boxes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +94,9 @@ class Plan:
             "ATTN_OUT": self.problem.out_format.c_type,
             "ATTN_KV": self.problem.kv_format.c_type,
             "ATTN_SPLIT": int(self.num_splits > 1),
+            "ATTN_BIAS_TILES": int("bias" in variant.tiled(self.problem)),
+            "ATTN_MASK_TILES": int("mask" in variant.tiled(self.problem)),
+            "ATTN_MASK_BLOCKS": int(variant.skips(self.problem)),
             **variant.macros(self.problem),
         }
         macros.update({row.define: int(row.name in self.features) for row in FEATURES})
@@ -117,7 +107,15 @@ class Plan:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
         shape = (self.grid, self.block, self.shared_bytes)
-        return (Step(variant.source, variant.entry, *shape, variant.boxes(self.problem)),)
+        step = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
+        if not variant.skips(self.problem):
+            return (step,)
+        return (mask_blocks.step(math.prod(self._mask_words)), step)
+
+    @property
+    def _mask_words(self) -> tuple[int, ...]:
+        """Shape of the words that say which key blocks a mask leaves."""
+        return mask_blocks.shape(self.problem, self.variant.block_m, self.variant.block_n)
 
     @property
     def scratch(self) -> Mapping[str, tuple[tuple[int, ...], type]]:
@@ -125,7 +123,9 @@ class Plan:
         v_parts = self.variant.v_parts
         tiles = self.variant.blocks(self.problem, 1) // v_parts
         sizes = (self.lse_shape, self.problem.v_head_dim, tiles, v_parts)
-        return parts.scratch(self.num_splits, *sizes)
+        words = {"mask_blocks": (self._mask_words, np.uint32)}
+        skips = self.variant.skips(self.problem)
+        return {**parts.scratch(self.num_splits, *sizes), **(words if skips else {})}
 
     def source(self, file: str | None = None) -> compile_.Source:
         """Return the text of a kernel file, complete; of the variant's own where none is named."""

@@ -11,6 +11,7 @@ from attnprobe.engine.problem import Problem
 from attnprobe.frozen import dataclass
 
 ELEMENT_BYTES = 2
+CHUNK = 16  # bytes that one cp.async moves
 PANEL = 128  # bytes: rows in shared memory are whole panels (tile.cuh)
 STAT_BYTES = 4  # of a maximum or a sum of a row
 STAGES = 2  # K and V tiles in shared memory: one being read, one being filled (kStages)
@@ -85,6 +86,14 @@ class Variant:
         """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
         return ()
 
+    def tiled(self, problem: Problem) -> tuple[str, ...]:
+        """Return which of bias and mask come in tiles in shared memory; lanes read the others."""
+        return ()
+
+    def skips(self, problem: Problem) -> bool:
+        """Return whether key blocks that a mask hides whole are looked for and skipped."""
+        return False
+
     def serves(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths and formats that the kernel can take."""
         alike = problem.kv_format == problem.format and problem.format.bits == 8 * ELEMENT_BYTES
@@ -116,6 +125,10 @@ def padded_bytes(row: int) -> int:
     return -(-row // PANEL) * PANEL
 
 
+# The launch that looks for them takes 5 microseconds, 2 % of what so many scores take on an H200.
+# Source: measured, docs/design/performance-log.md.
+SKIPS_FROM = 2**27
+
 BARRIERS = 64  # bytes: full and free of two stages of K and of V (key_stages.cuh)
 
 
@@ -132,12 +145,23 @@ class MmaVariant(Variant):
     sharers : warps that share rows, keys and columns dealt out (warp_pair.cuh).
     apart : whether warps go through the blocks of keys without waiting for each other.
     plain : whether it is for scores that nothing changes and no window cuts, alone.
+    planes : how bias and mask come, in "tiles" or by the "lanes"; it is for those alone. None: it
+        is for problems without.
+    plane_bytes : the most of an element of bias and mask, together, that there is room for.
+    skips_from : scores from which on key blocks that a mask hides whole are looked for.
     """
 
     parts: int = 1
     sharers: int = 1
     apart: bool = False
     plain: bool = False
+    planes: str | None = None
+    plane_bytes: int = 0
+    skips_from: int = SKIPS_FROM
+
+    def skips(self, problem: Problem) -> bool:
+        """Return whether key blocks that a mask hides whole are looked for and skipped."""
+        return problem.mask and scores(problem) >= self.skips_from
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -146,7 +170,21 @@ class MmaVariant(Variant):
             # Of each row two tiles of P, and from each warp a maximum or sum.
             row = 2 * padded_bytes(self.block_n * ELEMENT_BYTES) + self.sharers * STAT_BYTES
             told = self.block_m * row
-        return super().shared_bytes(problem) + told + BARRIERS * self.apart
+        return super().shared_bytes(problem) + told + BARRIERS * self.apart + self._tiles(problem)
+
+    def _tiles(self, problem: Problem) -> int:
+        """Return the bytes of bias and mask in tiles (PaddedPlane)."""
+        total = 0
+        for name in self.tiled(problem):
+            size = element_bytes(problem)[name]
+            unit = CHUNK * max(1, size // 2)
+            row = self.block_n // self.sharers * size
+            total += self.block_m * self.sharers * (row // unit | 1) * unit
+        return total
+
+    def tiled(self, problem: Problem) -> tuple[str, ...]:
+        """Return which of bias and mask come in tiles in shared memory; lanes read the others."""
+        return mappable_planes(problem) if self.planes == "tiles" else ()
 
     def serves_widths(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths that the kernel can take, on any arch."""
@@ -165,8 +203,12 @@ class MmaVariant(Variant):
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
         if self.plain and (problem.windowed or changes_scores(problem)):
             return "is for plain scores without a window"
-        if self.parts > 1 and has_planes(problem):
-            return "would wait for bias and mask in every part of a block"
+        if has_planes(problem) != (self.planes is not None):
+            return f"is for problems with{'' if self.planes else 'out'} bias or mask"
+        if self.planes == "tiles" and first_plane(problem) not in self.tiled(problem):
+            return "is for a bias or mask whose rows begin at multiples of 16 bytes"
+        if self.planes is not None and self.plane_bytes < sum(element_bytes(problem).values()):
+            return "has no registers left for such a bias or mask"
         return super().refusal(problem, arch)
 
 
@@ -179,6 +221,29 @@ def transforms(problem: Problem) -> bool:
 def has_planes(problem: Problem) -> bool:
     """Return whether there is something to read for every score."""
     return problem.bias is not None or problem.mask
+
+
+def scores(problem: Problem) -> int:
+    """Return the elements of S, as if no window cut it; of packed keys as many as a mask has."""
+    queries = problem.seqlen_q * (1 if problem.layout.varlen_q else problem.batch)
+    return queries * problem.num_heads * min(problem.seqlen_k, problem.plane[1])
+
+
+def element_bytes(problem: Problem) -> Mapping[str, int]:
+    """Return the bytes of an element of the bias, and of the mask, as far as there are such."""
+    bias = {} if problem.bias is None else {"bias": problem.bias.bits // 8}
+    return {**bias, **({"mask": 1} if problem.mask else {})}
+
+
+def first_plane(problem: Problem) -> str:
+    """Return which of bias and mask is read first."""
+    return "mask" if problem.bias is None else "bias"
+
+
+def mappable_planes(problem: Problem) -> tuple[str, ...]:
+    """Return which of bias and mask lie in rows that begin at multiples of 16 bytes."""
+    mappable = {"bias": problem.bias_mappable, "mask": problem.mask_mappable}
+    return tuple(name for name in element_bytes(problem) if mappable[name])
 
 
 def changes_scores(problem: Problem) -> bool:
@@ -208,20 +273,42 @@ def _mma(
 # A pair of warps waits at mbarriers in a way that sm_90 brought.
 _PAIR: Mapping[str, Any] = {"sharers": 2, "apart": True, "min_cc": 90}
 
+# Bias and mask in tiles of their own in shared memory, or read by the lanes; of both together an
+# element has up to 5 bytes.
+_TILES: Mapping[str, Any] = {"planes": "tiles", "plane_bytes": 5}
+_LANES: Mapping[str, Any] = {"planes": "lanes", "plane_bytes": 5}
+
 VARIANTS: tuple[Variant, ...] = (
     _mma((64, 64), (128, 128, 4), 2, "a barrier for 128 keys, scores of 32 at a time", parts=4),
     _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", parts=2),
-    _mma((64, 64), (128, 64, 4), 2, "bias and mask are waited for once a block"),
+    _mma((64, 64), (128, 64, 4), 2, "bias and mask in tiles", **_TILES),
+    _mma((64, 64), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
+    _mma((64, 64), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
     _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: each fragment feeds two", plain=True),
     _mma((128, 128), (128, 64, 4), 2, "what changes scores needs registers", parts=2),
     _mma((128, 128), (128, 48, 4), 2, "fits twice into 164 KiB and does not spill"),
     _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB"),
+    _mma((128, 128), (128, 48, 4), 2, "a bias or a mask in tiles", planes="tiles", plane_bytes=2),
+    _mma((128, 128), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
+    _mma((128, 128), (128, 32, 8), 1, "bias and mask beside K and V in 99 KiB", **_TILES),
+    _mma((128, 128), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
+    _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB", **_LANES),
     _mma((192, 128), (128, 48, 4), 2, "O as for head_dim 128"),
+    _mma((192, 128), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
+    _mma((192, 128), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
     _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", **_PAIR),
     _mma((256, 256), (128, 64, 8), 1, "O of 16 rows is half of a lane's registers"),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB"),
     _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB"),
+    _mma((256, 256), (128, 32, 8), 1, "two warps share 32 rows, and tiles", **_TILES, **_PAIR),
+    _mma((256, 256), (128, 32, 8), 1, "small tiles of bias and mask", **_TILES),
+    _mma((256, 256), (128, 32, 8), 1, "two warps share 32 rows", **_LANES, **_PAIR),
+    _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB", **_LANES),
+    _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB", **_LANES),
     _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows: S is computed once", **_PAIR),
     _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O", v_parts=2),
     _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB; 32 keys of 576 would spill", v_parts=2),
+    _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows", **_LANES, **_PAIR),
+    _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O", v_parts=2, **_LANES),
+    _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB", v_parts=2, **_LANES),
 )

@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
 
 from attnprobe.arch import Arch
 from attnprobe.engine.checks import MAX_SIZE
 from attnprobe.engine.problem import Problem
+from attnprobe.engine.row_of_tile import ROWS, row_of_tile
 from attnprobe.engine.variants import (
     ELEMENT_BYTES,
+    SKIPS_FROM,
     Variant,
     changes_scores,
+    element_bytes,
+    first_plane,
     has_planes,
+    mappable_planes,
     padded_bytes,
+    scores,
 )
 from attnprobe.frozen import dataclass
 
-ROWS = 64  # queries of a warpgroup
-WARPS = 4  # of a warpgroup
 SWIZZLE_ROWS = 8  # after which the swizzle of a tile repeats: a box has whole groups of them
 BARRIER_BYTES = 8
 TILE_RING_BYTES = 80  # what tells the warps the tiles of packed sequences (packed_schedule.cuh)
@@ -66,12 +69,14 @@ class WgmmaVariant(Variant):
     most_seqlen : keys up to which it is for; of packed sequences, in the mean one.
     most_window : the sides of a window, together, up to which it is for; None: no window needed.
     plain_scores : whether it is only for scores that go into the softmax as they are.
-    plane_stages : tiles of bias, or of a mask without one, in shared memory; 0: lanes read them.
-    plane_bytes : where lanes read them, the most of an element that there are registers for.
+    plane_stages : tiles of bias and mask in shared memory; 0: lanes read them.
+    plane_bytes : the most of an element that there are registers for, where lanes read them; of
+        tiles, of bias and mask together, and 0 is any.
     turns : whether the warpgroups issue their products in turn.
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
     padded : whether it is only for sequences that are neither packed nor in pages.
+    skips_from : scores from which on key blocks that a mask hides whole are looked for.
     """
 
     least_head_dim: int = 0
@@ -88,15 +93,16 @@ class WgmmaVariant(Variant):
     passes: bool = False
     whole_pages: bool = False
     padded: bool = False
+    skips_from: int = SKIPS_FROM
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
         qk = padded_bytes(problem.head_dim * ELEMENT_BYTES)
         v = padded_bytes(problem.v_head_dim * ELEMENT_BYTES)
         tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
-        tiles += (
-            self.plane_stages * self.block_m * padded_bytes(self.block_n * plane_bytes(problem))
-        )
+        sizes = element_bytes(problem)
+        rows = sum(padded_bytes(self.block_n * sizes[name]) for name in self.tiled(problem))
+        tiles += self.plane_stages * self.block_m * rows
         # Full and empty of each ring; per stage a barrier and two words for V that is looked at.
         barriers = 2 * (self.q_stages + 2 * self.stages + self.plane_stages) + 2 * self.stages
         told = TILE_RING_BYTES if problem.layout.varlen_q else 0
@@ -114,9 +120,11 @@ class WgmmaVariant(Variant):
                 return reason
         if self.plain_scores and changes_scores(problem):
             return "has no registers left to transform scores"
-        if self.plane_stages and not plane_mappable(problem):
+        if self.plane_stages and first_plane(problem) not in self.tiled(problem):
             return "is for a bias or mask that a tensor map describes"
-        if not self.plane_stages and self.plane_bytes < plane_bytes(problem):
+        limited = self.plane_bytes or not self.plane_stages
+        bytes_ = sum(element_bytes(problem).values()) if self.plane_stages else plane_bytes(problem)
+        if limited and self.plane_bytes < bytes_:
             return "has no registers left for such a bias or mask"
         if self.blocks(problem, 1) > MAX_TILES:
             return "counts its tiles in 32 bits"
@@ -157,7 +165,8 @@ class WgmmaVariant(Variant):
             "ATTN_Q_STAGES": self.q_stages,
             "ATTN_PLANE_STAGES": self.plane_stages,
             "ATTN_TURNS": int(self.turns),
-            "ATTN_PASSES": int(self.passes and problem.windowed),
+            # What is skipped does not pass: a warpgroup would have to count it.
+            "ATTN_PASSES": int(self.passes and problem.windowed and not self.skips(problem)),
         }
 
     def fields(self, problem: Problem, arch: Arch) -> Mapping[str, float]:
@@ -175,8 +184,16 @@ class WgmmaVariant(Variant):
     def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
         """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
         keys = self.box_keys(problem)
-        planes = (("mask" if problem.bias is None else "bias", self.block_m),)
-        return (("Q", self.block_m), ("K", keys), ("V", keys), *planes[: self.plane_stages])
+        planes = tuple((name, self.block_m) for name in self.tiled(problem))
+        return (("Q", self.block_m), ("K", keys), ("V", keys), *planes)
+
+    def tiled(self, problem: Problem) -> tuple[str, ...]:
+        """Return which of bias and mask come in tiles in shared memory; lanes read the others."""
+        return mappable_planes(problem) if self.plane_stages else ()
+
+    def skips(self, problem: Problem) -> bool:
+        """Return whether key blocks that a mask hides whole are looked for and skipped."""
+        return problem.mask and scores(problem) >= self.skips_from
 
     def box_keys(self, problem: Problem) -> int:
         """Return the keys of one copy: a block in one piece, or what of it is in one page.
@@ -195,54 +212,7 @@ def _mean_keys(problem: Problem) -> int:
 
 def plane_bytes(problem: Problem) -> int:
     """Return the bytes of an element of the bias, or of the mask where there is none, or 0."""
-    return int(problem.mask) if problem.bias is None else problem.bias.bits // 8
-
-
-def plane_mappable(problem: Problem) -> bool:
-    """Return whether a tensor map can describe the bias, or the mask where there is none."""
-    return problem.mask_mappable if problem.bias is None else problem.bias_mappable
-
-
-Row = TypeVar("Row", bound=WgmmaVariant)
-
-
-def row_of_tile(
-    kind: type[Row],
-    kernel: str,
-    widths: tuple[int, int],
-    tile: tuple[int, int, int, int],
-    why: str,
-    **more: Any,
-) -> Row:
-    """Return the row of one tile of a kernel: (warpgroups that compute, keys, stages, of Q).
-
-    Parameters
-    ----------
-    kernel : its file below kernels/attention/, without ending; the entry is named after it.
-    widths : least and greatest head_dim.
-    more : other fields of the row.
-    """
-    consumers, block_n, stages, q_stages = tile
-    return kind(
-        source=f"attention/{kernel}.cu",
-        entry=f"attention_{kernel}",
-        min_cc=90,
-        suffix="a",
-        head_dim=widths[1],
-        v_head_dim=widths[1],
-        least_head_dim=widths[0],
-        block_m=consumers * ROWS,
-        block_n=block_n,
-        warps=(consumers + 1) * WARPS,
-        blocks_per_sm=1,
-        v_parts=1,
-        why=why,
-        persistent=True,
-        consumers=consumers,
-        stages=stages,
-        q_stages=q_stages,
-        **more,
-    )
+    return element_bytes(problem).get(first_plane(problem), 0)
 
 
 _wgmma = partial(row_of_tile, WgmmaVariant, "fwd_wgmma")
@@ -259,10 +229,14 @@ WGMMA: tuple[WgmmaVariant, ...] = (
     ),
     _wgmma((64, 64), (2, 128, 2, 1), "a tile of a bias in f32", plane_stages=1),
     _wgmma((80, 128), (2, 128, 2, 1), "two tiles of bias or mask", plane_stages=2, turns=False),
+    _wgmma((80, 128), (2, 96, 2, 1), "two of both", plane_stages=2, plane_bytes=3, turns=False),
     _wgmma((80, 128), (3, 64, 2, 1), "two tiles of a bias in f32", plane_stages=2, turns=False),
+    _wgmma((80, 128), (2, 64, 2, 1), "two of it and a mask", plane_stages=2, turns=False),
     _wgmma((144, 192), (2, 96, 2, 1), "a tile of bias or mask", plane_stages=1, turns=False),
-    _wgmma((144, 192), (2, 80, 2, 1), "a tile of a bias in f32", plane_stages=1, turns=False),
+    _wgmma((144, 192), (2, 80, 2, 1), "or of both, or of f32", plane_stages=1, turns=False),
+    _wgmma((144, 192), (2, 64, 2, 1), "f32 and a mask", plane_stages=1, turns=False),
     _wgmma((208, 256), (2, 64, 2, 1), "two tiles of bias or mask", plane_stages=2, turns=False),
+    _wgmma((208, 256), (2, 64, 2, 1), "one of both", plane_stages=1, plane_bytes=3, turns=False),
     _wgmma((208, 256), (2, 48, 2, 1), "a tile of a bias in f32", plane_stages=1),
     _wgmma(
         (64, 64),

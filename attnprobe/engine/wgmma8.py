@@ -7,13 +7,9 @@ from functools import partial
 
 from attnprobe.arch import Arch
 from attnprobe.engine.problem import Problem
+from attnprobe.engine.row_of_tile import row_of_tile
 from attnprobe.engine.variants import Variant, padded_bytes
-from attnprobe.engine.wgmma import (
-    BARRIER_BYTES,
-    Lacks,
-    WgmmaVariant,
-    row_of_tile,
-)
+from attnprobe.engine.wgmma import BARRIER_BYTES, Lacks, WgmmaVariant
 from attnprobe.frozen import dataclass
 
 COLUMNS = 32  # of V that are transposed together (kVtRows)

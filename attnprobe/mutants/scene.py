@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from attnprobe.arch import EMULATED_ARCH, Arch, arch
 from attnprobe.engine.decode import DecodeVariant
+from attnprobe.engine.row_of_tile import ROWS, WARPS
 from attnprobe.engine.variants import MmaVariant, Variant
-from attnprobe.engine.wgmma import ROWS, WARPS, WgmmaVariant
+from attnprobe.engine.wgmma import WgmmaVariant
 from attnprobe.mutants.mutant import MAIN_KERNEL
 from attnprobe.mutants.staging import Staged, as_it_is
 from attnprobe.numerics.calls import Call

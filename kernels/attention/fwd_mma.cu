@@ -15,13 +15,16 @@
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_SHARERS, ATTN_PARTS, ATTN_APART,
 // ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the features
 // of features.py, each 0 or 1.
+#include "attention/block_rows.cuh"
 #include "attention/epilogue.cuh"
 #include "attention/key_stages.cuh"
+#include "attention/mask_blocks.cuh"
 #include "attention/nonfinite_copied.cuh"
 #include "attention/params.cuh"
 #include "attention/products.cuh"
 #include "attention/sequence.cuh"
 #include "attention/warp_pair.cuh"
+#include "attention/warp_planes.cuh"
 
 using Element = ATTN_ELEMENT;
 constexpr int kHeadDim = ATTN_HEAD_DIM;
@@ -55,7 +58,13 @@ struct SharersOf<2> {
 };
 using Sharers = SharersOf<kSharers>::Type;
 using Stages = StageBarriers<kThreads>;
+using Planes = WarpPlanes<kMTiles, kBlockN / kSharers>;
 static_assert(kParts == 1 || !kApart, "blocks in parts are computed by all warps together");
+static_assert(kParts == 1 || kSharers == 1, "the keys of a warp are neighbours");
+
+// A value that is the same in all lanes. From a shuffle the compiler knows it, and what depends on it goes to uniform
+// registers: bias and mask need the others.
+__device__ __forceinline__ int uniform(int value) { return kPlanes ? shfl_idx(value, 0) : value; }
 
 extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     attention_fwd_mma(const __grid_constant__ AttentionParams p) {
@@ -64,31 +73,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const u32_t K_tiles = Q_tile + QTile::kBytes;
     const u32_t V_tiles = K_tiles + kStages * KTile::kBytes;
 
-    // The last queries come first: under a causal mask they have the most keys.
     const int v_part = static_cast<int>(blockIdx.x % kVParts);
     const int row_block = static_cast<int>(blockIdx.x / kVParts);
-#if ATTN_VARLEN_Q
-    const int slots = p.rows_q / kBlockM + p.batch;
-    const int head = row_block / slots;
-    const RowTile tile = find_row_tile<kBlockM>(p, row_block % slots);
-    if (!tile.exists) return;
-    const Sequence sequence = find_sequence(p, tile.batch);
-    const int number = tile.number;
-#else
-#if ATTN_WINDOW && !ATTN_WINDOW_LEFT
-    // The longest tiles of all heads come first, and when the multiprocessors run out of tiles, those left are short.
-    const int heads = p.num_heads * p.batch;
-    const int number = row_block / heads, any_head = row_block % heads;
-#else
-    // Blocks of one head are neighbours and share its K and V in L2.
-    const int slots = (p.rows_q + kBlockM - 1) / kBlockM;
-    const int number = row_block % slots, any_head = row_block / slots;
-#endif
-    const int head = any_head % p.num_heads;
-    const Sequence sequence = find_sequence(p, any_head / p.num_heads);
-#endif
-    const int m_blocks = (sequence.seqlen_q + kBlockM - 1) / kBlockM;
-    const int block_query = (m_blocks - 1 - number) * kBlockM;
+    const BlockRows<kBlockM> block_rows(p, row_block);
+    if (!block_rows.exists) return;
+    const int head = block_rows.head, block_query = block_rows.first_query;
+    const Sequence &sequence = block_rows.sequence;
     const int last_query = min(block_query + kBlockM, sequence.seqlen_q) - 1;
     const int kv_head = head / p.heads_per_kv_head;
 
@@ -104,13 +94,18 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     // Key blocks that some query of the tile sees, and among them those that every query sees whole, but for what bias and
     // mask hide.
     const Mask mask(p, sequence, head);
-    const int begin_block = mask.first_key(block_query) / kBlockN;
-    const int end_block = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;
+    int begin_block = mask.first_key(block_query) / kBlockN;
+    int end_block = (mask.end_key(last_query) + kBlockN - 1) / kBlockN;
     const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
     const int end_whole = kPlanes ? 0 : mask.end_key(block_query) / kBlockN;
 
+    const QueryTile query_tile{sequence.batch, head, block_query};
+    MaskBlocks<kBlockM, kBlockN> left_blocks;
+    if (begin_block < end_block) left_blocks.cut(p, query_tile, begin_block, end_block);
+
     const Sharers sharers(V_tiles + kStages * VTile::kBytes);
-    const int warp_row = warp_id() / kSharers * (kMTiles * 16);
+    const int warp = uniform(warp_id());
+    const int warp_row = warp / kSharers * (kMTiles * 16);
     const int warp_query = block_query + warp_row;
     const int lane_query = warp_query + lane_id() / 4;  // query of this lane's element 0
     const int lane_key = lane_id() % 4 * 2;             // key of it within a block
@@ -135,6 +130,20 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 
     const Stages K_stages{V_tiles + kStages * VTile::kBytes + kWarps / kSharers * Sharers::kBytes};
     const Stages V_stages{K_stages.smem + Stages::kBytes};
+    const Planes planes(K_stages.smem + kApart * 2 * Stages::kBytes, warp);
+    // Copies bias and mask of a block.
+    const auto copy_planes = [&](int block) {
+        if constexpr (kPlaneTiles) {
+            planes.copy(mask, warp_query, block * kBlockN + sharers.rank * kNTiles * 8);
+        }
+    };
+    // Waits for them. Groups of copies: K and V of a block, or none where mbarriers tell of them, then its bias and mask.
+    const auto wait_planes = [&]() {
+        if constexpr (kPlaneTiles) {
+            cp_async_wait_group<kApart ? 0 : 1>();
+            warp_sync();
+        }
+    };
     if constexpr (kApart) {
         if (threadIdx.x == 0) {
             K_stages.init();
@@ -144,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     }
     if (begin_block < end_block) {
         load_tile<kBlockM, kHeadDim, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
-        const int stage = (end_block - 1) % kStages;
+        constexpr int stage = 0;
         load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, (end_block - 1) * kBlockN,
                                                sequence.seqlen_k);
         if constexpr (kApart) K_stages.filled(stage);
@@ -155,6 +164,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         } else {
             cp_async_commit_group();
         }
+        copy_planes(end_block - 1);
     }
     u32_t Q_frag[kHeadDim / 16][kMTiles][4];
     const auto scores = [&](float (&S_acc)[kMTiles][kNTiles][4], u32_t K_tile, int part, int first_key) {
@@ -164,7 +174,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         } else {
             product_qk<Element, kHeadDim>(S_acc, Q_smem, K_smem);
         }
-        transform_scores(S_acc, rows, first_key);
+        if constexpr (kPlaneTiles) {
+            wait_planes();
+            planes.transform_scores(S_acc, rows, first_key, part * kPartKeys);
+        } else {
+            transform_scores(S_acc, rows, first_key);
+        }
     };
 
     // O += P V for the keys of the warp of that rank, given steps of 16 of its P.
@@ -175,11 +190,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     };
 
     bool started = false;  // all rows of the warp have a maximum
-    for (int block = end_block - 1; block >= begin_block; --block) {
-        const int stage = block % kStages;
+    for (int block = end_block - 1, next_block, turn = 0; block >= begin_block; block = next_block, ++turn) {
+        next_block = left_blocks.before(p, query_tile, begin_block, block);
+        const int stage = turn % kStages;
         const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
-        const int next = stage ^ 1, next_key = (block - 1) * kBlockN;
-        const int use = (end_block - 1 - block) / kStages;  // of the stage, from 0 on
+        const int next = stage ^ 1, next_key = next_block * kBlockN;
+        const int use = turn / kStages;  // of the stage, from 0 on
         const bool all_whole = block >= begin_whole && block < end_whole;
         bool nonfinite = false;
         const auto copy_keys = [&]() {
@@ -191,7 +207,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         if constexpr (kApart) {
             K_stages.wait_full(stage, use);
             if (block > begin_block) {
-                if (block < end_block - 1) K_stages.wait_free(next, (end_block - 2 - block) / kStages);
+                if (turn > 0) K_stages.wait_free(next, (turn - 1) / kStages);
                 copy_keys();
                 K_stages.filled(next);
             }
@@ -200,15 +216,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                 nonfinite = __syncthreads_or(take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile));
             }
         } else {
-            cp_async_wait_group<0>();
+            cp_async_wait_group<kPlaneTiles>();
             const bool found = !all_whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
             // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
             nonfinite = __syncthreads_or(found);
             if (block > begin_block) {
                 copy_keys();
                 copy_values();
-                cp_async_commit_group();
+                if constexpr (!kPlaneTiles) cp_async_commit_group();
             }
+            if constexpr (kPlaneTiles) cp_async_commit_group();  // also of nothing: groups are counted
         }
         if constexpr (kQInRegisters) {
             if (block == end_block - 1) {
@@ -246,6 +263,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             for (int k = 0; k < kSteps; ++k) product_pv<Element, kSharers>(O_acc, P_frag[k], V_own, k * 16);
             sharers.part(block, part).add_product_of_other<Element>(O_acc, values(V_tile, part, sharers.rank ^ 1));
         };
+        // No more scores of this block will be computed: bias and mask of the next may come.
+        const auto next_planes = [&]() {
+            if (!kPlaneTiles || block == begin_block) return;
+            wait_planes();  // where nothing was seen, nobody has
+            copy_planes(next_block);
+        };
         if constexpr (kParts == 1) {
             u32_t P_frag[kSteps][kMTiles][4];
             if (seen(0)) {
@@ -257,10 +280,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                 }
                 if (!below) probabilities(P_frag, 0);
             }
+            next_planes();
             if constexpr (kApart) {
                 K_stages.read(stage);
                 if (block > begin_block) {
-                    if (block < end_block - 1) V_stages.wait_free(next, (end_block - 2 - block) / kStages);
+                    if (turn > 0) V_stages.wait_free(next, (turn - 1) / kStages);
                     copy_values();
                     V_stages.filled(next);
                 }
@@ -289,6 +313,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                 probabilities(P_frag, part);
                 add_values(P_frag, part);
             }
+            next_planes();
         }
         if (nonfinite) {
 #pragma unroll
@@ -299,5 +324,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
     }
     sharers.join_sums(softmax.row_sum);
-    store_output<ATTN_OUT>(p, O_acc, softmax, sharers, sequence, head, block_query + warp_row, v_part);
+    if constexpr (kPlanes) {  // or what was known of the block would have been in registers all the time
+        const int block = fresh_block_id();
+        const BlockRows<kBlockM> again(p, block / kVParts);
+        store_output<ATTN_OUT>(p, O_acc, softmax, sharers, again.sequence, again.head, again.first_query + warp_row,
+                               block % kVParts);
+    } else {
+        store_output<ATTN_OUT>(p, O_acc, softmax, sharers, sequence, head, block_query + warp_row, v_part);
+    }
 }

@@ -65,17 +65,17 @@ __device__ __forceinline__ void pack_p(u32_t (&P)[kBlockN / 4], const float (&S)
 // tile pass it by.
 struct Work {
     QueryTile tile;
-    int begin, end;             // blocks of the tile
-    KeyBlocks<kBlockN> blocks;  // of the warpgroup
-    int block;                  // that S or P is of
+    int begin, end;     // blocks of the tile
+    TileBlocks blocks;  // of the warpgroup
+    int block;          // that S or P is of
 
     __device__ __forceinline__ Work(const AttentionParams &p, const QueryTile &tile, int warpgroup)
-        : tile(tile), blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM) {
+        : tile(tile), blocks(p, Mask(p, find_sequence(p, tile.batch), tile.head), tile) {
         begin = blocks.begin;
         end = blocks.end;
         if constexpr (kPassesBlocks) {
-            blocks = KeyBlocks<kBlockN>(Mask(p, find_sequence(p, tile.batch), tile.head),
-                                        tile.first_query + warpgroup * 64, 64);
+            static_cast<KeyBlocks<kBlockN> &>(blocks) = KeyBlocks<kBlockN>(
+                Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query + warpgroup * 64, 64);
             // Queries that see nothing get one of the tile's blocks, to be masked whole.
             blocks.begin = max(blocks.begin, begin);
             blocks.end = max(blocks.end, begin + 1);
@@ -230,7 +230,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             // computed again.
             bool searches, again = false;
             do {
-                read_planes(work.tile, work.block - 1);
+                const int next = work.blocks.after(p, work.tile, work.block);
+                read_planes(work.tile, next);
                 K_ring.wait_full();
                 turns.wait();
                 issue_qk(warpgroup);
@@ -238,7 +239,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 issue_pv();
                 turns.pass_on();
 
-                --work.block;
+                work.block = next;
                 wgmma_wait_group<1>();
                 registers_change(S);
                 searches = kSearches || work.blocks.at_edge(work.block);
@@ -309,12 +310,19 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     attention_fwd_wgmma(const __grid_constant__ TensorMap Q_map, const __grid_constant__ TensorMap K_map,
                         const __grid_constant__ TensorMap V_map,
-#if ATTN_PLANE_STAGES
-                        const __grid_constant__ TensorMap plane_map,
+#if ATTN_BIAS_TILES
+                        const __grid_constant__ TensorMap bias_map,
+#endif
+#if ATTN_MASK_TILES
+                        const __grid_constant__ TensorMap mask_map,
 #endif
                         const __grid_constant__ AttentionParams p) {
-#if !ATTN_PLANE_STAGES
-    const TensorMap &plane_map = Q_map;  // none is read
+    // Of what does not come in tiles there is no map, and none is read.
+#if !ATTN_BIAS_TILES
+    const TensorMap &bias_map = Q_map;
+#endif
+#if !ATTN_MASK_TILES
+    const TensorMap &mask_map = Q_map;
 #endif
     extern __shared__ __align__(1024) unsigned char dynamic_smem[];
     const SharedMemory smem(smem_address(dynamic_smem));
@@ -336,7 +344,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     if (warp_id() < 4) {
         setmaxnreg_dec<kLoadRegisters>();
         if (kWarpsLoad ? warp_id() == 0 : threadIdx.x == 0) {
-            load_queries_and_keys(p, Q_map, K_map, plane_map, smem);
+            load_queries_and_keys(p, Q_map, K_map, bias_map, mask_map, smem);
         } else if (kWarpsLoad ? warp_id() == 1 : threadIdx.x == kWarpSize) {
             load_values(p, V_map, smem);
         } else if (kLookForNonfinite && warp_id() >= 2) {

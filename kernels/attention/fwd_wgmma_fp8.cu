@@ -182,7 +182,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
 #if ATTN_TRANSFORMED
         const ScoreTransform transform(p, work.tile.batch, work.tile.head);
-        transform_scores(S, ScorePlanes(), 0, 0, transform, mask, query, key);
+        ScorePlanes planes;  // none is read
+        transform_scores(S, planes, 0, 0, transform, mask, query, key);
 #endif
         if (work.blocks.at_edge(work.block)) mask_scores(S, mask, query, key);
     };
@@ -316,7 +317,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
     if (warp_id() < 4) {
         setmaxnreg_dec<kLoadRegisters>();
         if (threadIdx.x == 0) {
-            load_queries_and_keys(p, Q_map, K_map, K_map, smem);
+            load_queries_and_keys(p, Q_map, K_map, K_map, K_map, smem);
         } else if (threadIdx.x == kWarpSize) {
             load_noted_values(p, V_map, smem);
         } else if (warp_id() >= 2) {

@@ -14,8 +14,9 @@ struct AttentionParams {
     void *O;         // (batch, seqlen_q, num_heads, head_dim)
     float *LSE;      // (batch, num_heads, seqlen_q), packed: (num_heads, total_q); natural logarithm; may be null
     float *O_split;  // (parts, elements of LSE, v_head_dim): O of each part of the keys (group_combine.cuh)
-    float *LSE_split;  // (parts, ATTN_V_PARTS, elements of LSE)
-    u64_t *arrivals;   // (tiles, num_kv_heads, ATTN_V_PARTS, counts of one tile's parts): arrivals.cuh
+    float *LSE_split;    // (parts, ATTN_V_PARTS, elements of LSE)
+    u64_t *arrivals;     // (tiles, num_kv_heads, ATTN_V_PARTS, counts of one tile's parts): arrivals.cuh
+    u32_t *mask_blocks;  // (batch, num_heads, tiles, words): blocks that the mask does not hide whole (mask_blocks.cuh)
     i64_t q_batch_stride;
     i64_t q_row_stride;
     i64_t q_head_stride;

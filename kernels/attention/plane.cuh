@@ -64,6 +64,18 @@ struct Pair<u8_t> {
     __device__ __forceinline__ bool hides(int i) const { return (bits & 0xffu << 8 * i) == 0; }
 };
 
+// How a tile of kRows rows lies that TMA copied: panels of 128 bytes a row, in the 128-byte swizzle. pair: the address of
+// this lane's pair n in a row.
+template <class T, int kRows>
+struct SwizzledPlane {
+    __device__ __forceinline__ static u32_t pair(u32_t tile, int row, int n) {
+        constexpr int kPanelBytes = 128;
+        const u32_t lane = lane_id() % 4 * 2 * sizeof(T) ^ row % 8 * 16;
+        const int byte = 8 * n * sizeof(T), panel = byte / kPanelBytes;
+        return tile + (panel * kRows + row) * kPanelBytes + (lane ^ byte % kPanelBytes);
+    }
+};
+
 // The pairs of a lane in one row and one block of keys: elements 8 n and 8 n + 1 from its first.
 template <class T, bool kPaired, bool kDense, int kCount>
 struct RowPairs {
@@ -89,16 +101,11 @@ struct RowPairs {
         }
     }
 
-    // The same from row `row` of a tile in shared memory: panels of 128 bytes a row and kRows rows, in the 128-byte swizzle.
-    template <int kRows>
+    // The same from row `row` of a tile in shared memory, which lies as Layout says.
+    template <class Layout>
     __device__ __forceinline__ void read_tile(u32_t tile, int row) {
-        constexpr int kPanelBytes = 128;
-        const u32_t lane = lane_id() % 4 * 2 * sizeof(T) ^ row % 8 * 16;
 #pragma unroll
-        for (int n = 0; n < kCount; ++n) {
-            const int byte = 8 * n * sizeof(T), panel = byte / kPanelBytes;
-            pairs[n] = Pair<T>::shared(tile + (panel * kRows + row) * kPanelBytes + (lane ^ byte % kPanelBytes));
-        }
+        for (int n = 0; n < kCount; ++n) pairs[n] = Pair<T>::shared(Layout::pair(tile, row, n));
     }
 
   private:

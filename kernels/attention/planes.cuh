@@ -1,21 +1,26 @@
-// What bias and mask say of the scores that a lane holds in one block of keys. The first of them is read before the scores
-// are there, so that the product hides the latency; a mask beside a bias is read when the bias has been added, into the
-// same registers.
+// What bias and mask say of the scores that a lane holds in one block of keys. Each comes in a tile in shared memory
+// (ATTN_BIAS_TILES, ATTN_MASK_TILES) or is read from global memory by the lanes. Of those that lanes read the first may be
+// read before the scores are there, so that the product hides the latency; a mask beside a bias is read when the bias
+// has been added, into the same registers.
 #pragma once
 #include "attention/mask.cuh"
 #include "attention/plane.cuh"
 #include "attention/score.cuh"
+
+constexpr bool kBiasTiles = ATTN_BIAS_TILES, kMaskTiles = ATTN_MASK_TILES;
+constexpr bool kPlaneTiles = kBiasTiles || kMaskTiles;
 
 // Of one row: kCount pairs of keys. S holds two rows; element 4 n + 2 r + i of it is the lane's key 8 n + i of row r.
 template <int kCount>
 struct RowPlanes {
 #if ATTN_BIAS
     RowPairs<BiasElement, ATTN_BIAS_PAIRS, ATTN_BIAS_DENSE, kCount> bias;
-#elif ATTN_MASK
+#endif
+#if ATTN_MASK
     RowPairs<u8_t, ATTN_MASK_PAIRS, ATTN_MASK_DENSE, kCount> shown;
 #endif
 
-    // key: the lane's first in the block, also below.
+    // Reads the first of them from global memory. key: the lane's first in the block, also below.
     __device__ __forceinline__ void read(const Mask &mask, int query, int key) {
 #if ATTN_BIAS
         bias.read(mask.bias.address(query, key), mask.bias.col_stride, keys_left(mask, query, key));
@@ -24,19 +29,37 @@ struct RowPlanes {
 #endif
     }
 
-    // The same from row `row` of a tile in shared memory of kRows rows (RowPairs).
-    template <int kRows>
-    __device__ __forceinline__ void read_tile(u32_t tile, int row) {
-#if ATTN_BIAS
-        bias.template read_tile<kRows>(tile, row);
-#elif ATTN_MASK
-        shown.template read_tile<kRows>(tile, row);
-#endif
-    }
-
     // S = transform(S), and -inf where a bias of -inf, or the mask, hides the key.
     __device__ __forceinline__ void apply(float (&S)[4 * kCount], int r, const ScoreTransform &transform,
-                                          const Mask &mask, int query, int key) const {
+                                          const Mask &mask, int query, int key) {
+        add(S, r, transform, mask, query, key);
+#if ATTN_BIAS && ATTN_MASK
+        read_mask(shown, mask, query, key);
+#endif
+        hide(S, r);
+    }
+
+    // The same with what comes in tiles, from row `row` of them.
+    template <class BiasLayout, class MaskLayout>
+    __device__ __forceinline__ void apply_tiles(u32_t bias_tile, u32_t mask_tile, int row, float (&S)[4 * kCount],
+                                                int r, const ScoreTransform &transform, const Mask &mask, int query,
+                                                int key) {
+#if ATTN_BIAS
+        bias.template read_tile<BiasLayout>(bias_tile, row);
+#endif
+        add(S, r, transform, mask, query, key);
+#if ATTN_MASK_TILES
+        shown.template read_tile<MaskLayout>(mask_tile, row);
+#elif ATTN_MASK
+        read_mask(shown, mask, query, key);
+#endif
+        hide(S, r);
+    }
+
+  private:
+    // S = transform(S), and -inf where a bias of -inf hides the key.
+    __device__ __forceinline__ void add(float (&S)[4 * kCount], int r, const ScoreTransform &transform,
+                                        const Mask &mask, int query, int key) const {
 #if ATTN_TRANSFORMED
 #pragma unroll
         for (int n = 0; n < kCount; ++n) {
@@ -49,11 +72,11 @@ struct RowPlanes {
 #endif
 #if ATTN_BIAS
         hide_by_bias(S, r);
-#if ATTN_MASK
-        RowPairs<u8_t, ATTN_MASK_PAIRS, ATTN_MASK_DENSE, kCount> shown;
-        read_mask(shown, mask, query, key);
 #endif
-#endif
+    }
+
+    // S = -inf where the mask hides the key.
+    __device__ __forceinline__ void hide(float (&S)[4 * kCount], int r) const {
 #if ATTN_MASK
 #pragma unroll
         for (int n = 0; n < kCount; ++n) {
@@ -65,7 +88,6 @@ struct RowPlanes {
 #endif
     }
 
-  private:
     // Keys from `key` on that bias and mask have for the query: for others there is no bias, and the mask hides them.
     __device__ __forceinline__ static int keys_left(const Mask &mask, int query, int key) {
         return query < mask.plane_rows ? mask.plane_cols - key : 0;

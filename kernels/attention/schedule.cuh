@@ -3,13 +3,6 @@
 #include "attention/mask.cuh"
 #include "attention/sequence.cuh"
 
-// kBlockM queries of one head of one batch element.
-struct QueryTile {
-    int batch;
-    int head;
-    int first_query;
-};
-
 // Place in the line of tiles of this block's tile number `turn`. Block b of a grid of G takes b, then 2G - 1 - b, then
 // 2G + b, ...: forwards and backwards, and where neighbours in the line are alike the sums come out alike.
 __device__ __forceinline__ int place_in_line(int turn) {

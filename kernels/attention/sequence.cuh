@@ -17,6 +17,13 @@ struct Sequence {
     int first_key;  // keys before it are not the sequence's own: rows of its first page
 };
 
+// kBlockM queries of one head of one batch element.
+struct QueryTile {
+    int batch;
+    int head;
+    int first_query;
+};
+
 __device__ __forceinline__ int clamped(int value, int low, int high) { return min(max(value, low), high); }
 
 // Rows [begin, end) of sequence `batch` in an array of `rows` packed rows.

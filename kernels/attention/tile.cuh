@@ -71,7 +71,9 @@ __device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int firs
         }
     } else {
         constexpr int kChunks = kRows * T::kRowChunks;
-#pragma unroll
+        // Unrolled, addresses of all passes are kept from block to block, and bias and mask need the registers.
+        constexpr int kUnrolled = ATTN_BIAS || ATTN_MASK ? 1 : kChunks / kThreads + 1;
+#pragma unroll kUnrolled
         for (int start = 0; start < kChunks; start += kThreads) {
             const int number = start + threadIdx.x;
             if (kChunks % kThreads != 0 && number >= kChunks) break;
@@ -153,6 +155,11 @@ struct FragmentAddress {
     // Address for the 16x16 block that starts `rows` rows (a multiple of 16) and `chunk_pair` pairs of chunks further:
     // the pair number enters the swizzle by XOR, since the lane's own chunk is bit 0 of the chunk number.
     __device__ __forceinline__ u32_t at(int rows, int chunk_pair) const {
+#if ATTN_BIAS || ATTN_MASK
+        const int bytes = chunk_pair * 2 * kChunkBytes;
+        return row_start + (swizzle ^ bytes % 128) + (rows * kRowBytes + bytes / 128 * 128);
+#else
         return row_start + rows * kRowBytes + (swizzle ^ (chunk_pair * 2 * kChunkBytes));
+#endif
     }
 };

@@ -40,15 +40,15 @@ struct ScorePlanes {
 
 // S = transform(S), and -inf where bias or mask hides a key. query, key: of this lane's element 0. plane_tile: where kPlaneTiles,
 // what stands in place of `planes`, and `row` the query in it.
-__device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], const ScorePlanes &planes, u32_t plane_tile,
+__device__ __forceinline__ void transform_scores(float (&S)[kBlockN / 2], ScorePlanes &planes, u32_t plane_tile,
                                                  int row, const ScoreTransform &transform, const Mask &mask, int query,
                                                  int key) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
         if constexpr (kPlaneTiles) {
             RowPlanes<kBlockN / 8> own;
-            own.read_tile<kBlockM>(plane_tile, row + r * 8);
-            own.apply(S, r, transform, mask, query + r * 8, key);
+            own.apply_tiles<SwizzledPlane<BiasElement, kBlockM>, SwizzledPlane<u8_t, kBlockM>>(
+                plane_tile, plane_tile + kBiasBytes, row + r * 8, S, r, transform, mask, query + r * 8, key);
         } else {
             planes.rows[r].apply(S, r, transform, mask, query + r * 8, key);
         }

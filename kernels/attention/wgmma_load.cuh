@@ -6,25 +6,36 @@
 #include "attention/params.cuh"
 #include "attention/wgmma_tile.cuh"
 
-// Copies the tile of bias or mask of one block of scores. What it does not have becomes 0: no bias, hidden by the mask.
-__device__ __forceinline__ void load_plane(const AttentionParams &p, u32_t tile, const TensorMap &map, u32_t barrier,
-                                           const QueryTile &queries, int block) {
-    // Along an axis that it is broadcast over a plane has one element.
-    const i64_t head_stride = ATTN_BIAS ? p.bias_head_stride : p.mask_head_stride;
-    const i64_t batch_stride = ATTN_BIAS ? p.bias_batch_stride : p.mask_batch_stride;
+// Starts copying a tile of bias or mask. Along an axis that it is broadcast over a plane has one element.
+template <class T>
+__device__ __forceinline__ void load_plane(u32_t tile, const TensorMap &map, u32_t barrier, const QueryTile &queries,
+                                           int block, i64_t batch_stride, i64_t head_stride) {
     const int head = head_stride == 0 ? 0 : queries.head, batch = batch_stride == 0 ? 0 : queries.batch;
-    mbarrier_arrive_expect_tx(barrier, kPlaneBytes);
 #pragma unroll
-    for (int i = 0; i < kPlanePanels; ++i) {
-        cp_async_bulk_tensor_4d(tile + i * kBlockM * kPanelRowBytes, map, barrier, block * kBlockN + i * kPlanePanel,
+    for (int i = 0; i < kPlanePanels<T>; ++i) {
+        cp_async_bulk_tensor_4d(tile + i * kBlockM * kPanelRowBytes, map, barrier, block * kBlockN + i * kPlanePanel<T>,
                                 queries.first_query, head, batch, kEvictFirst);
+    }
+}
+
+// Those of one block of scores. What a plane does not have becomes 0: no bias, hidden by the mask.
+__device__ __forceinline__ void load_planes(const AttentionParams &p, u32_t tiles, const TensorMap &bias_map,
+                                            const TensorMap &mask_map, u32_t barrier, const QueryTile &queries,
+                                            int block) {
+    mbarrier_arrive_expect_tx(barrier, kPlaneBytes);
+    if constexpr (kBiasTiles) {
+        load_plane<BiasElement>(tiles, bias_map, barrier, queries, block, p.bias_batch_stride, p.bias_head_stride);
+    }
+    if constexpr (kMaskTiles) {
+        load_plane<u8_t>(tiles + kBiasBytes, mask_map, barrier, queries, block, p.mask_batch_stride,
+                         p.mask_head_stride);
     }
 }
 
 // One thread, or one warp where kWarpsLoad.
 __device__ __forceinline__ void load_queries_and_keys(const AttentionParams &p, const TensorMap &Q_map,
-                                                      const TensorMap &K_map, const TensorMap &plane_map,
-                                                      const SharedMemory &smem) {
+                                                      const TensorMap &K_map, const TensorMap &bias_map,
+                                                      const TensorMap &mask_map, const SharedMemory &smem) {
     Ring<kQStages> Q_ring(smem.q_ring);
     Ring<kStages> K_ring(smem.k_ring);
     Ring<kPlaneStages> plane_ring(smem.plane_ring);
@@ -32,19 +43,20 @@ __device__ __forceinline__ void load_queries_and_keys(const AttentionParams &p, 
     for (auto tiles = find_tiles(p, smem); tiles.next();) {
         const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
-        const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
+        TileBlocks blocks(p, Mask(p, sequence, tile.head), tile);
         KeyBoxes K_gmem(p, sequence, tile.head / p.heads_per_kv_head);
         K_gmem.find(blocks.end - 1);
-        for (int block = blocks.end - 1; block >= blocks.begin; --block) {
+        for (int block = blocks.end - 1, next; block >= blocks.begin; block = next) {
+            next = blocks.after(p, tile, block);
             K_ring.wait_empty();
             K_gmem.load<kPanelsQK>(smem.K + K_ring.stage * kKBytes, K_map, K_ring.full(), block, issues);
             K_ring.advance();
-            if (block > blocks.begin) K_gmem.find(block - 1);
+            if (block > blocks.begin) K_gmem.find(next);
             if constexpr (kPlaneTiles) {
                 plane_ring.wait_empty();
                 if (issues) {
-                    load_plane(p, smem.planes + plane_ring.stage * kPlaneBytes, plane_map, plane_ring.full(), tile,
-                               block);
+                    load_planes(p, smem.planes + plane_ring.stage * kPlaneBytes, bias_map, mask_map, plane_ring.full(),
+                                tile, block);
                 }
                 plane_ring.advance();
             }
@@ -68,16 +80,17 @@ __device__ __forceinline__ void load_values(const AttentionParams &p, const Tens
     for (Tiles tiles = learn_tiles(p, smem); tiles.next();) {
         const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
-        const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
+        TileBlocks blocks(p, Mask(p, sequence, tile.head), tile);
         KeyBoxes V_gmem(p, sequence, tile.head / p.heads_per_kv_head);
         V_gmem.find(blocks.end - 1);
-        for (int block = blocks.end - 1; block >= blocks.begin; --block) {
+        for (int block = blocks.end - 1, next; block >= blocks.begin; block = next) {
+            next = blocks.after(p, tile, block);
             V_ring.wait_empty();
             const bool looked_at = kLookForNonfinite && blocks.may_hide(block);
             V_gmem.load<kPanelsV>(smem.V + V_ring.stage * kVBytes, V_map,
                                   looked_at ? smem.v_landed + V_ring.stage * 8 : V_ring.full(), block, issues);
             V_ring.advance();
-            if (block > blocks.begin) V_gmem.find(block - 1);
+            if (block > blocks.begin) V_gmem.find(next);
         }
     }
 }
@@ -90,8 +103,9 @@ __device__ __forceinline__ void look_for_nonfinite(const AttentionParams &p, con
     for (Tiles tiles = learn_tiles(p, smem); tiles.next();) {
         const QueryTile tile = tiles.tile();
         const Sequence sequence = find_sequence(p, tile.batch);
-        const KeyBlocks<kBlockN> blocks(Mask(p, sequence, tile.head), tile.first_query, kBlockM);
-        for (int block = blocks.end - 1; block >= blocks.begin; --block, V_ring.advance()) {
+        TileBlocks blocks(p, Mask(p, sequence, tile.head), tile);
+        for (int block = blocks.end - 1; block >= blocks.begin;
+             block = blocks.after(p, tile, block), V_ring.advance()) {
             if (!blocks.may_hide(block)) continue;
             const int stage = V_ring.stage;
             mbarrier_wait(smem.v_landed + stage * 8, landed_phases >> stage & 1);

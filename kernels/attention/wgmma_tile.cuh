@@ -1,6 +1,8 @@
 // Sizes of the Hopper kernel's tiles, and where they stand in shared memory. Macros from the plan: see fwd_wgmma.cu.
 #pragma once
+#include "attention/mask_blocks.cuh"
 #include "attention/packed_schedule.cuh"
+#include "attention/planes.cuh"
 #include "attention/ring.cuh"
 #include "attention/schedule.cuh"
 #include "ptx/lane.cuh"
@@ -30,6 +32,22 @@ constexpr int kLookers = 2 * kWarpSize;
 
 // Whether a warpgroup lets blocks of its tile pass that its own queries do not see: they see fewer under a window.
 constexpr bool kPassesBlocks = ATTN_PASSES;
+
+// The key blocks of a tile, but for those that a mask hides whole, from the last to the first.
+struct TileBlocks : KeyBlocks<kBlockN> {
+    MaskBlocks<kBlockM, kBlockN> left;
+
+    __device__ __forceinline__ TileBlocks(const AttentionParams &p, const Mask &mask, const QueryTile &tile)
+        : KeyBlocks(mask, tile.first_query, kBlockM) {
+        left.cut(p, tile, begin, end);
+    }
+
+    // The block after `block`, in their order; less than begin after the last.
+    __device__ __forceinline__ int after(const AttentionParams &p, const QueryTile &tile, int block) {
+        return left.before(p, tile, begin, block);
+    }
+};
+static_assert(!(ATTN_MASK_BLOCKS && kPassesBlocks), "a warpgroup counts all blocks that pass it by");
 
 // Keys of one copy: as many as a page holds of a block.
 constexpr int kBoxRows = ATTN_PAGED ? ATTN_PAGE_ROWS : kBlockN;
@@ -64,17 +82,17 @@ constexpr int kVtStages = 0, kTotalBytes = 0;
 #endif
 constexpr int kVtBytes = (kBlockN + 127) / 128 * kVtRows * kPanelRowBytes;
 
-// Bias, or a mask without one, in tiles of kBlockM queries (RowPairs::read_tile); 0 stages: lanes read global memory.
-#if ATTN_BIAS
-using PlaneElement = BiasElement;
-#else
-using PlaneElement = u8_t;
-#endif
+// Bias and mask in tiles of kBlockM queries (SwizzledPlane): of a stage the bias, then the mask. 0 stages: lanes read
+// global memory.
 constexpr int kPlaneStages = ATTN_PLANE_STAGES;
-constexpr bool kPlaneTiles = kPlaneStages > 0;
-constexpr int kPlanePanel = kPanelRowBytes / sizeof(PlaneElement);
-constexpr int kPlanePanels = (kBlockN + kPlanePanel - 1) / kPlanePanel;
-constexpr int kPlaneBytes = kBlockM * kPlanePanels * kPanelRowBytes;
+static_assert(kPlaneTiles == kPlaneStages > 0, "tiles have stages");
+template <class T>
+constexpr int kPlanePanel = kPanelRowBytes / sizeof(T);  // keys of a panel
+template <class T>
+constexpr int kPlanePanels = (kBlockN + kPlanePanel<T> - 1) / kPlanePanel<T>;
+constexpr int kBiasBytes = kBiasTiles * kBlockM * kPlanePanels<BiasElement> * kPanelRowBytes;
+constexpr int kMaskBytes = kMaskTiles * kBlockM * kPlanePanels<u8_t> * kPanelRowBytes;
+constexpr int kPlaneBytes = kBiasBytes + kMaskBytes;
 
 struct SharedMemory {
     u32_t Q, K, V, planes, Vt, total;

@@ -8,6 +8,13 @@ constexpr u32_t kFullMask = 0xffffffffu;
 __device__ __forceinline__ int lane_id() { return threadIdx.x % kWarpSize; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / kWarpSize; }
 
+// mov from %ctaid.x: the block's number, read anew each time, so that what is made of it need not stay in registers.
+__device__ __forceinline__ int fresh_block_id() {
+    int result;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(result));
+    return result;
+}
+
 // shfl.sync.bfly: the value that lane (own ^ mask) holds.
 __device__ __forceinline__ float shfl_bfly(float value, int mask) {
     float result;
@@ -59,6 +66,9 @@ __device__ __forceinline__ u32_t ballot(bool predicate) { return __ballot_sync(k
 
 // The lowest bit that is set; the argument is not 0.
 __device__ __forceinline__ int first_set(u32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
+
+// The highest bit that is set; likewise.
+__device__ __forceinline__ int last_set(u32_t bits) { return 31 - __clz(static_cast<int>(bits)); }
 
 // vote.sync.any: whether the predicate holds in any lane of the warp.
 __device__ __forceinline__ bool vote_any(bool predicate) { return __any_sync(kFullMask, predicate); }

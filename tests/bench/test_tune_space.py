@@ -9,8 +9,9 @@ from attnprobe.bench import tune_space
 from attnprobe.bench.cases import DECODE, DECODE_LENGTHS, Case, decode, prefill
 from attnprobe.bench.problems import problem_of
 from attnprobe.engine.plan import Plan, plan_of_rows
+from attnprobe.engine.row_of_tile import ROWS, WARPS
 from attnprobe.engine.tuned import facts
-from attnprobe.engine.wgmma import ROWS, WARPS, WgmmaVariant
+from attnprobe.engine.wgmma import WgmmaVariant
 
 CASES = {
     "wgmma": (prefill(128, 4096, True), 90),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -12,9 +13,10 @@ from attnprobe.arch import ARCHES, Arch, arch
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.plan import make_plan
 from attnprobe.engine.problem import Problem
-from attnprobe.engine.variants import VARIANTS
+from attnprobe.engine.variants import VARIANTS, MmaVariant
 from attnprobe.errors import UnsupportedError
 from attnprobe.formats import FORMATS
+from tests.engine.hopper import PLANES
 
 
 def make(head_dim: int = 128, format_name: str = "f16", **changes: object) -> Problem:
@@ -39,7 +41,8 @@ def test_every_arch_has_a_kernel_that_fits(row: Arch, head_dim: int) -> None:
 def test_every_variant_is_reachable() -> None:
     problems = [make(head_dim, window=window) for head_dim in HEAD_DIMS for window in WINDOWS]
     # V narrower than K, and of a width that two warps cannot share.
-    problems += [make(192, v_head_dim=128), make(208), make(64, mask=True)]
+    problems += [make(192, v_head_dim=128), make(208)]
+    problems += [replace(problem, **planes) for problem in problems for planes in PLANES.values()]
     chosen = {make_plan(problem, row).variant for problem in problems for row in ARCHES}
     assert chosen == set(VARIANTS)
 
@@ -101,12 +104,24 @@ def test_a_tile_for_plain_scores_is_for_nothing_else() -> None:
         assert any("is for plain scores" in line for line in plan.passed_over)
 
 
-def test_bias_and_mask_are_waited_for_once_a_block() -> None:
-    planes = [{"mask": True}, {"bias": FORMATS["f16"]}]
-    for head_dim, block_n in ((64, 64), (128, 48)):
-        for change in planes:
-            plan = make_plan(make(head_dim, **change), arch(90))  # type: ignore[arg-type]
-            assert (plan.variant.block_n, plan.defines["ATTN_PARTS"]) == (block_n, 1)
+@pytest.mark.parametrize(
+    ("head_dim", "planes", "cc", "block_n", "tiled"),
+    [
+        (64, "bias, mapped", 90, 64, 1),
+        (64, "both, mapped, in f32", 80, 32, 1),
+        (64, "both, mapped, in f32", 120, 32, 0),
+        (64, "bias", 90, 32, 0),
+        (128, "mask, mapped", 90, 48, 1),
+        (128, "both, mapped, in f32", 90, 32, 1),
+        (128, "mask, unaligned", 90, 32, 0),
+    ],
+)
+def test_tiles_of_bias_and_mask_where_they_lie_so_and_fit(
+    head_dim: int, planes: str, cc: int, block_n: int, tiled: int
+) -> None:
+    plan = make_plan(make(head_dim, **PLANES[planes]), arch(cc))
+    assert (plan.variant.block_n, plan.defines["ATTN_PARTS"]) == (block_n, 1)
+    assert plan.defines["ATTN_BIAS_TILES"] | plan.defines["ATTN_MASK_TILES"] == tiled
 
 
 def test_a_grid_that_no_launch_takes_is_refused() -> None:
@@ -149,7 +164,6 @@ COMPILED = [
         for head_dim in (64, 128, 256, 576)
         for cc in (80, 90, 120)
     ),
-    (make(64, "bf16", window=(-1, 0), mask=True), 90),
     (make(112, "bf16"), 90),
     (make(192, "bf16", v_head_dim=128, window=(-1, 0)), 90),
     (make(208, "bf16", window=(-1, 0)), 90),
@@ -168,8 +182,10 @@ def test_machine_code_has_few_spills(problem: Problem, cc: int) -> None:
 
 
 def test_compiled_pairs_cover_every_variant() -> None:
+    """Those of bias and mask: test_resources.py."""
     covered = {make_plan(problem, arch(cc)).variant for problem, cc in COMPILED}
-    assert covered == set(VARIANTS)
+    rows = [row for row in VARIANTS if isinstance(row, MmaVariant)]
+    assert covered == {row for row in rows if row.planes is None}
 
 
 @pytest.mark.parametrize("row", ARCHES, ids=lambda row: row.sm)

@@ -8,10 +8,12 @@ import re
 import pytest
 
 from attnprobe import compile as compile_
-from attnprobe.arch import ARCHES, Arch
+from attnprobe.arch import ARCHES, Arch, arch
 from attnprobe.engine.features import FEATURES
-from attnprobe.engine.plan import Plan
-from attnprobe.engine.variants import VARIANTS, MmaVariant, Variant
+from attnprobe.engine.plan import Plan, make_plan, on_kernel
+from attnprobe.engine.variants import MMA_ENTRY, VARIANTS, MmaVariant, Variant
+from attnprobe.formats import FORMATS
+from tests.engine.hopper import MAPPED_BIAS, MAPPED_MASK, PLANES
 from tests.engine.test_plan import make
 
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -51,14 +53,64 @@ CASES = [
 ]
 
 
+# Bias and mask: the architectures that differ in what a tile may take, and the arrays that take
+# most, or other registers than those.
+PLANE_ARCHES = (80, 89, 90, 120)
+WIDTHS = ((64, 64), (128, 128), (192, 128), (256, 256), (576, 512))
+FORMS = (
+    "bias in f32, mapped",
+    "mask, mapped",
+    "mask, unaligned",
+    "both, mapped",
+    "both, mapped, in f32",
+    "both, any strides, with a softcap",
+)
+
+
+def plane_plans() -> dict[str, Plan]:
+    """Return the plans of the mma.sync kernel, each text once."""
+    both = {**MAPPED_BIAS, **MAPPED_MASK, "bias": FORMATS["bf16"]}
+    forms = {**PLANES, "both, mapped": both}
+    plans: dict[str, Plan] = {}
+    seen = set()
+    for cc in PLANE_ARCHES:
+        for head_dim, v_head_dim in WIDTHS:
+            for form in FORMS:
+                changes = {"v_head_dim": v_head_dim, "window": (-1, 0), **forms[form]}
+                problem = make(head_dim, "bf16", **changes)
+                plan = on_kernel(MMA_ENTRY, make_plan(problem, arch(cc).portable))
+                key = (cc, plan.source().text)
+                if key not in seen:
+                    plans[f"sm_{cc}-{head_dim}-{v_head_dim}-{form}"] = plan
+                seen.add(key)
+    return plans
+
+
+PLANE_PLANS = plane_plans()
+
+
+@pytest.mark.parametrize("name", PLANE_PLANS)
+def test_no_tile_of_bias_and_mask_spills(name: str) -> None:
+    check_resources(PLANE_PLANS[name], 0)
+
+
+def test_plans_of_bias_and_mask_cover_every_tile() -> None:
+    rows = [row for row in VARIANTS if isinstance(row, MmaVariant) and row.planes is not None]
+    assert {plan.variant for plan in PLANE_PLANS.values()} == set(rows)
+
+
 @pytest.mark.parametrize("plan", CASES)
 def test_no_tile_spills(plan: Plan) -> None:
+    by_arch = ALLOWED.get((plan.variant.head_dim, plan.variant.block_n), {})
+    check_resources(plan, by_arch.get(plan.arch.cc, 0))
+
+
+def check_resources(plan: Plan, allowed: int) -> None:
+    """Check that ptxas spills no more than so many bytes, and that the tile's blocks fit."""
     _, log = compile_.cubin(plan.source(), compile_.device_target(plan.arch.cc))
     spills, registers = _SPILLS.search(log), _REGISTERS.search(log)
     assert spills is not None, log
     assert registers is not None, log
-    by_arch = ALLOWED.get((plan.variant.head_dim, plan.variant.block_n), {})
-    allowed = by_arch.get(plan.arch.cc, 0)
     assert max(map(int, spills.groups())) <= allowed, log
     threads = plan.variant.warps * 32 * plan.variant.blocks_per_sm
     assert int(registers[1]) * threads <= REGISTER_FILE

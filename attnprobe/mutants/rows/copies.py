@@ -8,9 +8,9 @@ from attnprobe.mutants.mutant import Edit, Mutant
 
 _mutant = partial(Mutant, family="copies")
 
-_WAIT = "        cp_async_wait_group<0>();\n"
+_WAIT = "        cp_async_wait_group<kPlaneTiles>();\n"
 _BARRIER = "nonfinite = __syncthreads_or(found);"
-_COMMIT = "        cp_async_commit_group();\n"
+_COMMIT = "cp_async_commit_group();"
 _CHUNK = "load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk)"
 _COPY = "cp_async_16(smem, inside ? gmem : anywhere, inside ? kChunkBytes : 0);"
 _AT = "(swizzle ^ (chunk_pair * 2 * kChunkBytes));"
@@ -52,19 +52,19 @@ COPIES: tuple[Mutant, ...] = (
     _mutant(
         "wait_for_all_but_one",
         "the wait leaves the latest group of copies in flight: the one that is needed",
-        (Edit(_WAIT, _WAIT.replace("<0>", "<1>")),),
+        (Edit(_WAIT, _WAIT.replace("<kPlaneTiles>", "<1>")),),
         ("plain",),
     ),
     _mutant(
         "commit_missing",
         "copies are issued and not committed, first and in the loop: no wait covers them",
-        (Edit(_COMMIT, "", 2),),
+        (Edit(_COMMIT, ";", 4),),
         ("plain",),
     ),
     _mutant(
         "stage_not_toggled",
         "every block is computed from the first buffer",
-        (Edit("const int stage = block % kStages;", "const int stage = 0;"),),
+        (Edit("const int stage = turn % kStages;", "const int stage = 0;"),),
         ("plain",),
     ),
     _mutant(

@@ -205,14 +205,14 @@ HOPPER_SEQUENCES: tuple[Mutant, ...] = (
     _row(
         "paged_k_block",
         "the boxes of K are those of the block before",
-        "K_gmem.find(block - 1);",
+        "K_gmem.find(next);",
         "K_gmem.find(block);",
         "hopper_paged",
     ),
     _row(
         "paged_v_block",
         "the boxes of V are those of the block before",
-        "V_gmem.find(block - 1);",
+        "V_gmem.find(next);",
         "V_gmem.find(block);",
         "hopper_paged",
     ),

@@ -10,9 +10,9 @@ _mutant = partial(Mutant, family="indexing")
 
 _KV_HEAD = "const int kv_head = head / p.heads_per_kv_head;"
 _BATCH_OFFSET = "sequence.batch * p.q_batch_stride"
-_BEGIN = "for (int block = end_block - 1; block >= begin_block; --block) {"
+_BEGIN = "block >= begin_block; block = next_block, ++turn) {"
 _END_BLOCK = "(mask.end_key(last_query) + kBlockN - 1) / kBlockN;"
-_NEXT_KEY = "next_key = (block - 1) * kBlockN;"
+_NEXT_KEY = "next_key = next_block * kBlockN;"
 _NEXT_V = "V_tiles + next * VTile::kBytes, V_gmem, next_key);"
 _K_ROWS = "p.k_batch_stride, p.k_row_stride);"
 _V_ROWS = "p.v_batch_stride, p.v_row_stride);"
@@ -133,9 +133,7 @@ INDEXING: tuple[Mutant, ...] = (
         "head_and_batch_swapped",
         "blocks count batches before heads",
         (
-            Edit(
-                "const int head = any_head % p.num_heads;", "const int head = any_head / p.batch;"
-            ),
+            Edit("head = any_head % p.num_heads;", "head = any_head / p.batch;"),
             Edit(
                 "find_sequence(p, any_head / p.num_heads);",
                 "find_sequence(p, any_head % p.batch);",
@@ -151,8 +149,8 @@ INDEXING: tuple[Mutant, ...] = (
         "the first queries are computed first instead of last",
         (
             Edit(
-                "const int block_query = (m_blocks - 1 - number) * kBlockM;",
-                "const int block_query = number * kBlockM;",
+                "((sequence.seqlen_q + kBlockM - 1) / kBlockM - 1 - number) * kBlockM;",
+                "number * kBlockM;",
             ),
         ),
         ("causal",),
@@ -178,8 +176,7 @@ INDEXING: tuple[Mutant, ...] = (
         (
             Edit(_BEGIN, _BEGIN.replace(">= begin_block", ">= begin_block - 1")),
             Edit("if (block > begin_block) {", "if (block >= begin_block) {", 3),
-            Edit("const int stage = block % kStages;", "const int stage = block & 1;"),
-            Edit(_NEXT_KEY, _NEXT_KEY.replace("(block - 1)", "max(block - 1, 0)")),
+            Edit(_NEXT_KEY, _NEXT_KEY.replace("next_block", "max(next_block, 0)")),
             Edit("first_key = block * kBlockN +", "first_key = max(block, 0) * kBlockN +"),
         ),
         ("plain",),
@@ -187,7 +184,7 @@ INDEXING: tuple[Mutant, ...] = (
     _mutant(
         "last_block_doubled",
         "the second block that is read is the first one again, and the last one is lost",
-        (Edit(_NEXT_KEY, _NEXT_KEY.replace("(block - 1)", "block")),),
+        (Edit(_NEXT_KEY, _NEXT_KEY.replace("next_block", "block")),),
         ("plain",),
     ),
     _mutant(

@@ -163,8 +163,8 @@ MASKS: tuple[Mutant, ...] = (
         "only blocks that the last query of the tile sees are read: earlier queries lose keys",
         (
             Edit(
-                "const int begin_block = mask.first_key(block_query) / kBlockN;",
-                "const int begin_block = mask.first_key(last_query) / kBlockN;",
+                "int begin_block = mask.first_key(block_query) / kBlockN;",
+                "int begin_block = mask.first_key(last_query) / kBlockN;",
             ),
         ),
         ("window",),

@@ -71,7 +71,7 @@ PLANES: tuple[Mutant, ...] = (
     _hopper(
         "planes_wgmma_last_block",
         "scores get the bias of the block before",
-        "read_planes(work.tile, work.block - 1);",
+        "read_planes(work.tile, next);",
         "read_planes(work.tile, work.block);",
         "hopper_bias",
     ),
@@ -123,8 +123,8 @@ PLANES: tuple[Mutant, ...] = (
     _hopper(
         "planes_tile_rows",
         "rows r + 8 take their bias from rows r of the tile",
-        "own.read_tile<kBlockM>(plane_tile, row + r * 8);",
-        "own.read_tile<kBlockM>(plane_tile, row);",
+        "plane_tile + kBiasBytes, row + r * 8, S, r,",
+        "plane_tile + kBiasBytes, row, S, r,",
         "hopper_bias_tile",
     ),
     _hopper(
@@ -137,8 +137,8 @@ PLANES: tuple[Mutant, ...] = (
     _hopper(
         "planes_tile_of_first_keys",
         "every block gets the bias of the first",
-        "block * kBlockN + i * kPlanePanel,",
-        "i * kPlanePanel,",
+        "block * kBlockN + i * kPlanePanel<T>,",
+        "i * kPlanePanel<T>,",
         "hopper_bias_tile",
     ),
     _hopper(

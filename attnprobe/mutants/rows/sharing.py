@@ -127,14 +127,14 @@ SHARING: tuple[Mutant, ...] = (
     _row(
         "apart_k_copied_over",
         "K is copied over a stage that other warps still read",
-        "if (block < end_block - 1) K_stages.wait_free(next, (end_block - 2 - block) / kStages);",
+        "if (turn > 0) K_stages.wait_free(next, (turn - 1) / kStages);",
         "",
         "pairs",
     ),
     _row(
         "apart_v_copied_over",
         "V is copied over a stage that other warps still read",
-        "if (block < end_block - 1) V_stages.wait_free(next, (end_block - 2 - block) / kStages);",
+        "if (turn > 0) V_stages.wait_free(next, (turn - 1) / kStages);",
         "",
         "pairs",
     ),
@@ -182,8 +182,8 @@ SHARING: tuple[Mutant, ...] = (
     _row(
         "apart_turn_of_block",
         "a stage's turns are counted by blocks, not by its uses",
-        "const int use = (end_block - 1 - block) / kStages;",
-        "const int use = end_block - 1 - block;",
+        "const int use = turn / kStages;",
+        "const int use = turn;",
         "pairs",
     ),
     _row(
