@@ -293,7 +293,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 registers_change(O);
             }
             begin_tile(next);
-            wgmma_wait_group<1>();
+            if constexpr (kOverlapsTiles) wgmma_wait_group<1>();
             finish_tile(work);
         }
         wgmma_wait_group<0>();
