@@ -3,7 +3,8 @@
 // A block has one warpgroup that loads and kConsumers warpgroups that compute, each on 64 queries of the block's tile.
 // K and V blocks go from the last to the first through rings in shared memory. The products run asynchronously: while
 // the tensor core computes O += P V of one block, the softmax of the next is computed, and unless blocks may pass a
-// warpgroup by, the last product of a tile runs under the first of the next tile. Blocks are persistent: each computes a row of tiles (schedule.cuh).
+// warpgroup by, O is stored under the first product of the next tile. Blocks are persistent: each computes a row of tiles
+// (schedule.cuh).
 //
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES,
 // ATTN_PLANE_STAGES (tiles of bias or mask in shared memory; 0: none), ATTN_TURNS
@@ -22,6 +23,10 @@
 // Whether maxima are looked for in every block: where scores take more than a product to compute again, and where products
 // last so long that they hide the search.
 constexpr bool kSearches = kTransformed || kHeadDim > 192;
+
+// Whether the last product of a tile runs under the first of the next one. Where maxima are not searched for, ptxas would
+// serialise all products (C7514).
+constexpr bool kOverlapsTiles = kSearches && kHeadDim > 192;
 
 // Scores of a lane whose exponentials are taken before the wait for O: those of the others hide that P is packed.
 constexpr int kUnderProduct = kBlockN / 2 * 3 / 4 / 4 * 4;
@@ -278,14 +283,18 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         issue_pv();
         turns.pass_on();
         const Work next(p, tiles.tile(), warpgroup);
-        wgmma_wait_group<0>();
         if constexpr (kPassesBlocks) {
+            wgmma_wait_group<0>();
             finish_tile(work);
             pass(work.blocks.begin - work.begin + next.end - next.blocks.end);
             begin_tile(next);
         } else {  // O is stored under the first product of the next tile
-            registers_change(O);
+            if constexpr (!kOverlapsTiles) {
+                wgmma_wait_group<0>();
+                registers_change(O);
+            }
             begin_tile(next);
+            if constexpr (kOverlapsTiles) wgmma_wait_group<1>();
             finish_tile(work);
         }
         wgmma_wait_group<0>();

@@ -29,6 +29,7 @@ class Fault:
     kind: type[EmulatorError]
     what: str
     window: tuple[int, int] = (-1, -1)
+    head_dim: int = 64
 
 
 # fmt: off
@@ -66,6 +67,10 @@ FAULTS: dict[str, Fault] = {
         "                registers_change(O);\n                O[0] *= softmax.row_sum[0];\n"
         "                registers_change(O);\n                softmax.hold_part();",
         EmulatorError, "a register of a wgmma that nobody has waited for"),
+    "O is stored while a tile's last product adds to it, beside the next tile's first": Fault(
+        "            if constexpr (kOverlapsTiles) wgmma_wait_group<1>();\n", "",
+        EmulatorError, "wgmma still reads that|a register of a wgmma that nobody has waited for",
+        head_dim=256),
     "each warp decides whether S is computed again": Fault(
         "searches = again = warpgroup_any(warpgroup, softmax.outgrown());",
         "searches = again = warp_id() % 4 == 0;",
@@ -113,11 +118,12 @@ FAULTS: dict[str, Fault] = {
 # fmt: on
 
 
-def run(window: tuple[int, int], old: str = "", new: str = "") -> np.ndarray:
+def run(window: tuple[int, int], old: str = "", new: str = "", head_dim: int = 64) -> np.ndarray:
     """Return O of the Hopper kernel, with ``old`` replaced in its text."""
     f16 = FORMATS["f16"]
+    widths = (head_dim, head_dim)
     problem = Problem(
-        1, ROWS_Q, ROWS_K, 1, 1, 64, 64, f16, 0.125, window, 0.0, True, f16, f16, mappable=True
+        1, ROWS_Q, ROWS_K, 1, 1, *widths, f16, 0.125, window, 0.0, True, f16, f16, mappable=True
     )
     plan = make_plan(problem, HOPPER)
     assert plan.variant in WGMMA
@@ -128,7 +134,7 @@ def run(window: tuple[int, int], old: str = "", new: str = "") -> np.ndarray:
         source = source.replaced(old, new)
     rng = np.random.default_rng(0)
     q, k, v = (
-        rng.standard_normal((1, rows, 1, 64)).astype(np.float16)
+        rng.standard_normal((1, rows, 1, head_dim)).astype(np.float16)
         for rows in (ROWS_Q, ROWS_K, ROWS_K)
     )
     k[0, :100] *= 8  # the last blocks that are computed: rows of O are rescaled for them
@@ -139,9 +145,10 @@ def run(window: tuple[int, int], old: str = "", new: str = "") -> np.ndarray:
     return o
 
 
+@pytest.mark.parametrize("head_dim", [64, 256])
 @pytest.mark.parametrize("window", [(-1, -1), (50, 0)])
-def test_the_kernel_itself_has_no_fault(window: tuple[int, int]) -> None:
-    o = run(window)
+def test_the_kernel_itself_has_no_fault(window: tuple[int, int], head_dim: int) -> None:
+    o = run(window, head_dim=head_dim)
     assert not np.isnan(o).any()
 
 
@@ -149,7 +156,7 @@ def test_the_kernel_itself_has_no_fault(window: tuple[int, int]) -> None:
 def test_a_planted_fault_is_named(name: str) -> None:
     fault = FAULTS[name]
     with pytest.raises(fault.kind) as caught:
-        run(fault.window, fault.old, fault.new)
+        run(fault.window, fault.old, fault.new, fault.head_dim)
     message = str(caught.value)
     assert re.search(fault.what, message), message
     assert re.search(r"from kernels/\S+:\d+", message), message

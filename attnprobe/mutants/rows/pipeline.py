@@ -12,7 +12,7 @@ from attnprobe.mutants.rows.edits import Edited
 _row = Edited("pipeline", HOPPER_KERNEL)
 
 _S_COMPLETE = "wgmma_wait_group<1>(); registers_change(S);"
-_TILE_COMPLETE = "wgmma_wait_group<0>(); if constexpr (kPassesBlocks) {"
+_TILE_COMPLETE = "wgmma_wait_group<0>(); registers_change(O); } begin_tile(next);"
 _LAST = "wgmma_wait_group<0>(); finish_tile(work); pass(work.blocks.begin - work.begin);"
 _PV_LANDED = "V_landed = V_ring.is_full();"
 _BYTES = "mbarrier_arrive_expect_tx(barrier, kRows * kPanels * kPanelRowBytes);"
