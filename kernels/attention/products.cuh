@@ -8,12 +8,13 @@
 #include "attention/tile.cuh"
 #include "ptx/mma.cuh"
 
+// Narrow tiles have few addresses, and registers for them: there ptxas does better by the sum.
 template <int kDim>
-using QFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks>;
+using QFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks, (kDim > 128)>;
 template <int kDim>
-using KFragment = FragmentAddress<kDim, QuadOrder::chunks_then_rows>;
+using KFragment = FragmentAddress<kDim, QuadOrder::chunks_then_rows, (kDim > 128)>;
 template <int kDim>
-using VFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks>;
+using VFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks, (kDim > 64)>;
 
 // S = Q K^T   [16 * kMTiles, kBlockN] per warp
 template <class Element, int kHeadDim, int kMTiles, int kNTiles>

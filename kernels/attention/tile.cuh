@@ -11,6 +11,8 @@
 
 constexpr int kChunkBytes = 16;
 constexpr int kChunkElements = 8;
+constexpr int kPanelBytes = 128;
+constexpr int kPanelElements = 64;
 
 // Global rows of one (batch, head): element (row, d) is at base[row * row_stride + d].
 struct GmemRows {
@@ -23,9 +25,19 @@ struct GmemRows {
 
 template <int kRows, int kDim>
 struct Tile {
-    static constexpr int kRowBytes = (kDim + 63) / 64 * 128;
+    static constexpr int kRowBytes = (kDim + kPanelElements - 1) / kPanelElements * kPanelBytes;
     static constexpr int kBytes = kRows * kRowBytes;
     static constexpr int kRowChunks = kDim / kChunkElements;
+    // Where a row is whole panels, eight lanes copy it, a chunk of each panel each: what lies between a lane's chunks is
+    // known when the kernel is compiled, and each row costs one address.
+    static constexpr int kRowLanes = kRowChunks % 8 == 0 ? 8 : kRowChunks;
+    static constexpr int kLaneChunks = kRowChunks / kRowLanes;
+
+    // Whether kThreads threads copy whole rows at a time, and all of them every time.
+    template <int kThreads>
+    __device__ __forceinline__ static constexpr bool covered_by() {
+        return kThreads % kRowLanes == 0 && kRows * kRowLanes % kThreads == 0;
+    }
 };
 
 __device__ __forceinline__ u32_t swizzled_chunk(int row, int chunk) { return (chunk ^ (row % 8)) * kChunkBytes; }
@@ -56,18 +68,31 @@ __device__ __forceinline__ void load_chunk(u32_t smem, const u16_t *gmem, const 
 template <int kRows, int kDim, int kThreads, class Rows>
 __device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int first_row, int row_count) {
     using T = Tile<kRows, kDim>;
-    if constexpr (!Rows::kPaged && kThreads % T::kRowChunks == 0 && kRows * T::kRowChunks % kThreads == 0) {
-        // The threads cover whole rows: each keeps its chunk and steps down.
-        constexpr int kRowsPerPass = kThreads / T::kRowChunks;
-        const int chunk = threadIdx.x % T::kRowChunks;
-        const int thread_row = threadIdx.x / T::kRowChunks;
-        const u16_t *gmem = rows.base + (first_row + thread_row) * rows.row_stride + chunk * kChunkElements;
+    if constexpr (T::template covered_by<kThreads>()) {
+        // The threads cover whole rows: each keeps its chunks and steps down.
+        constexpr int kRowsPerPass = kThreads / T::kRowLanes;
+        const int chunk = threadIdx.x % T::kRowLanes;
+        const int thread_row = threadIdx.x / T::kRowLanes;
+        const u16_t *gmem = rows.base;
+        if constexpr (!Rows::kPaged) {
+            gmem = rows.base + (first_row + thread_row) * rows.row_stride + chunk * kChunkElements;
+        }
 #pragma unroll
         for (int pass = 0; pass < kRows / kRowsPerPass; ++pass) {
             const int row = thread_row + pass * kRowsPerPass;
-            load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk), gmem, rows.base,
-                       first_row + row < row_count);
-            gmem += kRowsPerPass * rows.row_stride;
+            const bool inside = first_row + row < row_count;
+            // Where a row lies is asked for those that exist only: a block table says nothing about others.
+            if constexpr (Rows::kPaged) {
+                gmem = inside ? rows.row(first_row + row) + chunk * kChunkElements : rows.base;
+            }
+#pragma unroll
+            for (int i = 0; i < T::kLaneChunks; ++i) {
+                load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk) + i * kPanelBytes,
+                           gmem + i * kPanelElements, rows.base, inside);
+            }
+            if constexpr (!Rows::kPaged) {
+                gmem += kRowsPerPass * rows.row_stride;
+            }
         }
     } else {
         constexpr int kChunks = kRows * T::kRowChunks;
@@ -79,7 +104,6 @@ __device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int firs
             if (kChunks % kThreads != 0 && number >= kChunks) break;
             const int row = number / T::kRowChunks, chunk = number % T::kRowChunks;
             const bool inside = first_row + row < row_count;
-            // Where a row lies is asked for those that exist only: a block table says nothing about others.
             const u16_t *gmem = inside ? rows.row(first_row + row) + chunk * kChunkElements : rows.base;
             load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk), gmem, rows.base, inside);
         }
@@ -91,16 +115,18 @@ __device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int firs
 template <int kRows, int kDim, int kThreads, class Rows>
 __device__ __forceinline__ void load_whole_tile(u32_t smem, const Rows &rows, int first_row) {
     using T = Tile<kRows, kDim>;
-    constexpr int kRowsPerPass = kThreads / T::kRowChunks;
-    if constexpr (ATTN_ALIGNED && !Rows::kPaged && kThreads % T::kRowChunks == 0 && kRows % kRowsPerPass == 0 &&
-                  kRowsPerPass % 8 == 0) {
-        const int thread_row = threadIdx.x / T::kRowChunks, chunk = threadIdx.x % T::kRowChunks;
+    constexpr int kRowsPerPass = kThreads / T::kRowLanes;
+    if constexpr (ATTN_ALIGNED && !Rows::kPaged && T::template covered_by<kThreads>() && kRowsPerPass % 8 == 0) {
+        const int thread_row = threadIdx.x / T::kRowLanes, chunk = threadIdx.x % T::kRowLanes;
         const u16_t *gmem = rows.row(first_row + thread_row) + chunk * kChunkElements;
         smem +=
             thread_row * T::kRowBytes + swizzled_chunk(thread_row, chunk);  // which a pass of 8 rows does not change
 #pragma unroll
         for (int row = 0; row < kRows; row += kRowsPerPass) {
-            cp_async_16(smem + row * T::kRowBytes, gmem, kChunkBytes);
+#pragma unroll
+            for (int i = 0; i < T::kLaneChunks; ++i) {
+                cp_async_16(smem + row * T::kRowBytes + i * kPanelBytes, gmem + i * kPanelElements, kChunkBytes);
+            }
             gmem += kRowsPerPass * rows.row_stride;
         }
     } else {
@@ -112,12 +138,18 @@ __device__ __forceinline__ void load_whole_tile(u32_t smem, const Rows &rows, in
 template <int kRows, int kDim, int kThreads, class F>
 __device__ __forceinline__ void for_own_chunks(u32_t smem, F f) {
     using T = Tile<kRows, kDim>;
-    constexpr int kChunks = kRows * T::kRowChunks, kPassRows = kThreads / T::kRowChunks;
-    if constexpr (kThreads % T::kRowChunks == 0 && kRows % kPassRows == 0 && kPassRows % 8 == 0) {
-        const int row = threadIdx.x / T::kRowChunks;
-        smem += row * T::kRowBytes + swizzled_chunk(row, threadIdx.x % T::kRowChunks);
+    constexpr int kChunks = kRows * T::kRowChunks;
+    if constexpr (T::template covered_by<kThreads>()) {
+        constexpr int kRowsPerPass = kThreads / T::kRowLanes;
+        const int thread_row = threadIdx.x / T::kRowLanes, chunk = threadIdx.x % T::kRowLanes;
 #pragma unroll
-        for (int pass = 0; pass < kRows / kPassRows; ++pass) f(smem + pass * kPassRows * T::kRowBytes);
+        for (int pass = 0; pass < kRows / kRowsPerPass; ++pass) {
+            const int row = thread_row + pass * kRowsPerPass;
+#pragma unroll
+            for (int i = 0; i < T::kLaneChunks; ++i) {
+                f(smem + row * T::kRowBytes + swizzled_chunk(row, chunk) + i * kPanelBytes);
+            }
+        }
     } else {
 #pragma unroll 1
         for (int number = threadIdx.x; number < kChunks; number += kThreads) {
@@ -137,12 +169,13 @@ __device__ __forceinline__ void for_own_chunks(u32_t smem, F f) {
 //                     B of two n8 blocks from rows of n
 enum class QuadOrder { rows_then_chunks, chunks_then_rows };
 
-template <int kDim, QuadOrder kOrder>
+template <int kDim, QuadOrder kOrder, bool kByXor = false>
 struct FragmentAddress {
     static constexpr int kRowBytes = Tile<1, kDim>::kRowBytes;
     u32_t row_start;  // address of this lane's row
     u32_t swizzle;    // this lane's chunk 0 or 1, swizzled
 
+    // smem: a multiple of 128, so that a chunk's place among eight is bits 4 to 6 of its address.
     // one_chunk: chunk 0 stands in for chunk 1 too, where the tile has no further one.
     __device__ __forceinline__ FragmentAddress(u32_t smem, int first_row, bool one_chunk = false) {
         const int lane = lane_id();
@@ -153,8 +186,13 @@ struct FragmentAddress {
     }
 
     // Address for the 16x16 block that starts `rows` rows (a multiple of 16) and `chunk_pair` pairs of chunks further:
-    // the pair number enters the swizzle by XOR, since the lane's own chunk is bit 0 of the chunk number.
+    // the pair number enters the swizzle by XOR, since the lane's own chunk is bit 0 of the chunk number. kByXor: so that
+    // a tile has four addresses, for the four pairs of a panel, and what is added to them is known to the compiler.
     __device__ __forceinline__ u32_t at(int rows, int chunk_pair) const {
+        if constexpr (kByXor) {
+            const u32_t start = row_start + swizzle;
+            return (start ^ (chunk_pair % 4 * 2 * kChunkBytes)) + (rows * kRowBytes + chunk_pair / 4 * kPanelBytes);
+        }
 #if ATTN_BIAS || ATTN_MASK
         const int bytes = chunk_pair * 2 * kChunkBytes;
         return row_start + (swizzle ^ bytes % 128) + (rows * kRowBytes + bytes / 128 * 128);
