@@ -317,9 +317,9 @@ WGMMA: tuple[WgmmaVariant, ...] = (
         passes=True,
     ),
     _wgmma(
-        (80, 128),
-        (3, 80, 2, 1),
-        "the longest blocks with which three warpgroups do not spill",
+        (112, 128),
+        (2, 128, 2, 2),
+        "without a search for maxima two warpgroups with longer blocks do most",
         plain_scores=True,
         turns=False,
         passes=True,
