@@ -7,10 +7,9 @@
 // (schedule.cuh).
 //
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM, ATTN_CONSUMERS, ATTN_BLOCK_N, ATTN_STAGES, ATTN_Q_STAGES,
-// ATTN_PLANE_STAGES (tiles of bias or mask in shared memory; 0: none), ATTN_TURNS
-// (the warpgroups issue their products in turn), ATTN_PASSES (wgmma_tile.cuh), ATTN_BLOCKS_PER_SM, ATTN_PAGE_ROWS (keys
-// that a copy takes out of a page; 0 where there are none), ATTN_ELEMENT, ATTN_OUT, and the features of features.py, each 0
-// or 1.
+// ATTN_PLANE_STAGES (tiles of bias and mask in shared memory; 0: none), ATTN_TURNS (the warpgroups issue their products in
+// turn), ATTN_PASSES (wgmma_tile.cuh), ATTN_BLOCKS_PER_SM, ATTN_PAGE_ROWS (keys that a copy takes out of a page; 0: no
+// pages), ATTN_ELEMENT, ATTN_OUT, ATTN_BIAS_TILES, ATTN_MASK_TILES, ATTN_MASK_BLOCKS, and the features of features.py.
 #include "attention/turns.cuh"
 #include "attention/warpgroup_scores.cuh"
 #include "attention/warpgroup_softmax.cuh"
@@ -225,13 +224,13 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         pack_p(P, S);
 #pragma unroll
         for (int i = 0; i < kVDim / 2; ++i) O[i] = 0.0f;
+        int next_block = work.blocks.after(p, work.tile, work.block);  // found under products from here on
         while (work.block > work.blocks.begin) {
             // Nobody looks for maxima in blocks that all queries see whole, until P says that one has grown: then S is
             // computed again.
             bool searches, again = false;
             do {
-                const int next = work.blocks.after(p, work.tile, work.block);
-                read_planes(work.tile, next);
+                read_planes(work.tile, next_block);
                 const bool V_landed = V_ring.is_full();
                 K_ring.wait_full();
                 turns.wait();
@@ -240,7 +239,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 issue_pv();
                 turns.pass_on();
 
-                work.block = next;
+                work.block = next_block;
+                next_block = work.blocks.after(p, work.tile, work.block);
                 wgmma_wait_group<1>();
                 registers_change(S);
                 searches = kSearches || work.blocks.at_edge(work.block);

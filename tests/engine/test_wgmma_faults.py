@@ -105,8 +105,8 @@ FAULTS: dict[str, Fault] = {
         "    __syncthreads();\n    if (warp_id() < 4)", "    if (warp_id() < 4)",
         EmulatorError, "no barrier orders that behind its mbarrier.init|is not initialised"),
     "the turn is not passed on": Fault(
-        "                turns.pass_on();\n\n                work.block = next;",
-        "                work.block = next;", DeadlockError, r"at barrier \d"),
+        "                turns.pass_on();\n\n                work.block = next_block;",
+        "                work.block = next_block;", DeadlockError, r"at barrier \d"),
     "zeros in V are not shown to the tensor core": Fault(
         "            fence_proxy_async_shared();\n", "",
         RaceError, "no fence.proxy.async between a write and wgmma", window=(50, 0)),

@@ -24,8 +24,8 @@ HOPPER_TILES: tuple[Mutant, ...] = (
     _row(
         "turn_not_passed_on",
         "a warpgroup keeps its turn after the products of a block",
-        "turns.pass_on(); work.block = next;",
-        "work.block = next;",
+        "turns.pass_on(); work.block = next_block;",
+        "work.block = next_block;",
         "hopper_turns",
     ),
     _row(

@@ -71,7 +71,7 @@ PLANES: tuple[Mutant, ...] = (
     _hopper(
         "planes_wgmma_last_block",
         "scores get the bias of the block before",
-        "read_planes(work.tile, next);",
+        "read_planes(work.tile, next_block);",
         "read_planes(work.tile, work.block);",
         "hopper_bias",
     ),
