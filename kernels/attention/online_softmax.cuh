@@ -97,7 +97,7 @@ struct OnlineSoftmax {
 #pragma unroll
             for (int r = 0; r < kRowsPerLane; ++r) {
                 bias[m][r] = -row_max[m][r] * exponent_scale;
-                sums[m][r] = 0.0f;
+                sums[m][r] = -0.0f;  // the one number that costs no addition
             }
         }
 #pragma unroll

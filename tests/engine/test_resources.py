@@ -24,6 +24,7 @@ REGISTER_FILE = 65536  # of a multiprocessor; Source: CUDA C++ Programming Guide
 # Bytes that ptxas keeps in memory all the same, by head_dim and keys of a tile, then arch: mostly
 # addresses, read once a block of keys.
 ALLOWED = {
+    (64, 128): {100: 8},
     (128, 64): {100: 56},
     (128, 48): {100: 40},
     (192, 48): {90: 8, 100: 32},
