@@ -38,28 +38,63 @@ __device__ __forceinline__ void product_qk8(float (&S)[kBlockN / 2], u32_t Q_sme
     }
 }
 
-// O += P V   [64, kVDim], or O = P V
+// Steps [kBegin, kEnd) of O += P V   [64, kVDim], or O = P V
+template <int kBegin, int kEnd>
 __device__ __forceinline__ void product_pv8(float (&O)[kVDim / 2], const u32_t (&P)[kBlockN / 8], u32_t Vt_smem,
                                             bool accumulate) {
     const u64_t Vt_rows = wgmma_descriptor(wgmma_descriptor_128b(0), Vt_smem);
 #pragma unroll
-    for (int k = 0; k < kBlockN / kStepK; ++k) {
+    for (int k = kBegin; k < kEnd; ++k) {
         const int panel = k / 4, bytes = k % 4 * kStepK;
         wgmma_e4m3_rs(O, P + k * 4, Vt_rows + (panel * kVtRows * kPanelRowBytes + bytes) / 16, k > 0 || accumulate);
     }
 }
 
+#ifndef X_A
+#define X_A kSteps  // steps of P V issued at once with Q K^T
+#endif
+#ifndef X_B
+#define X_B kSteps  // and until the first part of P
+#endif
+#ifndef X_HALF
+#define X_HALF 0
+#endif
+#ifndef X_SPEC
+#define X_SPEC 0
+#endif
+#ifndef X_TIME
+#define X_TIME 0
+#endif
+#ifndef X_HOLD
+#define X_HOLD 1
+#endif
+constexpr int kSteps = kBlockN / kStepK;
+extern "C" { __device__ unsigned x_time[16 * 32 * 8]; __device__ unsigned long long x_clock[132 * 2]; }
+__device__ __forceinline__ unsigned clock32() { unsigned r; asm volatile("mov.u32 %0, %clock;" : "=r"(r) :: "memory"); return r; }
+__device__ __forceinline__ unsigned long long clock64_() { unsigned long long r; asm volatile("mov.u64 %0, %clock64;" : "=l"(r) :: "memory"); return r; }
+__device__ __forceinline__ unsigned long long gtimer() { unsigned long long r; asm volatile("mov.u64 %0, %globaltimer;" : "=l"(r) :: "memory"); return r; }
+#if X_TIME
+#define MARK(slot) { const int it = work.blocks.end - 1 - work.block - 48; \
+   if (blockIdx.x == 5 && lane_id() == 0 && it >= 0 && it < 32) x_time[((warp_id() - 4) * 32 + it) * 8 + slot] = clock32(); }
+#else
+#define MARK(slot)
+#endif
+
+#ifndef X_HALF_TOTAL
+#define X_HALF_TOTAL 0
+#endif
 // O of a thread, added up in shared memory, and the maxima in whose units it is.
 struct Total {
     static constexpr int kStride = kConsumers * kWarpgroupSize * 16;
-    static constexpr int kMaxima = kVDim / 8 * kStride;  // behind O
+    static constexpr int kPer = X_HALF_TOTAL ? 8 : 4;  // elements of 16 bytes
+    static constexpr int kMaxima = kVDim / 2 / kPer * kStride;  // behind O
     u32_t smem;
 
     __device__ __forceinline__ Total(u32_t smem, int thread) : smem(smem + thread * 16) {}
 
     __device__ __forceinline__ void begin() const {
 #pragma unroll
-        for (int i = 0; i < kVDim / 2; i += 4) st_shared_v4(smem + i / 4 * kStride, {0, 0, 0, 0});
+        for (int i = 0; i < kVDim / 2; i += kPer) st_shared_v4(smem + i / kPer * kStride, {0, 0, 0, 0});
         const u32_t none = __float_as_uint(-infinity());
         st_shared_v4(smem + kMaxima, {none, none, none, none});
     }
@@ -80,14 +115,21 @@ struct Total {
         }
         if constexpr (!kLast) st_shared_v4(smem + kMaxima, words);
 #pragma unroll
-        for (int i = 0; i < kCount; i += 4) {
-            ld_shared_v4(words, smem + i / 4 * kStride);
+        for (int i = 0; i < kCount; i += kPer) {
+            ld_shared_v4(words, smem + i / kPer * kStride);
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
+#if X_HALF_TOTAL
+                const int at = i + 2 * j;
+                O[at] = fma_rn(__uint_as_float(words[j] << 16), factors[j % 2], O[at]);
+                O[at + 1] = fma_rn(__uint_as_float(words[j] & 0xffff0000u), factors[j % 2], O[at + 1]);
+                words[j] = pack2<bf16_t>(O[at], O[at + 1]);
+#else
                 O[i + j] = fma_rn(__uint_as_float(words[j]), factors[j / 2], O[i + j]);
                 words[j] = __float_as_uint(O[i + j]);
+#endif
             }
-            if constexpr (!kLast) st_shared_v4(smem + i / 4 * kStride, words);
+            if constexpr (!kLast) st_shared_v4(smem + i / kPer * kStride, words);
         }
     }
 };
@@ -166,7 +208,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     const auto issue_pv = [&](bool accumulate) {
         registers_change(O_sum);
         wgmma_fence();
-        product_pv8(O_sum, P, smem.Vt + Vt_ring.stage * kVtBytes, accumulate && !kPromoted);
+        product_pv8<0, kSteps>(O_sum, P, smem.Vt + Vt_ring.stage * kVtBytes, accumulate && !kPromoted);
         wgmma_commit_group();
     };
     // S is complete: gives back K, and after the last block Q, and makes the scores final.
@@ -231,7 +273,10 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     bool accumulate;
     for (;;) {
         finish_qk(work);
-        softmax.step<true>(P, S, work.exponent_scale);
+        softmax.follow<true>(S, work.exponent_scale);
+        float sums[kRowsPerLane];
+        softmax.powers<0, kBlockN / 8>(P, sums, S, work.exponent_scale);
+        softmax.add<true>(sums);
         if constexpr (kPromoted) {
 #pragma unroll
             for (int i = 0; i < kVDim / 2; ++i) O[i] = 0.0f;
@@ -240,28 +285,61 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         if constexpr (kTotalBlocks > 0) total.begin();
         int until_total = kTotalBlocks;
         while (work.block > work.blocks.begin) {
+            MARK(0)
             K_ring.wait_full();
             turns.wait();
             issue_qk();
+            MARK(1)
             Vt_ring.wait_full();
-            issue_pv(accumulate);
+            MARK(2)
+            const u32_t Vt = smem.Vt + Vt_ring.stage * kVtBytes;
+            const bool onto = accumulate && !kPromoted;
+            registers_change(O_sum);
+            wgmma_fence();
+            product_pv8<0, X_A>(O_sum, P, Vt, onto);
+            if constexpr (X_A == kSteps) wgmma_commit_group();
             turns.pass_on();
             accumulate = true;
+            MARK(3)
 
             --work.block;
-            wgmma_wait_group<1>();
+            wgmma_wait_group<X_A == kSteps ? 1 : 0>();
+            MARK(4)
             finish_qk(work);
             u32_t P_next[kBlockN / 8];
-            softmax.step<false>(P_next, S, work.exponent_scale);
+            const bool outgrown = softmax.outgrown(S);
+#if X_HALF > 0
+            if constexpr (X_A < X_B) product_pv8<X_A, X_B>(O_sum, P, Vt, onto);
+#endif
+            softmax.powers<0, X_SPEC>(P_next, sums, S, work.exponent_scale);
+            softmax.rescale[0] = softmax.rescale[1] = 1.0f;
+            const bool follows = vote_any(outgrown);
+            if (follows) {
+                softmax.follow<false>(S, work.exponent_scale);
+                softmax.powers<0, X_SPEC>(P_next, sums, S, work.exponent_scale);
+            }
+#if X_HALF > 0
+            softmax.powers<X_SPEC, X_HALF>(P_next, sums, S, work.exponent_scale);
+#pragma unroll
+            for (int i = 0; i < X_HALF; ++i) asm volatile("" : "+r"(P_next[i])::"memory");
+            product_pv8<X_B, kSteps>(O_sum, P, Vt, onto);
+            wgmma_commit_group();
+            softmax.powers<X_HALF, kBlockN / 8>(P_next, sums, S, work.exponent_scale);
+#else
+            softmax.powers<X_SPEC, kBlockN / 8>(P_next, sums, S, work.exponent_scale);
+#endif
+            softmax.add<false>(sums);
             registers_change(P_next);
-            softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
+            MARK(5)
+            if constexpr (X_HOLD) softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
             if constexpr (kPromoted) {
-                if (softmax.rescales()) softmax.rescale_output(O);
+                if (follows) softmax.rescale_output(O);
             }
             wgmma_wait_group<0>();
+            MARK(6)
             if constexpr (!kPromoted) {
                 registers_change(O);
-                if (softmax.rescales()) softmax.rescale_output(O);
+                if (follows) softmax.rescale_output(O);
             }
             // Only now may anybody write the registers that the product reads.
 #pragma unroll
@@ -324,8 +402,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         }
     } else {
         setmaxnreg_inc<kComputeRegisters>();
+        if (threadIdx.x == 128 && blockIdx.x < 132) { x_clock[blockIdx.x * 2] = clock64_(); }
         // The reduction changes nothing, but tells the compiler that all lanes have the same warpgroup: what depends on it
         // needs no registers of theirs.
         compute(p, smem, redux_max(warp_id() / 4 - 1));
+        if (threadIdx.x == 128 && blockIdx.x < 132) { x_clock[blockIdx.x * 2 + 1] = clock64_(); }
     }
 }
