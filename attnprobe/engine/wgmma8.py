@@ -18,7 +18,7 @@ from attnprobe.frozen import dataclass
 
 COLUMNS = 32  # of V that are transposed together (kVtRows)
 FORMAT = "e4m3"
-TOTAL_BYTES = 4  # of an element of O that is added up in shared memory
+TOTAL_BYTES = 2  # of an element of O that is added up in shared memory
 
 _LACKS: Lacks = (
     (
@@ -69,7 +69,7 @@ class Wgmma8Variant(WgmmaVariant):
         transposed = rows * padded_bytes(self.block_n)
         tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
         if self.total_blocks:
-            tiles += self.block_m * (problem.v_head_dim + 8) * TOTAL_BYTES
+            tiles += self.block_m * (problem.v_head_dim + 16) * TOTAL_BYTES
         # Full and empty of each ring; per stage what is told of V, per stage of V^T what was found.
         barriers = 2 * (self.q_stages + 2 * self.stages + self.vt_stages)
         told = self.stages + self.vt_stages

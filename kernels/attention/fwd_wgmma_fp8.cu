@@ -56,6 +56,20 @@ __device__ __forceinline__ void product_pv8(float (&O)[kVDim / 2], const u32_t (
 #ifndef X_B
 #define X_B kSteps  // and until the first part of P
 #endif
+#ifndef X_SPLIT
+#define X_SPLIT 0
+#endif
+#ifndef X_UNROLL
+#define X_UNROLL 1
+#endif
+#ifndef X_KA
+#define X_KA 64
+#endif
+#ifndef X_QREG
+#define X_QREG 0
+#endif
+template <int kValue>
+struct Int { static constexpr int value = kValue; };
 #ifndef X_HALF
 #define X_HALF 0
 #endif
@@ -80,9 +94,6 @@ __device__ __forceinline__ unsigned long long gtimer() { unsigned long long r; a
 #define MARK(slot)
 #endif
 
-#ifndef X_HALF_TOTAL
-#define X_HALF_TOTAL 0
-#endif
 // O of a thread, added up in shared memory, and the maxima in whose units it is.
 struct Total {
     static constexpr int kStride = kConsumers * kWarpgroupSize * 16;
@@ -263,6 +274,160 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                                work.tile.head, work.tile.first_query + warp_row);
     };
 
+#if X_SPLIT
+    constexpr int kA = X_KA, kB = kBlockN - kA, kStepsA = kA / kStepK;
+    float S_a[kA / 2], S_b[kB / 2];
+    u32_t P_a[kA / 8], P_b[kB / 8], Q[X_QREG ? kHeadDim / 8 : 4];
+    float sums[kRowsPerLane];
+    bool accumulate = false;
+    const auto products_qk = [&](auto &S, int stage, int row) {
+        constexpr u64_t kLayout = wgmma_descriptor_128b(0);
+        const u64_t Q_rows = wgmma_descriptor(kLayout, smem.Q + Q_ring.stage * kQBytes + warpgroup * 64 * kPanelRowBytes),
+                    K_rows = wgmma_descriptor(kLayout, smem.K + stage * kKBytes + row * kPanelRowBytes);
+        registers_change(S);
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < (kHeadDim + kStepK - 1) / kStepK; ++k) {
+            const int panel = k / 4, bytes = k % 4 * kStepK;
+            const u64_t rows = K_rows + (panel * kBlockN * kPanelRowBytes + bytes) / 16;
+#if X_QREG
+            wgmma_e4m3_rs(S, Q + k * 4, rows, k > 0);
+#else
+            wgmma_e4m3_ss(S, Q_rows + (panel * kBlockM * kPanelRowBytes + bytes) / 16, rows, k > 0);
+#endif
+        }
+        wgmma_commit_group();
+    };
+    const auto products_pv = [&](auto &P, auto first, auto steps, u32_t Vt_smem, bool onto) {
+        const u64_t Vt_rows = wgmma_descriptor(wgmma_descriptor_128b(0), Vt_smem);
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < steps.value; ++k) {
+            const int step = first.value + k, panel = step / 4, bytes = step % 4 * kStepK;
+            wgmma_e4m3_rs(O, P + k * 4, Vt_rows + (panel * kVtRows * kPanelRowBytes + bytes) / 16, k > 0 || onto);
+        }
+        wgmma_commit_group();
+    };
+    for (bool more_tiles = true; more_tiles; more_tiles = tiles.next()) {
+        Work work(p, tiles.tile());
+        const Mask mask(p, find_sequence(p, work.tile.batch), work.tile.head);
+        Q_ring.wait_full();
+#if X_QREG
+        {
+            const int lane = lane_id(), row = warp_id() % 4 * 16 + lane % 16;
+            const u32_t Q_smem = smem.Q + Q_ring.stage * kQBytes + warpgroup * 64 * kPanelRowBytes;
+#pragma unroll
+            for (int k = 0; k < kHeadDim / 32; ++k) {
+                u32_t w[4];
+                ldmatrix_x4(w, Q_smem + k / 4 * kBlockM * kPanelRowBytes + row * kPanelRowBytes + ((k % 4 * 2 + lane / 16) ^ row % 8) * 16);
+#pragma unroll
+                for (int i = 0; i < 4; ++i) Q[k * 4 + i] = w[i];
+            }
+            warp_sync();
+            if (speaks) mbarrier_arrive(Q_ring.empty());
+            Q_ring.advance();
+            registers_change(Q);
+        }
+#endif
+        softmax.begin();
+        accumulate = false;
+        if constexpr (kTotalBlocks > 0) total.begin();
+        int until_total = kTotalBlocks;
+        K_ring.wait_full();
+        products_qk(S_a, K_ring.stage, 0);
+        products_qk(S_b, K_ring.stage, kA);
+        wgmma_wait_group<0>();
+        u32_t Vt_given_back = 0;
+        const auto part = [&](auto &S, auto &P, auto spec, int key, bool edge) {
+            registers_change(S);
+            registers_change(P);
+            if (edge) mask_scores(S, mask, work.tile.first_query + warp_row, key + lane_key);
+            constexpr int kWords = sizeof(P) / 4;
+            const bool outgrown = softmax.outgrown(S);
+            softmax.template powers<0, spec.value>(P, sums, S, work.exponent_scale);
+            if (vote_any(outgrown)) {
+                softmax.template follow<false>(S, work.exponent_scale);
+                softmax.template powers<0, spec.value>(P, sums, S, work.exponent_scale);
+                wgmma_wait_group<0>();
+                registers_change(O);
+                softmax.rescale_output(O);
+                registers_change(O);
+            }
+            softmax.template powers<spec.value, kWords>(P, sums, S, work.exponent_scale);
+            softmax.template add<false>(sums);
+            registers_change(P);
+            if constexpr (X_HOLD) softmax.hold();
+        };
+        const auto step = [&](auto more, auto first) {
+            const bool edge = work.blocks.at_edge(work.block);
+            MARK(0)
+            if constexpr (!first.value) wgmma_wait_group<2>();
+            part(S_a, P_a, Int<X_SPEC>(), work.block * kBlockN, edge);
+            MARK(1)
+            Vt_ring.wait_full();
+            const u32_t Vt = smem.Vt + Vt_ring.stage * kVtBytes;
+            products_pv(P_a, Int<0>(), Int<kStepsA>(), Vt, accumulate);
+            const u32_t K_empty = K_ring.empty();
+            K_ring.advance();
+            if constexpr (more.value) {
+                K_ring.wait_full();
+                MARK(2)
+                products_qk(S_a, K_ring.stage, 0);
+                MARK(3)
+                wgmma_wait_group<2>();
+            } else {
+                wgmma_wait_group<1>();
+            }
+            if (speaks) mbarrier_arrive(K_empty);
+            if (Vt_given_back && speaks) mbarrier_arrive(Vt_given_back);
+            part(S_b, P_b, Int<(X_SPEC < kB / 8 ? X_SPEC : kB / 8)>(), work.block * kBlockN + kA, edge);
+            MARK(4)
+            products_pv(P_b, Int<kStepsA>(), Int<kSteps - kStepsA>(), Vt, true);
+            Vt_given_back = Vt_ring.empty();
+            Vt_ring.advance();
+            accumulate = true;
+            MARK(5)
+            if constexpr (more.value) products_qk(S_b, K_ring.stage, kA);
+            MARK(6)
+            --work.block;
+        };
+        while (work.block - work.blocks.begin >= X_UNROLL) {
+            step(Int<1>(), Int<1>());
+            if constexpr (X_UNROLL > 1) step(Int<1>(), Int<0>());
+            if constexpr (X_UNROLL > 2) step(Int<1>(), Int<0>());
+            if constexpr (X_UNROLL > 3) step(Int<1>(), Int<0>());
+            wgmma_wait_group<0>();
+            if constexpr (kTotalBlocks > 0) {
+                until_total -= X_UNROLL;
+                accumulate = until_total != 0;
+                if (!accumulate) {
+                    until_total = kTotalBlocks;
+                    registers_change(O);
+                    total.add<false>(O, softmax.row_max, work.exponent_scale);
+                    registers_change(O);
+                }
+            }
+        }
+        while (X_UNROLL > 1 && work.block > work.blocks.begin) {
+            step(Int<1>(), Int<1>());
+            wgmma_wait_group<0>();
+        }
+        step(Int<0>(), Int<1>());
+        wgmma_wait_group<0>();
+        registers_change(O);
+        if (speaks) mbarrier_arrive(Vt_given_back);
+#if !X_QREG
+        if (speaks) mbarrier_arrive(Q_ring.empty());
+        Q_ring.advance();
+#endif
+        if constexpr (kTotalBlocks > 0) total.add<true>(O, softmax.row_max, work.exponent_scale);
+        float max_log2[kRowsPerLane];
+#pragma unroll
+        for (int r = 0; r < kRowsPerLane; ++r) max_log2[r] = softmax.row_max[r] * work.exponent_scale - NarrowRange::kOffset;
+        store_column_rows<Out>(p, O, max_log2, softmax.row_sum, work.v_descale, find_sequence(p, work.tile.batch),
+                               work.tile.head, work.tile.first_query + warp_row);
+    }
+#else
     Work work(p, tiles.tile());
     Q_ring.wait_full();
     K_ring.wait_full();
@@ -376,6 +541,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     wgmma_wait_group<0>();
     finish_tile(work);
     turns.end();
+#endif
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)

@@ -8,6 +8,17 @@ struct NarrowSoftmax : RowSoftmaxIn<NarrowRange> {
     float bias[kRowsPerLane];       // what a scaled score gets to become the exponent of P
     u32_t outgrowing[kRowsPerLane];  // the least bits of a score, compared without sign, that row_max may have to follow
 
+    // Before the first block of a tile.
+    __device__ __forceinline__ void begin() {
+#pragma unroll
+        for (int r = 0; r < kRowsPerLane; ++r) {
+            row_max[r] = -infinity();
+            row_sum[r] = 0.0f;
+            bias[r] = kOffset;
+            outgrowing[r] = 0;
+        }
+    }
+
     // Whether a row of this lane, or one whose greatest score here is negative, may have outgrown its maximum.
     template <int kCount>
     __device__ __forceinline__ bool outgrown(const float (&S)[kCount]) const {

@@ -58,7 +58,10 @@ constexpr int kVtRows = (kVDim + 31) / 32 * 32;
 #if defined(ATTN_VT_STAGES)
 constexpr int kVtStages = ATTN_VT_STAGES;
 // Where O is added up from time to time, a place for each thread.
-constexpr int kTotalBytes = ATTN_TOTAL_BLOCKS > 0 ? kConsumers * kWarpgroupSize * (kVDim / 2 + 4) * 4 : 0;
+#ifndef X_HALF_TOTAL
+#define X_HALF_TOTAL 1
+#endif
+constexpr int kTotalBytes = ATTN_TOTAL_BLOCKS > 0 ? kConsumers * kWarpgroupSize * (kVDim / (X_HALF_TOTAL ? 4 : 2) + 4) * 4 : 0;
 #else
 constexpr int kVtStages = 0, kTotalBytes = 0;
 #endif
