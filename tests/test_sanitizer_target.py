@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 
 import attnprobe
+from attnprobe import compile as compiler
+from attnprobe import ptx
 from attnprobe.arch import arch
+from attnprobe.compile import Source
 from attnprobe.engine.plan import Plan, make_plan, on_kernel, plans_changed
 from attnprobe.engine.rows import ROWS
+from attnprobe.errors import DeadlockError, RaceError
+from attnprobe.mutants.apply import edited
+from attnprobe.mutants.mutant import Edit
 from attnprobe.numerics.cases import Case
 from attnprobe.numerics.fills import FILLS
 
@@ -62,6 +68,40 @@ def test_the_cases_whose_copies_arrive_at_a_barrier_are_named(target: ModuleType
         plans[f"{case.name}, mma.sync"] = plan_of(case, "attention_fwd_mma")
     arriving = {name for name, plan in plans.items() if getattr(plan.variant, "apart", False)}
     assert arriving == set(target.ARRIVING)
+
+
+@pytest.mark.parametrize("which", ["one lane", "each lane"])
+def test_both_controls_are_in_order(target: ModuleType, which: str) -> None:
+    """What racecheck says of one of them it says of a kernel without a race."""
+    given, out = run_control(target.control_source(which), target.ROUNDS)
+    assert (out == given[:, ::-1, 0].sum(0)).all()
+
+
+@pytest.mark.parametrize("which", ["one lane", "each lane"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("if (round > 0) stages.wait_free(next, (round - 1) / Stages::kCount);", ""),
+        ("stages.wait_full(stage, round / Stages::kCount);", ""),
+        ("stages.read(stage);\n    }", "}"),
+    ],
+)
+def test_controls_out_of_order_are_refused(
+    target: ModuleType, which: str, old: str, new: str
+) -> None:
+    source = edited(target.control_source(which), Edit(old, new))
+    with pytest.raises((RaceError, DeadlockError)):
+        run_control(source, target.ROUNDS)
+
+
+def run_control(source: Source, rounds: int) -> tuple[Any, Any]:
+    """Return what a control was given and what it wrote, on the emulator."""
+    given = np.random.default_rng(7).integers(0, 1000, (rounds, 64, 4)).astype(np.float32)
+    out, memory = np.full(64, np.nan, np.float32), ptx.GlobalMemory()
+    buffers = [memory.map(array, name=name) for name, array in (("from", given), ("to", out))]
+    program = ptx.load(compiler.ptx(source, 90))
+    ptx.launch(program, "stages_control", (1,), (64,), [*buffers, np.int32(rounds)], memory=memory)
+    return given, out
 
 
 def test_every_forward_kernel_has_a_case(target: ModuleType) -> None:

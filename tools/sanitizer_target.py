@@ -4,8 +4,9 @@
     python tools/sanitizer_target.py 3             # one: how kernels are compiled side by side;
                                                    # past the last there is none
     python tools/sanitizer_target.py rest          # all but those of ARRIVING
-    python tools/sanitizer_target.py arriving      # those
-    python tools/sanitizer_target.py control       # one round of copies that arrive at a barrier
+    python tools/sanitizer_target.py arriving      # those, with a word from every lane
+    python tools/sanitizer_target.py "one lane"    # a control of what racecheck understands
+    python tools/sanitizer_target.py "each lane"   # the other
 
 CuPy's memory pool is switched off, so that every array is an allocation with an end of its own.
 Words that count arrivals may hold anything (kernels/attention/arrivals.cuh); here they are filled
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need not be installed
 
 import attnprobe  # noqa: E402
+from attnprobe.compile import Source, load_source  # noqa: E402
 from attnprobe.engine.plan import on_kernel, plans_changed  # noqa: E402
 from attnprobe.engine.variants import MMA_ENTRY  # noqa: E402
+from attnprobe.mutants.apply import applied, edited  # noqa: E402
+from attnprobe.mutants.catalogue import find  # noqa: E402
 from attnprobe.numerics.calls import Pages  # noqa: E402
 from attnprobe.numerics.cases import Case, Sizes  # noqa: E402
 from attnprobe.numerics.fills import FILLS  # noqa: E402
@@ -186,36 +190,30 @@ RUNS: dict[str, Callable[[], None]] = {
 }
 
 
-# Where copies of the mma.sync kernel arrive at mbarriers, stage by stage. racecheck names
-# cp.async into V's stages and the ldmatrix that read them, although the reader has waited for the
-# barrier at which the copies arrived; in CONTROL, one round of copy, arrival and wait, it names
-# nothing. docs/design/asynchronous-proxy.md has what is known.
-ARRIVING = ("head_dim 576, V of 512", "head_dim 256, causal, mma.sync")
-CONTROL = """
-extern "C" __global__ void control(const float4 *from, float *to) {
-    __shared__ float4 tile[64];
-    __shared__ unsigned long long barrier;
-    const unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(&tile[threadIdx.x]));
-    const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(&barrier));
-    if (threadIdx.x == 0) asm volatile("mbarrier.init.shared.b64 [%0], 64;" ::"r"(at) : "memory");
-    __syncthreads();
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(place), "l"(from + threadIdx.x));
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(at) : "memory");
-    for (unsigned done = 0; done == 0;) {
-        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], 0;"
-                     " selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(at) : "memory");
-    }
-    to[threadIdx.x] = tile[63 - threadIdx.x].x;
-}
-"""
+# Where warps of the mma.sync kernel read stages apart and lane 0 says for its warp that one is read
+# (kernels/attention/key_stages.cuh). racecheck takes that for the word of lane 0 alone and names
+# what the other lanes have read; so it runs these cases with a word from every lane, and CONTROLS,
+# which are right by their numbers, show the difference (docs/design/asynchronous-proxy.md).
+ARRIVING = {"head_dim 576, V of 512": CASES[8], "head_dim 256, causal, mma.sync": CASES[5]}
+EACH_LANE = "apart_each_lane_says_so"
+CONTROLS = ("one lane", "each lane")
+ROUNDS = 9
 
 
-def control() -> None:
-    """Copy 64 chunks, arrive, wait, and read what other threads have copied."""
-    given = cupy.arange(256, dtype=np.float32)
+def control(which: str) -> None:
+    """Copy 64 chunks a round into one of two stages, and sum what other threads have copied."""
+    given = np.random.default_rng(7).integers(0, 1000, (ROUNDS, 64, 4)).astype(np.float32)
     out = cupy.full(64, np.nan, np.float32)
-    cupy.RawKernel(CONTROL, "control")((1,), (64,), (given, out))
-    assert (cupy.asnumpy(out) == 4 * np.arange(63, -1, -1)).all()
+    kernel = cupy.RawKernel(control_source(which).text, "stages_control", ("-std=c++17",))
+    kernel((1,), (64,), (cupy.asarray(given), out, np.int32(ROUNDS)))
+    assert (cupy.asnumpy(out) == given[:, ::-1, 0].sum(0)).all()
+
+
+def control_source(which: str) -> Source:
+    """Return the text of one of CONTROLS."""
+    source = load_source("bench/stages_control.cu", {"ATTN_ALIGNED": 1})
+    changes = find(EACH_LANE).changes if which == CONTROLS[1] else ()
+    return reduce(edited, changes, source)
 
 
 def _filled_counts(shape: Any, dtype: Any = float, **more: Any) -> Any:
@@ -232,21 +230,28 @@ def main() -> None:
     """Run the cases that are named, or all."""
     cupy.cuda.set_allocator(None)
     cupy.empty = _filled_counts
-    names = list(RUNS)
     asked = sys.argv[1:]
-    if asked == ["control"]:
-        control()
-        print("case 0: control")
-        return
-    if asked in (["rest"], ["arriving"]):
-        apart = asked == ["arriving"]
-        asked = [str(n) for n, name in enumerate(names) if (name in ARRIVING) == apart]
-    wanted = [int(number) for number in asked] or range(len(names))
-    for number in wanted:
-        if number >= len(names):
-            continue
-        RUNS[names[number]]()
-        print(f"case {number}: {names[number]}", flush=True)
+    runs = chosen(asked[0]) if asked else list(RUNS.items())
+    for number, (name, run) in enumerate(runs):
+        run()
+        print(f"case {number}: {name}", flush=True)
+
+
+def chosen(which: str) -> list[tuple[str, Callable[[], None]]]:
+    """Return the cases that one word of the command line names."""
+    if which in CONTROLS:
+        return [(f"control, {which}", partial(control, which))]
+    if which == "rest":
+        return [(name, run) for name, run in RUNS.items() if name not in ARRIVING]
+    if which == "arriving":
+        return [(name, partial(told_by_each_lane, case)) for name, case in ARRIVING.items()]
+    return list(RUNS.items())[int(which) :][:1]
+
+
+def told_by_each_lane(case: Case) -> None:
+    """Run a case on the mma.sync kernel whose lanes each say what they have read."""
+    with applied(find(EACH_LANE)):
+        of_case(case)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ tiles. Which is the faster is worked out from a count of what each does per mult
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from attnprobe.arch import KIB, Arch
@@ -32,12 +33,12 @@ PREFILL_ROWS = 128
 
 # Latencies, in bytes of K and V that one multiprocessor's share of the memory rate would have moved
 # meanwhile (about 32 KiB a microsecond on an H200): of a wave of blocks until its first keys are
-# there, of each time that splits are combined, and of each split in it; and how much longer blocks
-# take of which some share a multiprocessor and others do not. Source: fitted to measurements on an
-# H200, docs/design/decode.md.
+# there, of each time that splits are combined, and of each split in it; and by which share blocks
+# take longer of which some multiprocessors hold one more than others, over the blocks that they
+# hold. Source: fitted to measurements on an H200, docs/design/decode.md.
 WAVE_BYTES = 48 * KIB
 COMBINE_BYTES, COMBINE_SPLIT_BYTES = 64 * KIB, KIB
-UNEVEN = 1.04
+UNEVEN = 0.08
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ class DecodeVariant(Variant):
     ----------
     kv_bits : width of an element of K and V that it serves.
     stages : key tiles of one warp in shared memory: one being read, the others being filled.
+    least_blocks : blocks of an unsplit launch for each multiprocessor, from which on it serves.
     """
 
     kv_bits: int = 16
     stages: int = 2
+    least_blocks: int = 0
 
     @property
     def row_name(self) -> str:
@@ -80,7 +83,25 @@ class DecodeVariant(Variant):
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
         # No other kernel takes 8-bit K and V.
         reason = many_rows(problem, arch) if problem.kv_format.bits == 16 else None
-        return reason or super().refusal(problem, arch)
+        return reason or self.few_blocks(problem, arch) or super().refusal(problem, arch)
+
+    def few_blocks(self, problem: Problem, arch: Arch) -> str | None:
+        """Return why the launch has too few blocks for this tile, or None where it has enough.
+
+        With ``num_splits`` given the tile must not depend on the batch, so none that asks for many
+        blocks serves.
+        """
+        if not self.least_blocks:
+            return None
+        if problem.num_splits:
+            return "num_splits is given: the tile may not depend on the batch"
+        blocks, least = (
+            base_blocks(problem) * self.v_parts,
+            self.least_blocks * arch.multiprocessors,
+        )
+        if blocks < least:
+            return f"{blocks} blocks, it is for {least} and more that need not be split"
+        return None
 
     def blocks(self, problem: Problem, num_splits: int) -> int:
         """Return the blocks of a launch."""
@@ -173,8 +194,9 @@ def best_splits(tiles: int, tile_bytes: int, blocks: int, device: tuple[int, int
         full, rest = divmod(blocks * splits, multiprocessors * held)
         time: float = full * (held * work + WAVE_BYTES)
         if rest:
-            uneven = UNEVEN if rest > multiprocessors and rest % multiprocessors else 1.0
-            time += max(rest / multiprocessors, 1.0) * work * uneven + WAVE_BYTES
+            share = rest / multiprocessors
+            uneven = UNEVEN / math.ceil(share) if share > 1.0 and rest % multiprocessors else 0.0
+            time += max(share, 1.0) * work * (1.0 + uneven) + WAVE_BYTES
         if splits == 1:
             return time
         times = 1 if splits <= parts.AT_ONCE else 2
@@ -191,6 +213,7 @@ def _decode(
     *,
     kv_bits: int = 16,
     parts: int = 1,
+    least_blocks: int = 0,
 ) -> DecodeVariant:
     """Return the row of one tile: (keys, warps, stages)."""
     block_n, warps, stages = tile
@@ -208,12 +231,14 @@ def _decode(
         why=why,
         kv_bits=kv_bits,
         stages=stages,
+        least_blocks=least_blocks,
     )
 
 
 DECODE: tuple[DecodeVariant, ...] = (
     _decode((64, 64), (32, 4, 3), 2, "two blocks: 128 KiB of K and V under way"),
     _decode((64, 64), (16, 4, 3), 1, "fits into 99 KiB"),
+    _decode((128, 128), (16, 2, 2), 6, "all blocks at once: no last wave", least_blocks=3),
     _decode((128, 128), (16, 8, 3), 1, "128 KiB of K and V under way in eight warps"),
     _decode((128, 128), (16, 4, 3), 1, "fits into 163 KiB"),
     _decode((128, 128), (16, 4, 2), 1, "fits into 99 KiB"),

@@ -21,11 +21,15 @@ __device__ __forceinline__ void mbarrier_arrive_expect_tx(u32_t barrier, u32_t b
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
+// How long a thread may sleep in one try, in ns: whoever asks again after a short one takes the instruction slots of those
+// that it waits for. It wakes when the phase is complete.
+constexpr u32_t kLongestSleep = 10000000;
+
 __device__ __forceinline__ bool mbarrier_try_wait_parity(u32_t barrier, u32_t parity) {
     u32_t done;
-    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, %3; selp.u32 %0, 1, 0, p;}"
                  : "=r"(done)
-                 : "r"(barrier), "r"(parity)
+                 : "r"(barrier), "r"(parity), "r"(kLongestSleep)
                  : "memory");
     return done != 0;
 }

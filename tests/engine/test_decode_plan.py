@@ -54,12 +54,30 @@ def test_every_arch_has_a_kernel_for_every_width(row: Arch, cache: str) -> None:
 
 def test_every_variant_is_reachable() -> None:
     chosen = {
-        make_plan(make(widths, formats=("f16", cache)), row).variant
+        make_plan(make(widths, formats=("f16", cache), sizes=(batch, 1, 8192)), row).variant
         for widths in WIDTHS
         for row in ARCHES
         for cache in ("f16", "s8")
+        for batch in (1, 100)
     }
     assert chosen == set(DECODE)
+
+
+def test_where_blocks_are_many_they_are_small_and_all_on_the_device_at_once() -> None:
+    many, few = (make_plan(make(sizes=(batch, 1, 4096)), SM_90) for batch in (64, 49))
+    assert many.variant.warps * many.variant.blocks_per_sm == 12
+    assert many.num_splits == 1
+    assert few.variant.warps == 8
+    assert "392 blocks, it is for 396 and more that need not be split" in few.passed_over[0]
+
+
+def test_with_splits_given_the_tile_does_not_depend_on_the_batch() -> None:
+    for splits in (1, 2, 5):
+        tiles = {
+            make_plan(make(sizes=(batch, 1, 4096), num_splits=splits), SM_90).variant
+            for batch in (1, 16, 64, 300)
+        }
+        assert len(tiles) == 1
 
 
 def test_many_queries_take_wide_tiles_and_the_plan_says_why() -> None:

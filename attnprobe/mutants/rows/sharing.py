@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnprobe.mutants.mutant import MAIN_KERNEL, Mutant
+from attnprobe.mutants.mutant import MAIN_KERNEL, Edit, Mutant
 from attnprobe.mutants.rows.edits import Edited
 
 _row = Edited("sharing", MAIN_KERNEL)
@@ -137,6 +137,24 @@ SHARING: tuple[Mutant, ...] = (
         "if (block < end_block - 1) V_stages.wait_free(next, (end_block - 2 - block) / kStages);",
         "",
         "pairs",
+    ),
+    Mutant(
+        "apart_each_lane_says_so",
+        "every lane says of a stage that it has been read, where lane 0 says so for its warp",
+        (
+            Edit(
+                "mbarrier_init(free(stage), kThreads / kWarpSize);",
+                "mbarrier_init(free(stage), kThreads);",
+            ),
+            Edit(
+                "warp_sync(); if (lane_id() == 0) mbarrier_arrive(free(stage));",
+                "mbarrier_arrive(free(stage));",
+            ),
+        ),
+        ("pairs",),
+        (),
+        "sharing",
+        equivalent="the barrier waits for the lanes where it waited for warps whose lanes have met",
     ),
     _row(
         "apart_k_never_free",
