@@ -46,12 +46,14 @@ class Wgmma8Variant(WgmmaVariant):
     total_blocks : blocks after which O is added to a total in shared memory, in f32; 0 = never.
     vt_stages : tiles of transposed V in shared memory.
     turns : whether the warpgroups issue their products in turn.
+    pairs : whether blocks are computed in pairs, in a loop that knows the stage of each.
     """
 
     promoted: bool = False
     total_blocks: int = 0
     vt_stages: int = 2
     turns: bool = False
+    pairs: bool = False
 
     def macros(self, problem: Problem) -> Mapping[str, object]:
         """Return macros of the kernel text beside those that every kernel has."""
@@ -60,6 +62,7 @@ class Wgmma8Variant(WgmmaVariant):
             "ATTN_PROMOTED": int(self.promoted),
             "ATTN_TOTAL_BLOCKS": self.total_blocks,
             "ATTN_VT_STAGES": self.vt_stages,
+            "ATTN_PAIRS": int(self.pairs),
         }
 
     def shared_bytes(self, problem: Problem) -> int:
@@ -125,6 +128,7 @@ WGMMA8: tuple[Wgmma8Variant, ...] = (
         "three warpgroups hide one another's softmax",
         plain_scores=True,
         total_blocks=16,
+        pairs=True,
     ),
     _wgmma8(
         (80, 128),

@@ -5,30 +5,21 @@
 #include "ptx/pack8.cuh"
 
 struct NarrowSoftmax : RowSoftmaxIn<NarrowRange> {
-    float bias[kRowsPerLane];       // what a scaled score gets to become the exponent of P
-    u32_t outgrowing[kRowsPerLane];  // the least bits of a score, compared without sign, that row_max may have to follow
+    float bias[kRowsPerLane];        // what a scaled score gets to become the exponent of P
+    u32_t outgrowing[kRowsPerLane];  // the least score that row_max follows: bits, compared without a sign
 
-    // Before the first block of a tile.
-    __device__ __forceinline__ void begin() {
-#pragma unroll
-        for (int r = 0; r < kRowsPerLane; ++r) {
-            row_max[r] = -infinity();
-            row_sum[r] = 0.0f;
-            bias[r] = kOffset;
-            outgrowing[r] = 0;
-        }
-    }
-
-    // Whether a row of this lane, or one whose greatest score here is negative, may have outgrown its maximum.
-    template <int kCount>
-    __device__ __forceinline__ bool outgrown(const float (&S)[kCount]) const {
-        const bool first = static_cast<u32_t>(lane_max_bits(S, 0)) >= outgrowing[0];
-        return first | (static_cast<u32_t>(lane_max_bits(S, 1)) >= outgrowing[1]);
-    }
-
-    // Lets the maxima follow those of S, the scores of a block. In the first block of a tile nothing was accumulated before.
+    // Lets the maxima follow S, the scores of a block, where it has outgrown them. Returns whether it did in a row of this warp:
+    // O is then to be scaled. In the first block of a tile nothing was accumulated before.
     template <bool kFirst, int kCount>
-    __device__ __forceinline__ void follow(const float (&S)[kCount], float exponent_scale) {
+    __device__ __forceinline__ bool follow(const float (&S)[kCount], float exponent_scale) {
+        if constexpr (!kFirst) {
+            // Each lane looks at its own scores, and mostly no row has outgrown its maximum: then nobody has to know that of a
+            // whole row. A lane whose scores are all negative cannot say, since their bits compare the other way round.
+            const bool first = static_cast<u32_t>(lane_max_bits(S, 0)) >= outgrowing[0];
+            const bool second = static_cast<u32_t>(lane_max_bits(S, 1)) >= outgrowing[1];
+            rescale[0] = rescale[1] = 1.0f;
+            if (!vote_any(first | second)) return false;
+        }
         float block_max[kRowsPerLane];
         find_maxima(block_max, S);
         const float slack = kSlack / exponent_scale;
@@ -37,19 +28,21 @@ struct NarrowSoftmax : RowSoftmaxIn<NarrowRange> {
             if constexpr (kFirst) {
                 row_max[r] = block_max[r];
             } else {
+                // The same comparison for lanes and rows, so that no row's bits depend on what else is in the warp.
                 const bool grown = block_max[r] > row_max[r] + slack;
                 rescale[r] = grown ? ex2_approx((row_max[r] - block_max[r]) * exponent_scale) : 1.0f;
                 row_max[r] = grown ? block_max[r] : row_max[r];
                 row_sum[r] *= rescale[r];
             }
             bias[r] = row_max[r] == -infinity() ? kOffset : fma_rn(-row_max[r], exponent_scale, kOffset);
-            const float limit = row_max[r] + slack;
-            outgrowing[r] = limit < 0.0f ? 0 : __float_as_uint(limit) + 1;
+            const float most = row_max[r] + slack;
+            outgrowing[r] = most < 0.0f ? 0 : __float_as_uint(most) + 1;
         }
+        return true;
     }
 
-    // P of words [kBegin, kEnd) of S. Each word is what a lane has of a row in two neighbouring 64x8 accumulator blocks, one
-    // register of an A fragment where the keys are in the order of transpose_values.cuh.
+    // P of S, words [kBegin, kEnd). Each word is what a lane has of a row in two neighbouring 64x8 accumulator blocks, one register
+    // of an A fragment where the keys are in the order of transpose_values.cuh. sums: of P before it is rounded.
     template <int kBegin, int kEnd, int kCount>
     __device__ __forceinline__ void powers(u32_t (&P)[kCount / 4], float (&sums)[kRowsPerLane], const float (&S)[kCount],
                                            float exponent_scale) const {
@@ -68,6 +61,7 @@ struct NarrowSoftmax : RowSoftmaxIn<NarrowRange> {
         }
     }
 
+    // Adds the sums of a block.
     template <bool kFirst>
     __device__ __forceinline__ void add(const float (&sums)[kRowsPerLane]) {
 #pragma unroll

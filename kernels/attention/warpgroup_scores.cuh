@@ -11,16 +11,15 @@ __device__ __forceinline__ u32_t elements_before(int end) {
 }
 
 // S = -inf where the query does not see the key. query, key: of this lane's element 0.
-template <int kCount>
-__device__ __forceinline__ void mask_scores(float (&S)[kCount], const Mask &mask, int query, int key) {
+__device__ __forceinline__ void mask_scores(float (&S)[kBlockN / 2], const Mask &mask, int query, int key) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
         const int begin = max(mask.first_key(query + r * 8) - key, 0), end = max(mask.end_key(query + r * 8) - key, 0);
 #pragma unroll
-        for (int part = 0; part < kCount * 2; part += 128) {  // 32 elements
+        for (int part = 0; part < kBlockN; part += 128) {  // 32 elements
             const u32_t visible = elements_before(end - part) & ~elements_before(begin - part);
 #pragma unroll
-            for (int e = 0; e < 32 && part + e * 4 < kCount * 2; ++e) {
+            for (int e = 0; e < 32 && part + e * 4 < kBlockN; ++e) {
                 const int i = part / 2 + e / 2 * 4 + 2 * r + e % 2;
                 if (!(visible & 1u << e)) S[i] = -infinity();
             }
