@@ -10,7 +10,7 @@
 // Macros from the plan: those of fwd_wgmma.cu, and ATTN_PROMOTED,
 // ATTN_TOTAL_BLOCKS, ATTN_VT_STAGES, ATTN_PAIRS.
 #ifndef X_MID
-#define X_MID (ATTN_BLOCK_N / 16)
+#define X_MID (ATTN_BLOCK_N / 12)
 #endif
 #include "attention/narrow_softmax.cuh"
 #include "attention/transpose_values.cuh"
@@ -21,6 +21,11 @@
 #include "ptx/ldmatrix.cuh"
 #include "ptx/wgmma8.cuh"
 
+constexpr int kHead = X_MID;
+template <int kCount>
+__device__ __forceinline__ void hold(const float (&sums)[kCount]) {
+    if (sums[0] + sums[1] < 0.0f) nanosleep(0);
+}
 constexpr int kStepK = 32;  // elements of k of one product
 
 // Whether the tensor core sums over one block of keys only, and f32 additions over all of them: its own sums have 14 bits.
@@ -194,8 +199,9 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     Ring<kStages> K_ring(smem.k_ring);
     Ring<kVtStages> Vt_ring(smem.vt_ring);
     const Turns turns(warpgroup);
-    const int warp_row = warpgroup * 64 + warp_id() % 4 * 16 + lane_id() / 4;  // of this lane's element 0, in the tile
-    const int lane_key = lane_id() % 4 * 2;
+    // Of this lane's element 0, in the tile. Worked out where wanted: the loops have no registers for them.
+    const auto lane_row = [&]() { return warpgroup * 64 + warp_id() % 4 * 16 + lane_id() / 4; };
+    const auto lane_key = [&]() { return lane_id() % 4 * 2; };
     const bool speaks = lane_id() == 0;  // for its warp
 
     float S[kBlockN / 2], O[kVDim / 2];
@@ -232,7 +238,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             Q_ring.advance();
         }
         const Mask mask(p, find_sequence(p, work.tile.batch), work.tile.head);
-        const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
+        const int query = work.tile.first_query + lane_row(), key = work.block * kBlockN + lane_key();
 #if ATTN_TRANSFORMED
         const ScoreTransform transform(p, work.tile.batch, work.tile.head);
         transform_scores(S, ScorePlanes(), 0, 0, transform, mask, query, key);
@@ -256,41 +262,32 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 const u8_t *V_gmem = static_cast<const u8_t *>(p.V) + tile.batch * p.v_batch_stride +
                                      tile.head / p.heads_per_kv_head * p.v_head_stride;
                 add_nan_columns(O, Mask(p, find_sequence(p, tile.batch), tile.head), V_gmem, p.v_row_stride,
-                                tile.first_query + warp_row, block * kBlockN, (block + 1) * kBlockN);
+                                tile.first_query + lane_row(), block * kBlockN, (block + 1) * kBlockN);
             }
         }
         if (speaks) mbarrier_arrive(Vt_ring.empty());
         Vt_ring.advance();
     };
-    // The softmax of S, packed, under the product of the block before: its O is complete where `wait_pv` says so.
-    const auto softmax_step = [&](const Work &work, u32_t (&P_next)[kBlockN / 8], const auto &wait_pv) {
+    // P_next of S under the product of the block before, whose O is complete, and finish_pv runs, when kHead words of P_next are there.
+    const auto softmax_step = [&](const Work &work, u32_t (&P_next)[kBlockN / 8], const auto &finish_pv) {
         float sums[kRowsPerLane];
         const bool follows = softmax.follow<false>(S, work.exponent_scale);
-#if X_MID
-        softmax.powers<0, X_MID>(P_next, sums, S, work.exponent_scale);
+        if (follows) {
+            if constexpr (!kPromoted) {
+                wgmma_wait_group<0>();
+                registers_change(O);
+            }
+            softmax.rescale_output(O);
+        }
+        softmax.powers<0, kHead>(P_next, sums, S, work.exponent_scale);
 #pragma unroll
-        for (int i = 0; i < X_MID; ++i) asm volatile("" : "+r"(P_next[i])::"memory");
-        wait_pv(follows);
-        softmax.powers<X_MID, kBlockN / 8>(P_next, sums, S, work.exponent_scale);
-        softmax.add<false>(sums);
-        registers_change(P_next);
-#else
-        softmax.powers<0, kBlockN / 8>(P_next, sums, S, work.exponent_scale);
-        softmax.add<false>(sums);
-        registers_change(P_next);
-        if constexpr (!kPairs) softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
-        wait_pv(follows);
-#endif
-    };
-    const auto rescale_output = [&](bool follows) {
-        if constexpr (kPromoted) {
-            if (follows) softmax.rescale_output(O);
-        }
+        for (int i = 0; i < kHead; ++i) asm volatile("" : "+r"(P_next[i])::"memory");
+        hold(sums);  // or the compiler waits before the softmax
         wgmma_wait_group<0>();
-        registers_change(O_sum);
-        if constexpr (!kPromoted) {
-            if (follows) softmax.rescale_output(O);
-        }
+        finish_pv();
+        softmax.powers<kHead, kBlockN / 8>(P_next, sums, S, work.exponent_scale);
+        softmax.add<false>(sums);
+        registers_change(P_next);
     };
     const auto count_blocks = [&](const Work &work) {
         if constexpr (kTotalBlocks > 0) {
@@ -311,8 +308,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         wgmma_wait_group<1>();
         registers_change(S);
         if (speaks) mbarrier_arrive(K.empty);
-        softmax_step(work, P_next, [&](bool follows) {
-            rescale_output(follows);
+        softmax_step(work, P_next, [&]() {
+            registers_change(O);
             if (speaks) mbarrier_arrive(Vt.empty);
         });
         count_blocks(work);
@@ -326,7 +323,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             max_log2[r] = softmax.row_max[r] * work.exponent_scale - NarrowRange::kOffset;
         }
         store_column_rows<Out>(p, O, max_log2, softmax.row_sum, work.v_descale, find_sequence(p, work.tile.batch),
-                               work.tile.head, work.tile.first_query + warp_row);
+                               work.tile.head, work.tile.first_query + lane_row());
     };
     // Whether this warpgroup has rows of the tile whose turn it is.
     const auto has_rows = [&]() {
@@ -382,10 +379,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 --work.block;
                 wgmma_wait_group<1>();
                 finish_qk(work);
-                softmax_step(work, P_next, [&](bool follows) {
-                    rescale_output(follows);
-                    finish_pv(work, work.block + 1, false);
-                });
+                softmax_step(work, P_next, [&]() { finish_pv(work, work.block + 1, false); });
                 // Only now may anybody write the registers that the product reads.
 #pragma unroll
                 for (int i = 0; i < kBlockN / 8; ++i) P[i] = mov_b32(P_next[i]);
