@@ -49,7 +49,8 @@ class DecodeVariant(Variant):
     ----------
     kv_bits : width of an element of K and V that it serves.
     stages : key tiles of one warp in shared memory: one being read, the others being filled.
-    least_blocks : blocks of an unsplit launch for each multiprocessor, from which on it serves.
+    least_blocks : blocks of an unsplit launch for each multiprocessor, from which on it serves, as
+        long as all of them are on the device at once; 0 where it serves any number.
     """
 
     kv_bits: int = 16
@@ -83,25 +84,23 @@ class DecodeVariant(Variant):
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
         # No other kernel takes 8-bit K and V.
         reason = many_rows(problem, arch) if problem.kv_format.bits == 16 else None
-        return reason or self.few_blocks(problem, arch) or super().refusal(problem, arch)
+        return reason or self.other_number(problem, arch) or super().refusal(problem, arch)
 
-    def few_blocks(self, problem: Problem, arch: Arch) -> str | None:
-        """Return why the launch has too few blocks for this tile, or None where it has enough.
+    def other_number(self, problem: Problem, arch: Arch) -> str | None:
+        """Return why the launch has too few or too many blocks for this tile, or None.
 
-        With ``num_splits`` given the tile must not depend on the batch, so none that asks for many
-        blocks serves.
+        With ``num_splits`` given the tile must not depend on the batch, so none that asks for a
+        number of blocks serves.
         """
         if not self.least_blocks:
             return None
         if problem.num_splits:
             return "num_splits is given: the tile may not depend on the batch"
-        blocks, least = (
-            base_blocks(problem) * self.v_parts,
-            self.least_blocks * arch.multiprocessors,
-        )
-        if blocks < least:
-            return f"{blocks} blocks, it is for {least} and more that need not be split"
-        return None
+        blocks = base_blocks(problem) * self.v_parts
+        least, most = (n * arch.multiprocessors for n in (self.least_blocks, self.blocks_per_sm))
+        if least <= blocks <= most:
+            return None
+        return f"{blocks} blocks, it is for {least} to {most}, which are on the device at once"
 
     def blocks(self, problem: Problem, num_splits: int) -> int:
         """Return the blocks of a launch."""
@@ -235,10 +234,12 @@ def _decode(
     )
 
 
+_AT_ONCE = "all blocks are on the device at once: no last wave"
 DECODE: tuple[DecodeVariant, ...] = (
+    _decode((64, 64), (32, 2, 2), 5, _AT_ONCE, least_blocks=3),
     _decode((64, 64), (32, 4, 3), 2, "two blocks: 128 KiB of K and V under way"),
     _decode((64, 64), (16, 4, 3), 1, "fits into 99 KiB"),
-    _decode((128, 128), (16, 2, 2), 6, "all blocks at once: no last wave", least_blocks=3),
+    _decode((128, 128), (16, 2, 2), 6, _AT_ONCE, least_blocks=3),
     _decode((128, 128), (16, 8, 3), 1, "128 KiB of K and V under way in eight warps"),
     _decode((128, 128), (16, 4, 3), 1, "fits into 163 KiB"),
     _decode((128, 128), (16, 4, 2), 1, "fits into 99 KiB"),

@@ -19,6 +19,10 @@
 #include "ptx/ldmatrix.cuh"
 #include "ptx/wgmma.cuh"
 
+// Whether maxima are looked for in every block: where scores take more than a product to compute again, and where products
+// last so long that they hide the search.
+constexpr bool kSearches = kTransformed || kHeadDim > 192;
+
 // S = Q K^T   [64, kBlockN]
 __device__ __forceinline__ void product_qk(float (&S)[kBlockN / 2], u32_t Q_smem, u32_t K_smem) {
     constexpr u64_t kLayout = wgmma_descriptor_128b(0);
@@ -128,15 +132,17 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             V_ring.advance();
         }
     };
-    // S is complete: gives back K, and after the last block Q, and makes the scores final.
-    const auto finish_qk = [&](const Work &work) {
-        registers_change(S);
+    // S is complete and will not be computed again: gives back K, and after the last block Q.
+    const auto give_back_k = [&](const Work &work) {
         if (speaks) mbarrier_arrive(K_ring.empty());
         K_ring.advance();
         if (work.block == work.blocks.begin) {
             if (speaks) mbarrier_arrive(Q_ring.empty());
             Q_ring.advance();
         }
+    };
+    // Makes the scores final.
+    const auto finish_scores = [&](const Work &work) {
         const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
         if constexpr (kTransformed) {
             const ScoreTransform transform(p, work.tile.batch, work.tile.head);
@@ -161,6 +167,13 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         if constexpr (kLookForNonfinite) left_out |= ld_shared(smem.found + V_ring.stage * 4);
         if (speaks) mbarrier_arrive(V_ring.empty());
         V_ring.advance();
+    };
+    // After the softmax of a block: the product of the one before is complete, and P becomes this block's.
+    const auto finish_block = [&]() {
+        wgmma_wait_group<0>();
+        finish_pv();
+        registers_change(S);
+        pack_p(P, S);
     };
     // Adds to the rows of a stored tile what the products left out.
     const auto add_left_out = [&](const QueryTile &tile) {
@@ -192,8 +205,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         Q_ring.wait_full();
         K_ring.wait_full();
         turns.wait();
-        // As a number of its own: else descriptors are kept in registers from tile to tile, and bias and mask need those.
-        issue_qk(kPlanes ? shfl_idx(warpgroup, 0) : warpgroup);
+        // As a number of its own: else descriptors are kept in registers from tile to tile.
+        issue_qk(redux_max(warpgroup));
         turns.pass_on();
     };
 
@@ -202,32 +215,57 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     begin_tile(work);
     wgmma_wait_group<0>();
     for (;;) {
-        finish_qk(work);
+        registers_change(S);
+        give_back_k(work);
+        finish_scores(work);
         softmax.step<true>(S, p.exponent_scale);
         pack_p(P, S);
         bool accumulate = false;
         while (work.block > work.blocks.begin) {
-            read_planes(work.tile, work.block - 1);
-            K_ring.wait_full();
-            turns.wait();
-            issue_qk(warpgroup);
-            V_ring.wait_full();
-            issue_pv(accumulate);
-            turns.pass_on();
-            accumulate = true;
+            // Nobody looks for maxima in blocks that all queries see whole, until P says that one has grown: then S is
+            // computed again.
+            bool searches, again = false;
+            do {
+                read_planes(work.tile, work.block - 1);
+                K_ring.wait_full();
+                turns.wait();
+                issue_qk(warpgroup);
+                V_ring.wait_full();
+                issue_pv(accumulate);
+                turns.pass_on();
+                accumulate = true;
 
-            --work.block;
-            wgmma_wait_group<1>();
-            finish_qk(work);
-            softmax.step<false>(S, p.exponent_scale);
+                --work.block;
+                wgmma_wait_group<1>();
+                registers_change(S);
+                searches = kSearches || work.blocks.at_edge(work.block);
+                if (searches) break;
+                softmax.step_below(S, p.exponent_scale);
+                registers_change(S);
+                // All warps of a warpgroup issue a product, or none.
+                searches = again = warpgroup_any(warpgroup, softmax.outgrown());
+                if (searches) break;
+                softmax.add_sums();
+                give_back_k(work);
+                finish_block();
+            } while (work.block > work.blocks.begin);
+            if (!searches) break;
+            if (again) {
+                wgmma_wait_group<0>();
+                registers_change(O);
+                issue_qk(warpgroup);
+                wgmma_wait_group<0>();
+                registers_change(S);
+            }
+            give_back_k(work);
+            finish_scores(work);
+            softmax.step<false>(S, p.exponent_scale, again);
             registers_change(S);
             softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
             wgmma_wait_group<0>();
             registers_change(O);
             if (softmax.rescales()) softmax.rescale_output(O);
-            finish_pv();
-            registers_change(S);
-            pack_p(P, S);
+            finish_block();
         }
         const bool more = tiles.next();
         V_ring.wait_full();
@@ -236,14 +274,14 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         issue_pv(accumulate);
         turns.pass_on();
         const Work next(p, tiles.tile(), warpgroup);
+        wgmma_wait_group<0>();
         if constexpr (kPassesBlocks) {
-            wgmma_wait_group<0>();
             finish_tile(work);
             pass(work.blocks.begin - work.begin + next.end - next.blocks.end);
             begin_tile(next);
-        } else {  // the last product runs under the first of the next tile
+        } else {  // O is stored under the first product of the next tile
+            registers_change(O);
             begin_tile(next);
-            wgmma_wait_group<1>();
             finish_tile(work);
         }
         wgmma_wait_group<0>();
@@ -295,8 +333,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)
         }
     } else {
         setmaxnreg_inc<kComputeRegisters>();
-        // A value from a shuffle is known to be the same in all lanes, which moves what depends on it to uniform registers.
-        const int warpgroup = kPassesBlocks || kPlanes ? shfl_idx(warp_id() / 4, 0) : warp_id() / 4;
-        compute(p, smem, warpgroup - 1);
+        // The reduction changes nothing, but tells the compiler that all lanes have the same warpgroup: what depends on it
+        // needs no registers of theirs.
+        compute(p, smem, redux_max(warp_id() / 4 - 1));
     }
 }

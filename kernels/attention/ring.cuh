@@ -23,7 +23,7 @@ struct Ring {
     __device__ __forceinline__ u32_t empty() const { return barriers + (kStages + stage) * 8; }
     __device__ __forceinline__ void wait_full() const { mbarrier_wait(full(), phase); }
     // In the first round every stage is empty: the phase before the first counts as complete.
-    __device__ __forceinline__ void wait_empty() const { mbarrier_wait(empty(), phase ^ 1); }
+    __device__ __forceinline__ void wait_empty() const { mbarrier_wait_asleep(empty(), phase ^ 1); }
 
     __device__ __forceinline__ void advance() {
         if (kStages == 1 || ++stage == kStages) {

@@ -2,6 +2,13 @@
 #pragma once
 #include "attention/wgmma_tile.cuh"
 
+// Whether a predicate holds in any thread of a warpgroup, whose threads all ask.
+__device__ __forceinline__ bool warpgroup_any(int warpgroup, bool predicate) {
+    constexpr int kFirstBarrier = 9;  // behind those of the turns and of the warps that look at V
+    // The vote changes nothing, but tells the compiler that all lanes go the same way.
+    return vote_any(bar_red_or(kFirstBarrier + warpgroup, kWarpgroupSize, predicate));
+}
+
 struct Turns {
     static constexpr bool kTaken = ATTN_TURNS && kConsumers > 1;
     static constexpr int kFirstBarrier = 1;

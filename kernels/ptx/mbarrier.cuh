@@ -21,15 +21,21 @@ __device__ __forceinline__ void mbarrier_arrive_expect_tx(u32_t barrier, u32_t b
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
-// How long a thread may sleep in one try, in ns: whoever asks again after a short one takes the instruction slots of those
-// that it waits for. It wakes when the phase is complete.
-constexpr u32_t kLongestSleep = 10000000;
-
 __device__ __forceinline__ bool mbarrier_try_wait_parity(u32_t barrier, u32_t parity) {
+    u32_t done;
+    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+                 : "=r"(done)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
+    return done != 0;
+}
+
+// The same, and the thread may sleep for so many ns; it wakes when the phase is complete.
+__device__ __forceinline__ bool mbarrier_try_wait_parity(u32_t barrier, u32_t parity, u32_t longest) {
     u32_t done;
     asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, %3; selp.u32 %0, 1, 0, p;}"
                  : "=r"(done)
-                 : "r"(barrier), "r"(parity), "r"(kLongestSleep)
+                 : "r"(barrier), "r"(parity), "r"(longest)
                  : "memory");
     return done != 0;
 }
@@ -37,5 +43,13 @@ __device__ __forceinline__ bool mbarrier_try_wait_parity(u32_t barrier, u32_t pa
 // Returns once the phase of this parity is complete.
 __device__ __forceinline__ void mbarrier_wait(u32_t barrier, u32_t parity) {
     while (!mbarrier_try_wait_parity(barrier, parity)) {
+    }
+}
+
+// The same for those who are ahead of what they wait for: who asks again and again, every 36 clocks, takes the instruction
+// slots of those that it waits for.
+__device__ __forceinline__ void mbarrier_wait_asleep(u32_t barrier, u32_t parity) {
+    constexpr u32_t kLongest = 10000000;
+    while (!mbarrier_try_wait_parity(barrier, parity, kLongest)) {
     }
 }

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise, permutations
+
+import pytest
 
 from attnprobe.bench import timing
 
@@ -26,8 +30,18 @@ def test_engines_take_turns_and_the_order_turns_too() -> None:
     order: list[str] = []
     samplers = {name: Counting(name, order) for name in "abc"}
     samples = timing.in_turn(samplers, 4)
-    assert "".join(order) == "abc" + "bca" + "cab" + "abc"
+    assert "".join(order) == "abc" + "bca" + "cab" + "cba"
     assert samples == dict.fromkeys("abc", (1.0, 2.0, 3.0, 4.0))
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+def test_each_engine_follows_each_other_one_equally_often(count: int) -> None:
+    rounds = count * (1 + count % 2)
+    followed = Counter(
+        pair for number in range(rounds) for pair in pairwise(timing.balanced_order(count, number))
+    )
+    assert set(followed) == set(permutations(range(count), 2))
+    assert len(set(followed.values())) == 1
 
 
 def test_nobody_to_time_takes_no_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 import attnprobe
+from attnprobe.engine.decode import DECODE, DecodeVariant
+from attnprobe.engine.plan import plans_changed
 from attnprobe.numerics.error import check_attention
 from tests.conftest import Backend, make_backend
 
@@ -70,6 +73,20 @@ def test_splits(xp_backend: Backend, num_splits: int | None) -> None:
 )
 def test_heads_that_share_keys(xp_backend: Backend, heads: tuple[int, int]) -> None:
     check(xp_backend, qkv(2, 40, heads), 2, causal=True)
+
+
+@pytest.mark.parametrize(
+    "row",
+    DECODE,
+    ids=lambda row: f"{row.head_dim}-{row.kv_bits}-{row.block_n}x{row.warps}x{row.stages}",
+)
+def test_every_tile(xp_backend: Backend, row: DecodeVariant) -> None:
+    """Also those that only many sequences, or devices with less shared memory, would take."""
+    keys = F16 if row.kv_bits == 16 else np.int8
+    arrays = qkv(2, 150, (4, 1), (row.head_dim, row.v_head_dim), 2, (F16, keys))
+    scale = None if keys == F16 else INT8_SCALE / row.head_dim**0.5
+    with plans_changed(lambda plan: replace(plan, variant=row)):
+        check(xp_backend, arrays, causal=True, softmax_scale=scale)
 
 
 WIDTHS = [(w, w) for w in (32, 64, 80, 96, 112, 128, 160, 192, 256)] + [(192, 128), (576, 512)]

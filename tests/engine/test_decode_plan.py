@@ -58,17 +58,23 @@ def test_every_variant_is_reachable() -> None:
         for widths in WIDTHS
         for row in ARCHES
         for cache in ("f16", "s8")
-        for batch in (1, 100)
+        for batch in (1, 64)
     }
     assert chosen == set(DECODE)
 
 
-def test_where_blocks_are_many_they_are_small_and_all_on_the_device_at_once() -> None:
-    many, few = (make_plan(make(sizes=(batch, 1, 4096)), SM_90) for batch in (64, 49))
-    assert many.variant.warps * many.variant.blocks_per_sm == 12
-    assert many.num_splits == 1
-    assert few.variant.warps == 8
-    assert "392 blocks, it is for 396 and more that need not be split" in few.passed_over[0]
+@pytest.mark.parametrize(("width", "warps", "most"), [(128, 8, 792), (64, 4, 660)])
+def test_blocks_that_fit_on_the_device_at_once_are_small(width: int, warps: int, most: int) -> None:
+    """Eight K/V heads a sequence, 132 multiprocessors: 396 blocks are 49.5 sequences."""
+    few, least, last, many = (
+        make_plan(make((width, width), sizes=(batch, 1, 4096)), SM_90)
+        for batch in (49, 50, most // 8, most // 8 + 1)
+    )
+    assert least.variant == last.variant
+    assert least.variant.warps == 2
+    assert least.num_splits == 1
+    assert few.variant.warps == many.variant.warps == warps
+    assert f"392 blocks, it is for 396 to {most}" in few.passed_over[0]
 
 
 def test_with_splits_given_the_tile_does_not_depend_on_the_batch() -> None:

@@ -34,33 +34,41 @@ class Fault:
 # fmt: off
 FAULTS: dict[str, Fault] = {
     "V is used before it has landed": Fault(
-        "            V_ring.wait_full();\n            issue_pv(accumulate);",
-        "            issue_pv(accumulate);",
+        "                V_ring.wait_full();\n                issue_pv(accumulate);",
+        "                issue_pv(accumulate);",
         RaceError, r"wgmma that read it(.|\n)*after(.|\n)*a bulk copy that copied to it"),
     "K is loaded before it is given back": Fault(
         "            K_ring.wait_empty();\n", "",
         EmulatorError, "still reads that|still under way there|no barrier orders|more arrivals"),
     "K is given back before the product is complete": Fault(
-        "            wgmma_wait_group<1>();\n            finish_qk(work);",
-        "            finish_qk(work);\n            wgmma_wait_group<1>();",
+        "                wgmma_wait_group<1>();\n",
+        "                give_back_k(work);\n                wgmma_wait_group<1>();\n",
         EmulatorError, r"a bulk copy that copied to it(.|\n)*after(.|\n)*wgmma that read it"),
+    "K is given back before it is known whether S is computed again": Fault(
+        "                softmax.step_below(S, p.exponent_scale);\n",
+        "                give_back_k(work);\n"
+        "                softmax.step_below(S, p.exponent_scale);\n",
+        EmulatorError, "more arrivals|no barrier orders|still under way here|"
+        r"a bulk copy that copied to it(.|\n)*after(.|\n)*wgmma that read it"),
     "V is given back before the product is complete": Fault(
-        "            softmax.hold();", "            finish_pv();\n            softmax.hold();",
+        "                softmax.add_sums();\n",
+        "                finish_pv();\n                softmax.add_sums();\n",
         EmulatorError, r"a bulk copy that copied to it(.|\n)*after(.|\n)*wgmma that read it"),
     "P is packed while the last product reads it": Fault(
-        "            wgmma_wait_group<0>();\n            registers_change(O);\n"
-        "            if (softmax.rescales()) softmax.rescale_output(O);\n            finish_pv();\n"
-        "            registers_change(S);\n            pack_p(P, S);",
-        "            pack_p(P, S);\n            wgmma_wait_group<0>();\n"
-        "            registers_change(O);\n"
-        "            if (softmax.rescales()) softmax.rescale_output(O);\n            finish_pv();",
+        "        wgmma_wait_group<0>();\n        finish_pv();\n"
+        "        registers_change(S);\n        pack_p(P, S);\n",
+        "        pack_p(P, S);\n        wgmma_wait_group<0>();\n        finish_pv();\n",
         EmulatorError, "this writes a register of a wgmma that nobody has waited for|"
         "uses a register of a wgmma"),
     "O is rescaled while it is summed": Fault(
-        "            softmax.hold();",
-        "            registers_change(O);\n            softmax.rescale_output(O);\n"
-        "            registers_change(O);\n            softmax.hold();",
+        "                softmax.add_sums();\n",
+        "                registers_change(O);\n                O[0] *= softmax.row_sum[0];\n"
+        "                registers_change(O);\n                softmax.add_sums();\n",
         EmulatorError, "a register of a wgmma that nobody has waited for"),
+    "each warp decides whether S is computed again": Fault(
+        "searches = again = warpgroup_any(warpgroup, softmax.outgrown());",
+        "searches = again = warp_id() % 4 == 0;",
+        EmulatorError, "wgmma|barrier"),
     "products are not committed": Fault(
         "        product_pv(O, P, smem.V + V_ring.stage * kVBytes, accumulate);\n"
         "        wgmma_commit_group();",
@@ -91,8 +99,8 @@ FAULTS: dict[str, Fault] = {
         "    __syncthreads();\n    if (warp_id() < 4)", "    if (warp_id() < 4)",
         EmulatorError, "no barrier orders that behind its mbarrier.init|is not initialised"),
     "the turn is not passed on": Fault(
-        "            turns.pass_on();\n            accumulate = true;",
-        "            accumulate = true;", DeadlockError, r"at barrier \d"),
+        "                turns.pass_on();\n                accumulate = true;",
+        "                accumulate = true;", DeadlockError, r"at barrier \d"),
     "zeros in V are not shown to the tensor core": Fault(
         "            fence_proxy_async_shared();\n", "",
         RaceError, "no fence.proxy.async between a write and wgmma", window=(50, 0)),

@@ -11,6 +11,8 @@ _RESCALE = "softmax.rescale_output(O);"
 _WAIT = "wgmma_wait_group<0>(); registers_change(O); "
 _IF_RESCALED = "if (softmax.rescales()) softmax.rescale_output(O);"
 _GROWN = "ex2_approx((row_max[r] - block_max) * exponent_scale)"
+_AGAIN = "searches = again = warpgroup_any(warpgroup, softmax.outgrown());"
+_OUTGROWN = "quad_any(sums[r] > Range::kMostSum)"
 _QUAD = "shfl_bfly(odd ? w[g][i] : w[g][i + 1], 1)"
 _UPPER = "shfl_bfly(upper ? w[g][i] : w[g][i + 2], 2)"
 _PAIR = (
@@ -30,7 +32,7 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     _row(
         "wgmma_every_block_first",
         "maximum and sum begin anew in every block",
-        "softmax.step<false>(",
+        "softmax.step_below(",
         "softmax.step<true>(",
         "hopper",
     ),
@@ -40,7 +42,7 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
         "O is rescaled while the product before still adds to it",
         _WAIT + _IF_RESCALED,
         _IF_RESCALED + " " + _WAIT,
-        "hopper",
+        "hopper_causal",
         by=("rising",),
         timing=True,
     ),
@@ -71,8 +73,8 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     _row(
         "wgmma_sum_not_rescaled",
         "the sum of a row is not rescaled",
-        "fma_rn(row_sum[r], rescale[r], sum)",
-        "row_sum[r] + sum",
+        "fma_rn(row_sum[r], rescale[r], sums[r])",
+        "row_sum[r] + sums[r]",
         "hopper",
         by=("rising",),
     ),
@@ -81,7 +83,7 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
         "P is taken against each new maximum, and O rescaled only where it grew much",
         "row_max[r] = grown ? block_max : row_max[r];",
         "row_max[r] = max_f32(block_max, row_max[r]);",
-        "hopper",
+        "hopper_causal",
     ),
     _row(
         "wgmma_max_of_lane",
@@ -92,10 +94,10 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     ),
     _row(
         "wgmma_slack_too_wide",
-        "the maximum may lag behind by 2^20: P does not fit into 16 bits",
+        "where maxima are looked for they may lag by 2^20: P does not fit into 16 bits",
         "kOffset = 0.0f, kSlack = 8.0f",
         "kOffset = 0.0f, kSlack = 20.0f",
-        "hopper",
+        "hopper_causal",
         by=("rising",),
     ),
     _row(
@@ -109,7 +111,7 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
     _row(
         "wgmma_no_key_guard",
         "a row that has seen no key yet is taken against a maximum of -inf",
-        "row_max[r] == -infinity() ? 0.0f : -row_max[r] * exponent_scale;",
+        "row_max[r] == -infinity() ? kHuge : -row_max[r] * exponent_scale;",
         "-row_max[r] * exponent_scale;",
         "hopper_causal",
     ),
@@ -129,10 +131,58 @@ HOPPER_ROWS: tuple[Mutant, ...] = (
         "hopper_softcap",
     ),
     _row(
-        "wgmma_scale_missing",
-        "the scores' scale is left out of the softmax",
-        "softmax.step<false>(S, p.exponent_scale);",
-        "softmax.step<false>(S, 1.0f);",
+        "wgmma_scale_halved",
+        "where nobody looks for maxima half the scores' scale is taken",
+        "softmax.step_below(S, p.exponent_scale);",
+        "softmax.step_below(S, 0.5f * p.exponent_scale);",
+        "hopper",
+    ),
+    # blocks in which nobody looks for maxima
+    _row(
+        "wgmma_growth_not_seen",
+        "that a maximum has grown is not looked at",
+        _AGAIN,
+        "searches = again = false;",
+        "hopper",
+        by=("rising",),
+    ),
+    _row(
+        "wgmma_growth_by_warp",
+        "each warp decides for itself whether S is computed again",
+        _AGAIN,
+        "searches = again = vote_any(softmax.outgrown());",
+        "hopper",
+        by=("outliers_100",),
+    ),
+    _row(
+        "wgmma_most_sum_too_wide",
+        "where nobody looks for maxima, P may be 2^30: it does not fit into 16 bits",
+        "kMostSum = 32768.0f;",
+        "kMostSum = 1073741824.0f;",
+        "hopper",
+        by=("rising",),
+    ),
+    _row(
+        "wgmma_growth_of_lane",
+        "of the lanes of a row only those that saw its maximum grow let it follow",
+        _OUTGROWN,
+        "sums[r] > Range::kMostSum",
+        "hopper",
+        by=("rising",),
+    ),
+    _row(
+        "wgmma_growth_of_first_row",
+        "of the two rows of a lane the first says whether their maxima follow",
+        _OUTGROWN,
+        _OUTGROWN.replace("[r]", "[0]"),
+        "hopper",
+        by=("outliers_100",),
+    ),
+    _row(
+        "wgmma_sums_not_added",
+        "a block in which nobody looks for maxima is left out of the sum",
+        "softmax.add_sums();",
+        "",
         "hopper",
     ),
     # store

@@ -11,13 +11,14 @@ from attnprobe.mutants.rows.edits import Edited
 
 _row = Edited("pipeline", HOPPER_KERNEL)
 
-_FINISH_QK = "wgmma_wait_group<1>(); finish_qk(work);"
-_FINISH_TILE = "wgmma_wait_group<1>(); finish_tile(work);"
+_S_COMPLETE = "wgmma_wait_group<1>(); registers_change(S);"
+_TILE_COMPLETE = "wgmma_wait_group<0>(); if constexpr (kPassesBlocks) {"
 _LAST = "wgmma_wait_group<0>(); finish_tile(work); pass(work.blocks.begin - work.begin);"
 _PV_LANDED = "V_ring.wait_full(); issue_pv(accumulate);"
 _BYTES = "mbarrier_arrive_expect_tx(barrier, kRows * kPanels * kPanelRowBytes);"
 _K_READERS = "Ring<kStages>::init(smem.k_ring, kConsumers * 4);"
 _ARRIVED = "if (speaks) mbarrier_arrive({}_ring.empty());"
+_GIVE_BACK = "const auto give_back_k = [&](const Work &work) { "
 
 PIPELINE: tuple[Mutant, ...] = (
     # products
@@ -56,32 +57,32 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "wgmma_s_not_waited_for",
         "the scores are used before their product is complete",
-        _FINISH_QK,
-        "finish_qk(work);",
+        _S_COMPLETE,
+        "registers_change(S);",
         "hopper",
         timing=True,
     ),
     _row(
         "wgmma_wait_leaves_both",
         "the wait for the scores leaves two groups in flight, one of them theirs",
-        _FINISH_QK,
-        _FINISH_QK.replace("<1>", "<2>"),
+        _S_COMPLETE,
+        _S_COMPLETE.replace("<1>", "<2>"),
         "hopper",
         timing=True,
     ),
     _row(
         "wgmma_waits_for_both",
         "the wait for the scores waits for O as well",
-        _FINISH_QK,
-        _FINISH_QK.replace("<1>", "<0>"),
+        _S_COMPLETE,
+        _S_COMPLETE.replace("<1>", "<0>"),
         "hopper",
         equivalent="it waits for more than it must: the softmax no longer runs under the product",
     ),
     _row(
         "wgmma_tile_not_waited_for",
         "O of a tile is stored while its last product runs",
-        _FINISH_TILE,
-        _FINISH_TILE.replace("<1>", "<2>"),
+        _TILE_COMPLETE,
+        _TILE_COMPLETE.replace("<0>", "<1>"),
         "hopper",
         timing=True,
     ),
@@ -121,8 +122,8 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_k_not_given_back",
         "nobody gives K back",
-        "registers_change(S); " + _ARRIVED.format("K"),
-        "registers_change(S);",
+        _GIVE_BACK + _ARRIVED.format("K"),
+        _GIVE_BACK,
         "hopper",
     ),
     _row(
@@ -142,8 +143,8 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_given_back_by_all",
         "all lanes give K back, where one of each warp is expected",
-        "registers_change(S); " + _ARRIVED.format("K"),
-        "registers_change(S); mbarrier_arrive(K_ring.empty());",
+        _GIVE_BACK + _ARRIVED.format("K"),
+        _GIVE_BACK + "mbarrier_arrive(K_ring.empty());",
         "hopper",
     ),
     _row(
@@ -202,8 +203,8 @@ PIPELINE: tuple[Mutant, ...] = (
     _row(
         "ring_parity_of_empty",
         "the wait for an empty stage is for the other parity",
-        "mbarrier_wait(empty(), phase ^ 1);",
-        "mbarrier_wait(empty(), phase);",
+        "mbarrier_wait_asleep(empty(), phase ^ 1);",
+        "mbarrier_wait_asleep(empty(), phase);",
         "hopper",
     ),
     _row(
