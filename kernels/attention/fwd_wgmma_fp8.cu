@@ -9,10 +9,9 @@
 //
 // Macros from the plan: those of fwd_wgmma.cu, and ATTN_PROMOTED,
 // ATTN_TOTAL_BLOCKS, ATTN_VT_STAGES, ATTN_PAIRS.
-#ifndef X_MID
-#define X_MID (ATTN_BLOCK_N / 12)
-#endif
 #include "attention/narrow_softmax.cuh"
+#include "attention/narrow_total.cuh"
+#include "attention/stage_pair.cuh"
 #include "attention/transpose_values.cuh"
 #include "attention/transposed_columns.cuh"
 #include "attention/turns.cuh"
@@ -21,51 +20,18 @@
 #include "ptx/ldmatrix.cuh"
 #include "ptx/wgmma8.cuh"
 
-constexpr int kHead = X_MID;
-template <int kCount>
-__device__ __forceinline__ void hold(const float (&sums)[kCount]) {
-    if (sums[0] + sums[1] < 0.0f) nanosleep(0);
-}
 constexpr int kStepK = 32;  // elements of k of one product
 
 // Whether the tensor core sums over one block of keys only, and f32 additions over all of them: its own sums have 14 bits.
 constexpr bool kPromoted = ATTN_PROMOTED;
 
-// Or blocks after which O is added to a total in shared memory; 0: never.
-constexpr int kTotalBlocks = ATTN_TOTAL_BLOCKS;
-
 // Blocks in pairs, the stages of each known, where there are two of K and V^T: P is where the next product wants it.
 constexpr bool kPairs = ATTN_PAIRS;
-static_assert(!kPairs || (kStages == 2 && kVtStages == 2 && !kPromoted && !Turns::kTaken), "two stages, one O, no turns");
+static_assert(!kPairs || (kStages == 2 && kVtStages == 2 && !kPromoted && !Turns::kTaken && !ATTN_TRANSFORMED),
+              "two stages, one O, no turns, scores as they come");
 
-// A stage of a ring, and the parity of its round.
-struct Stage {
-    int number;
-    u32_t full, empty;
-    u32_t phase;
-
-    Stage() = default;
-    template <int kCount>
-    __device__ __forceinline__ explicit Stage(const Ring<kCount> &ring)
-        : number(ring.stage), full(ring.full()), empty(ring.empty()), phase(ring.phase) {}
-    __device__ __forceinline__ void wait_full() const { mbarrier_wait(full, phase); }
-};
-
-// Both stages of a ring of two, the one that is next first.
-struct StagePair {
-    Stage first, second;
-
-    template <int kCount>
-    __device__ __forceinline__ explicit StagePair(Ring<kCount> ring) : first(ring) {
-        ring.advance();
-        second = Stage(ring);
-    }
-    // A round further.
-    __device__ __forceinline__ void advance() {
-        first.phase ^= 1;
-        second.phase ^= 1;
-    }
-};
+// Words of P that are packed before P V of the block before is waited for; those after them take the registers that it has read.
+constexpr int kHead = kBlockN / 12;
 
 // S = Q K^T   [64, kBlockN]
 __device__ __forceinline__ void product_qk8(float (&S)[kBlockN / 2], u32_t Q_smem, u32_t K_smem) {
@@ -89,52 +55,6 @@ __device__ __forceinline__ void product_pv8(float (&O)[kVDim / 2], const u32_t (
         wgmma_e4m3_rs(O, P + k * 4, Vt_rows + (panel * kVtRows * kPanelRowBytes + bytes) / 16, k > 0 || accumulate);
     }
 }
-
-// O of a thread, added up in shared memory in bf16, and the maxima in whose units it is. It is rounded once in kTotalBlocks blocks,
-// which is less than the tensor core's own sum of so many loses.
-struct Total {
-    static constexpr int kStride = kConsumers * kWarpgroupSize * 16;
-    static constexpr int kMaxima = kVDim / 16 * kStride;  // behind O
-    u32_t smem;
-
-    __device__ __forceinline__ Total(u32_t smem, int thread) : smem(smem + thread * 16) {}
-
-    __device__ __forceinline__ void begin() const {
-#pragma unroll
-        for (int i = 0; i < kVDim / 2; i += 8) st_shared_v4(smem + i / 8 * kStride, {0, 0, 0, 0});
-        const u32_t none = __float_as_uint(-infinity());
-        st_shared_v4(smem + kMaxima, {none, none, none, none});
-    }
-
-    // O += total; and the total becomes O where it goes on.
-    template <bool kLast, int kCount>
-    __device__ __forceinline__ void add(float (&O)[kCount], const float (&now)[kRowsPerLane],
-                                        float exponent_scale) const {
-        u32_t words[4];
-        ld_shared_v4(words, smem + kMaxima);
-        float factors[kRowsPerLane];
-#pragma unroll
-        for (int r = 0; r < kRowsPerLane; ++r) {
-            const float before = __uint_as_float(words[r]);
-            // -inf - -inf, of a row that has seen no key yet, is NaN.
-            factors[r] = before == now[r] ? 1.0f : ex2_approx((before - now[r]) * exponent_scale);
-            words[r] = __float_as_uint(now[r]);
-        }
-        if constexpr (!kLast) st_shared_v4(smem + kMaxima, words);
-#pragma unroll
-        for (int i = 0; i < kCount; i += 8) {
-            ld_shared_v4(words, smem + i / 8 * kStride);
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                float &low = O[i + 2 * j], &high = O[i + 2 * j + 1];
-                low = fma_rn(to_float(bf16_t{static_cast<u16_t>(words[j])}), factors[j % 2], low);
-                high = fma_rn(to_float(bf16_t{static_cast<u16_t>(words[j] >> 16)}), factors[j % 2], high);
-                words[j] = pack2<bf16_t>(low, high);
-            }
-            if constexpr (!kLast) st_shared_v4(smem + i / 8 * kStride, words);
-        }
-    }
-};
 
 // q_descale * k_descale and v_descale of one head.
 struct Descales {
@@ -184,14 +104,6 @@ struct Work {
 __device__ __forceinline__ int warpgroups_of(const QueryTile &) { return kConsumers; }
 __device__ __forceinline__ int warpgroups_of(const ShrunkTile &tile) { return tile.warpgroups; }
 
-// Gives a stage back as it comes.
-template <int kCount>
-__device__ __forceinline__ void let_pass(Ring<kCount> &ring, bool speaks) {
-    ring.wait_full();
-    if (speaks) mbarrier_arrive(ring.empty());
-    ring.advance();
-}
-
 __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem, int warpgroup) {
     Tiles tiles = learn_tiles(p, smem);
     tiles.next();  // the grid has no more blocks than there are tiles
@@ -221,7 +133,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         wgmma_commit_group();
     };
     // Issues O += P V of the block that P is of.
-    const auto issue_pv = [&](const u32_t (&P)[kBlockN / 8], const Stage &Vt) {
+    const auto issue_pv = [&](const u32_t(&P)[kBlockN / 8], const Stage &Vt) {
         registers_change(O_sum);
         wgmma_fence();
         product_pv8(O_sum, P, smem.Vt + Vt.number * kVtBytes, accumulate && !kPromoted);
@@ -269,7 +181,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         Vt_ring.advance();
     };
     // P_next of S under the product of the block before, whose O is complete, and finish_pv runs, when kHead words of P_next are there.
-    const auto softmax_step = [&](const Work &work, u32_t (&P_next)[kBlockN / 8], const auto &finish_pv) {
+    const auto softmax_step = [&](const Work &work, u32_t(&P_next)[kBlockN / 8], const auto &finish_pv) {
         float sums[kRowsPerLane];
         const bool follows = softmax.follow<false>(S, work.exponent_scale);
         if (follows) {
@@ -282,7 +194,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         softmax.powers<0, kHead>(P_next, sums, S, work.exponent_scale);
 #pragma unroll
         for (int i = 0; i < kHead; ++i) asm volatile("" : "+r"(P_next[i])::"memory");
-        hold(sums);  // or the compiler waits before the softmax
+        softmax.hold(sums);  // or the compiler waits before the softmax
         wgmma_wait_group<0>();
         finish_pv();
         softmax.powers<kHead, kBlockN / 8>(P_next, sums, S, work.exponent_scale);
@@ -299,7 +211,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         }
     };
     // One block further where all of S is seen and more blocks follow.
-    const auto plain_turn = [&](const Work &work, const u32_t (&P)[kBlockN / 8], u32_t (&P_next)[kBlockN / 8],
+    const auto plain_turn = [&](const Work &work, const u32_t(&P)[kBlockN / 8], u32_t(&P_next)[kBlockN / 8],
                                 const Stage &K, const Stage &Vt) {
         K.wait_full();
         issue_qk(K);
@@ -326,9 +238,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                                work.tile.head, work.tile.first_query + lane_row());
     };
     // Whether this warpgroup has rows of the tile whose turn it is.
-    const auto has_rows = [&]() {
-        return warpgroup < warpgroups_of(tiles.tile());
-    };
+    const auto has_rows = [&]() { return warpgroup < warpgroups_of(tiles.tile()); };
 
     bool more = has_rows();
     if (more) {
@@ -416,7 +326,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         // Small tiles come last: this warpgroup lets their keys pass.
         for (; more; more = tiles.next()) {
             const QueryTile tile = tiles.tile();
-            const KeyBlocks<kBlockN> blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM);
+            const KeyBlocks<kBlockN> blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query,
+                                            kBlockM);
             let_pass(Q_ring, speaks);
             for (int block = blocks.end - 1; block >= blocks.begin; --block) {
                 let_pass(K_ring, speaks);

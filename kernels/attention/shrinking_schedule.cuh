@@ -43,7 +43,7 @@ struct ShrinkingSchedule {
         const int number = is_whole ? place : place - whole_tiles, of_head = is_whole ? whole : small();
         const int head = number / of_head, m = number - head * of_head;
         const int first_query = is_whole ? m * kWhole : whole * kWhole + m * warpgroups * kRows;
-        const int batch = head / p.num_heads;
+        const int batch = p.batch == 1 ? 0 : head / p.num_heads;  // what it keeps of a division takes registers
         return {{batch, head - batch * p.num_heads, first_query}, is_whole ? kConsumers : warpgroups};
     }
 
