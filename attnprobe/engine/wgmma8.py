@@ -43,7 +43,7 @@ class Wgmma8Variant(WgmmaVariant):
     ----------
     promoted : whether O is summed in f32 from block to block, and in the tensor core's 14 bits
         within one only.
-    total_blocks : blocks after which O is added to a total in shared memory, in f32; 0 = never.
+    total_blocks : blocks after which O is added to a total in shared memory, in bf16; 0 = never.
     vt_stages : tiles of transposed V in shared memory.
     turns : whether the warpgroups issue their products in turn.
     pairs : whether blocks are computed in pairs, in a loop that knows the stage of each.

@@ -11,6 +11,7 @@
 // ATTN_TOTAL_BLOCKS, ATTN_VT_STAGES, ATTN_PAIRS.
 #include "attention/narrow_softmax.cuh"
 #include "attention/narrow_total.cuh"
+#include "attention/narrow_work.cuh"
 #include "attention/stage_pair.cuh"
 #include "attention/transpose_values.cuh"
 #include "attention/transposed_columns.cuh"
@@ -30,8 +31,9 @@ constexpr bool kPairs = ATTN_PAIRS;
 static_assert(!kPairs || (kStages == 2 && kVtStages == 2 && !kPromoted && !Turns::kTaken && !ATTN_TRANSFORMED),
               "two stages, one O, no turns, scores as they come");
 
-// Words of P that are packed before P V of the block before is waited for; those after them take the registers that it has read.
-constexpr int kHead = kBlockN / 12;
+// Words of P that are packed before P V of the block before is waited for: those after them take the registers that it has
+// read. Blocks of more than 96 keys lose by it (design/performance-log.md).
+constexpr int kHead = kBlockN <= 96 ? kBlockN / 24 : kBlockN / 8;
 
 // S = Q K^T   [64, kBlockN]
 __device__ __forceinline__ void product_qk8(float (&S)[kBlockN / 2], u32_t Q_smem, u32_t K_smem) {
@@ -55,50 +57,6 @@ __device__ __forceinline__ void product_pv8(float (&O)[kVDim / 2], const u32_t (
         wgmma_e4m3_rs(O, P + k * 4, Vt_rows + (panel * kVtRows * kPanelRowBytes + bytes) / 16, k > 0 || accumulate);
     }
 }
-
-// q_descale * k_descale and v_descale of one head.
-struct Descales {
-    float qk = 1.0f;
-    float v = 1.0f;
-
-    __device__ __forceinline__ Descales(const AttentionParams &p, int batch, int head) {
-        const int kv_head = head / p.heads_per_kv_head;
-#if ATTN_Q_DESCALE && !ATTN_SCALED
-        qk *= p.q_descale[batch * p.q_descale_batch_stride + kv_head * p.q_descale_head_stride];
-#endif
-#if ATTN_K_DESCALE && !ATTN_SCALED
-        qk *= p.k_descale[batch * p.k_descale_batch_stride + kv_head * p.k_descale_head_stride];
-#endif
-#if ATTN_V_DESCALE
-        v *= p.v_descale[batch * p.v_descale_batch_stride + kv_head * p.v_descale_head_stride];
-#endif
-    }
-};
-
-// A tile under way: what a warpgroup must know of it.
-struct Work {
-    QueryTile tile;
-    KeyBlocks<kBlockN> blocks;
-    int block;  // that S or P is of
-    float exponent_scale;
-    float v_descale;
-
-    __device__ __forceinline__ Work(const AttentionParams &p, const QueryTile &tile)
-        : tile(tile),
-          blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM),
-          block(blocks.end - 1) {
-        const Descales descales(p, tile.batch, tile.head);
-        v_descale = descales.v;
-#if (ATTN_Q_DESCALE || ATTN_K_DESCALE) && !ATTN_SCALED
-        // A scale of 0 must still send the -inf of a masked score to P = 0.
-        constexpr float kLeast = 1e-30f;
-        const float scale = p.exponent_scale * descales.qk;
-        exponent_scale = scale < kLeast ? kLeast : scale;
-#else
-        exponent_scale = p.exponent_scale;
-#endif
-    }
-};
 
 // Of a tile, those that have rows.
 __device__ __forceinline__ int warpgroups_of(const QueryTile &) { return kConsumers; }
@@ -192,8 +150,6 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             softmax.rescale_output(O);
         }
         softmax.powers<0, kHead>(P_next, sums, S, work.exponent_scale);
-#pragma unroll
-        for (int i = 0; i < kHead; ++i) asm volatile("" : "+r"(P_next[i])::"memory");
         softmax.hold(sums);  // or the compiler waits before the softmax
         wgmma_wait_group<0>();
         finish_pv();
@@ -234,8 +190,8 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         for (int r = 0; r < kRowsPerLane; ++r) {
             max_log2[r] = softmax.row_max[r] * work.exponent_scale - NarrowRange::kOffset;
         }
-        store_column_rows<Out>(p, O, max_log2, softmax.row_sum, work.v_descale, find_sequence(p, work.tile.batch),
-                               work.tile.head, work.tile.first_query + lane_row());
+        store_column_rows<Out>(p, O, max_log2, softmax.row_sum, Descales(p, work.tile.batch, work.tile.head).v,
+                               find_sequence(p, work.tile.batch), work.tile.head, work.tile.first_query + lane_row());
     };
     // Whether this warpgroup has rows of the tile whose turn it is.
     const auto has_rows = [&]() { return warpgroup < warpgroups_of(tiles.tile()); };
