@@ -14,7 +14,7 @@ from attnprobe.frozen import dataclass
 
 COLUMNS = 32  # of V that are transposed together (kVtRows)
 FORMAT = "e4m3"
-TOTAL_BYTES = 4  # of an element of O that is added up in shared memory
+TOTAL_BYTES = 2  # of an element of O that is added up in shared memory
 
 _LACKS: Lacks = (
     (
@@ -39,15 +39,17 @@ class Wgmma8Variant(WgmmaVariant):
     ----------
     promoted : whether O is summed in f32 from block to block, and in the tensor core's 14 bits
         within one only.
-    total_blocks : blocks after which O is added to a total in shared memory, in f32; 0 = never.
+    total_blocks : blocks after which O is added to a total in shared memory, in bf16; 0 = never.
     vt_stages : tiles of transposed V in shared memory.
     turns : whether the warpgroups issue their products in turn.
+    pairs : whether blocks are computed in pairs, in a loop that knows the stage of each.
     """
 
     promoted: bool = False
     total_blocks: int = 0
     vt_stages: int = 2
     turns: bool = False
+    pairs: bool = False
 
     def macros(self, problem: Problem) -> Mapping[str, object]:
         """Return macros of the kernel text beside those that every kernel has."""
@@ -56,6 +58,7 @@ class Wgmma8Variant(WgmmaVariant):
             "ATTN_PROMOTED": int(self.promoted),
             "ATTN_TOTAL_BLOCKS": self.total_blocks,
             "ATTN_VT_STAGES": self.vt_stages,
+            "ATTN_PAIRS": int(self.pairs),
         }
 
     def shared_bytes(self, problem: Problem) -> int:
@@ -65,7 +68,7 @@ class Wgmma8Variant(WgmmaVariant):
         transposed = rows * padded_bytes(self.block_n)
         tiles = self.q_stages * self.block_m * qk + self.stages * self.block_n * (qk + v)
         if self.total_blocks:
-            tiles += self.block_m * (problem.v_head_dim + 8) * TOTAL_BYTES
+            tiles += self.block_m * (problem.v_head_dim + 16) * TOTAL_BYTES
         # Full and empty of each ring; per stage what is told of V, per stage of V^T what was found.
         barriers = 2 * (self.q_stages + 2 * self.stages + self.vt_stages)
         told = self.stages + self.vt_stages
@@ -121,6 +124,7 @@ WGMMA8: tuple[Wgmma8Variant, ...] = (
         "three warpgroups hide one another's softmax",
         plain_scores=True,
         total_blocks=16,
+        pairs=True,
     ),
     _wgmma8(
         (80, 128),

@@ -8,8 +8,11 @@
 // products with 14 bits (docs/numerics.md).
 //
 // Macros from the plan: those of fwd_wgmma.cu, and ATTN_PROMOTED,
-// ATTN_TOTAL_BLOCKS, ATTN_VT_STAGES.
+// ATTN_TOTAL_BLOCKS, ATTN_VT_STAGES, ATTN_PAIRS.
 #include "attention/narrow_softmax.cuh"
+#include "attention/narrow_total.cuh"
+#include "attention/narrow_work.cuh"
+#include "attention/stage_pair.cuh"
 #include "attention/transpose_values.cuh"
 #include "attention/transposed_columns.cuh"
 #include "attention/turns.cuh"
@@ -23,8 +26,14 @@ constexpr int kStepK = 32;  // elements of k of one product
 // Whether the tensor core sums over one block of keys only, and f32 additions over all of them: its own sums have 14 bits.
 constexpr bool kPromoted = ATTN_PROMOTED;
 
-// Or blocks after which O is added to a total in shared memory; 0: never.
-constexpr int kTotalBlocks = ATTN_TOTAL_BLOCKS;
+// Blocks in pairs, the stages of each known, where there are two of K and V^T: P is where the next product wants it.
+constexpr bool kPairs = ATTN_PAIRS;
+static_assert(!kPairs || (kStages == 2 && kVtStages == 2 && !kPromoted && !Turns::kTaken && !ATTN_TRANSFORMED),
+              "two stages, one O, no turns, scores as they come");
+
+// Words of P that are packed before P V of the block before is waited for: those after them take the registers that it has
+// read. Blocks of more than 96 keys lose by it (design/performance-log.md).
+constexpr int kHead = kBlockN <= 96 ? kBlockN / 24 : kBlockN / 8;
 
 // S = Q K^T   [64, kBlockN]
 __device__ __forceinline__ void product_qk8(float (&S)[kBlockN / 2], u32_t Q_smem, u32_t K_smem) {
@@ -49,92 +58,9 @@ __device__ __forceinline__ void product_pv8(float (&O)[kVDim / 2], const u32_t (
     }
 }
 
-// O of a thread, added up in shared memory, and the maxima in whose units it is.
-struct Total {
-    static constexpr int kStride = kConsumers * kWarpgroupSize * 16;
-    static constexpr int kMaxima = kVDim / 8 * kStride;  // behind O
-    u32_t smem;
-
-    __device__ __forceinline__ Total(u32_t smem, int thread) : smem(smem + thread * 16) {}
-
-    __device__ __forceinline__ void begin() const {
-#pragma unroll
-        for (int i = 0; i < kVDim / 2; i += 4) st_shared_v4(smem + i / 4 * kStride, {0, 0, 0, 0});
-        const u32_t none = __float_as_uint(-infinity());
-        st_shared_v4(smem + kMaxima, {none, none, none, none});
-    }
-
-    // O += total; and the total becomes O where it goes on.
-    template <bool kLast, int kCount>
-    __device__ __forceinline__ void add(float (&O)[kCount], const float (&now)[kRowsPerLane],
-                                        float exponent_scale) const {
-        u32_t words[4];
-        ld_shared_v4(words, smem + kMaxima);
-        float factors[kRowsPerLane];
-#pragma unroll
-        for (int r = 0; r < kRowsPerLane; ++r) {
-            const float before = __uint_as_float(words[r]);
-            // -inf - -inf, of a row that has seen no key yet, is NaN.
-            factors[r] = before == now[r] ? 1.0f : ex2_approx((before - now[r]) * exponent_scale);
-            words[r] = __float_as_uint(now[r]);
-        }
-        if constexpr (!kLast) st_shared_v4(smem + kMaxima, words);
-#pragma unroll
-        for (int i = 0; i < kCount; i += 4) {
-            ld_shared_v4(words, smem + i / 4 * kStride);
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                O[i + j] = fma_rn(__uint_as_float(words[j]), factors[j / 2], O[i + j]);
-                words[j] = __float_as_uint(O[i + j]);
-            }
-            if constexpr (!kLast) st_shared_v4(smem + i / 4 * kStride, words);
-        }
-    }
-};
-
-// q_descale * k_descale and v_descale of one head.
-struct Descales {
-    float qk = 1.0f;
-    float v = 1.0f;
-
-    __device__ __forceinline__ Descales(const AttentionParams &p, int batch, int head) {
-        const int kv_head = head / p.heads_per_kv_head;
-#if ATTN_Q_DESCALE && !ATTN_SCALED
-        qk *= p.q_descale[batch * p.q_descale_batch_stride + kv_head * p.q_descale_head_stride];
-#endif
-#if ATTN_K_DESCALE && !ATTN_SCALED
-        qk *= p.k_descale[batch * p.k_descale_batch_stride + kv_head * p.k_descale_head_stride];
-#endif
-#if ATTN_V_DESCALE
-        v *= p.v_descale[batch * p.v_descale_batch_stride + kv_head * p.v_descale_head_stride];
-#endif
-    }
-};
-
-// A tile under way: what a warpgroup must know of it.
-struct Work {
-    QueryTile tile;
-    KeyBlocks<kBlockN> blocks;
-    int block;  // that S or P is of
-    float exponent_scale;
-    float v_descale;
-
-    __device__ __forceinline__ Work(const AttentionParams &p, const QueryTile &tile)
-        : tile(tile),
-          blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query, kBlockM),
-          block(blocks.end - 1) {
-        const Descales descales(p, tile.batch, tile.head);
-        v_descale = descales.v;
-#if (ATTN_Q_DESCALE || ATTN_K_DESCALE) && !ATTN_SCALED
-        // A scale of 0 must still send the -inf of a masked score to P = 0.
-        constexpr float kLeast = 1e-30f;
-        const float scale = p.exponent_scale * descales.qk;
-        exponent_scale = scale < kLeast ? kLeast : scale;
-#else
-        exponent_scale = p.exponent_scale;
-#endif
-    }
-};
+// Of a tile, those that have rows.
+__device__ __forceinline__ int warpgroups_of(const QueryTile &) { return kConsumers; }
+__device__ __forceinline__ int warpgroups_of(const ShrunkTile &tile) { return tile.warpgroups; }
 
 __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMemory &smem, int warpgroup) {
     Tiles tiles = learn_tiles(p, smem);
@@ -143,31 +69,34 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     Ring<kStages> K_ring(smem.k_ring);
     Ring<kVtStages> Vt_ring(smem.vt_ring);
     const Turns turns(warpgroup);
-    const int warp_row = warpgroup * 64 + warp_id() % 4 * 16 + lane_id() / 4;  // of this lane's element 0, in the tile
-    const int lane_key = lane_id() % 4 * 2;
+    // Of this lane's element 0, in the tile. Worked out where wanted: the loops have no registers for them.
+    const auto lane_row = [&]() { return warpgroup * 64 + warp_id() % 4 * 16 + lane_id() / 4; };
+    const auto lane_key = [&]() { return lane_id() % 4 * 2; };
     const bool speaks = lane_id() == 0;  // for its warp
 
     float S[kBlockN / 2], O[kVDim / 2];
     float O_block[kVDim / 2];                             // where promoted
     float (&O_sum)[kVDim / 2] = kPromoted ? O_block : O;  // of the tensor core
-    u32_t P[kBlockN / 8];
+    u32_t P[kBlockN / 8], P_next[kBlockN / 8];
     NarrowSoftmax softmax;
     Total total(smem.total, threadIdx.x - kWarpgroupSize);
+    bool accumulate;
+    int until_total = kTotalBlocks;
 
     // Issues S = Q K^T of the next block.
-    const auto issue_qk = [&]() {
+    const auto issue_qk = [&](const Stage &K) {
         registers_change(S);
         wgmma_fence();
-        product_qk8(S, smem.Q + Q_ring.stage * kQBytes + warpgroup * 64 * kPanelRowBytes,
-                    smem.K + K_ring.stage * kKBytes);
+        product_qk8(S, smem.Q + Q_ring.stage * kQBytes + warpgroup * 64 * kPanelRowBytes, smem.K + K.number * kKBytes);
         wgmma_commit_group();
     };
     // Issues O += P V of the block that P is of.
-    const auto issue_pv = [&](bool accumulate) {
+    const auto issue_pv = [&](const u32_t(&P)[kBlockN / 8], const Stage &Vt) {
         registers_change(O_sum);
         wgmma_fence();
-        product_pv8(O_sum, P, smem.Vt + Vt_ring.stage * kVtBytes, accumulate && !kPromoted);
+        product_pv8(O_sum, P, smem.Vt + Vt.number * kVtBytes, accumulate && !kPromoted);
         wgmma_commit_group();
+        accumulate = true;
     };
     // S is complete: gives back K, and after the last block Q, and makes the scores final.
     const auto finish_qk = [&](const Work &work) {
@@ -179,7 +108,7 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
             Q_ring.advance();
         }
         const Mask mask(p, find_sequence(p, work.tile.batch), work.tile.head);
-        const int query = work.tile.first_query + warp_row, key = work.block * kBlockN + lane_key;
+        const int query = work.tile.first_query + lane_row(), key = work.block * kBlockN + lane_key();
 #if ATTN_TRANSFORMED
         const ScoreTransform transform(p, work.tile.batch, work.tile.head);
         ScorePlanes planes;  // none is read
@@ -204,11 +133,55 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
                 const u8_t *V_gmem = static_cast<const u8_t *>(p.V) + tile.batch * p.v_batch_stride +
                                      tile.head / p.heads_per_kv_head * p.v_head_stride;
                 add_nan_columns(O, Mask(p, find_sequence(p, tile.batch), tile.head), V_gmem, p.v_row_stride,
-                                tile.first_query + warp_row, block * kBlockN, (block + 1) * kBlockN);
+                                tile.first_query + lane_row(), block * kBlockN, (block + 1) * kBlockN);
             }
         }
         if (speaks) mbarrier_arrive(Vt_ring.empty());
         Vt_ring.advance();
+    };
+    // P_next of S under the product of the block before, whose O is complete, and finish_pv runs, when kHead words of P_next are there.
+    const auto softmax_step = [&](const Work &work, u32_t(&P_next)[kBlockN / 8], const auto &finish_pv) {
+        float sums[kRowsPerLane];
+        const bool follows = softmax.follow<false>(S, work.exponent_scale);
+        if (follows) {
+            if constexpr (!kPromoted) {
+                wgmma_wait_group<0>();
+                registers_change(O);
+            }
+            softmax.rescale_output(O);
+        }
+        softmax.powers<0, kHead>(P_next, sums, S, work.exponent_scale);
+        softmax.hold(sums);  // or the compiler waits before the softmax
+        wgmma_wait_group<0>();
+        finish_pv();
+        softmax.powers<kHead, kBlockN / 8>(P_next, sums, S, work.exponent_scale);
+        softmax.add<false>(sums);
+        registers_change(P_next);
+    };
+    const auto count_blocks = [&](const Work &work) {
+        if constexpr (kTotalBlocks > 0) {
+            if (--until_total == 0) {
+                until_total = kTotalBlocks;
+                accumulate = false;
+                total.add<false>(O, softmax.row_max, work.exponent_scale);
+            }
+        }
+    };
+    // One block further where all of S is seen and more blocks follow.
+    const auto plain_turn = [&](const Work &work, const u32_t(&P)[kBlockN / 8], u32_t(&P_next)[kBlockN / 8],
+                                const Stage &K, const Stage &Vt) {
+        K.wait_full();
+        issue_qk(K);
+        Vt.wait_full();
+        issue_pv(P, Vt);
+        wgmma_wait_group<1>();
+        registers_change(S);
+        if (speaks) mbarrier_arrive(K.empty);
+        softmax_step(work, P_next, [&]() {
+            registers_change(O);
+            if (speaks) mbarrier_arrive(Vt.empty);
+        });
+        count_blocks(work);
     };
     const auto finish_tile = [&](const Work &work) {
         finish_pv(work, work.block, true);
@@ -218,87 +191,107 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
         for (int r = 0; r < kRowsPerLane; ++r) {
             max_log2[r] = softmax.row_max[r] * work.exponent_scale - NarrowRange::kOffset;
         }
-        store_column_rows<Out>(p, O, max_log2, softmax.row_sum, work.v_descale, find_sequence(p, work.tile.batch),
-                               work.tile.head, work.tile.first_query + warp_row);
+        store_column_rows<Out>(p, O, max_log2, softmax.row_sum, Descales(p, work.tile.batch, work.tile.head).v,
+                               find_sequence(p, work.tile.batch), work.tile.head, work.tile.first_query + lane_row());
     };
+    // Whether this warpgroup has rows of the tile whose turn it is.
+    const auto has_rows = [&]() { return warpgroup < warpgroups_of(tiles.tile()); };
 
-    Work work(p, tiles.tile());
-    Q_ring.wait_full();
-    K_ring.wait_full();
-    turns.wait();
-    issue_qk();
-    turns.pass_on();
-    wgmma_wait_group<0>();
-    bool accumulate;
-    for (;;) {
-        finish_qk(work);
-        softmax.step<true>(P, S, work.exponent_scale);
-        if constexpr (kPromoted) {
-#pragma unroll
-            for (int i = 0; i < kVDim / 2; ++i) O[i] = 0.0f;
-        }
-        accumulate = false;
-        if constexpr (kTotalBlocks > 0) total.begin();
-        int until_total = kTotalBlocks;
-        while (work.block > work.blocks.begin) {
-            K_ring.wait_full();
-            turns.wait();
-            issue_qk();
-            Vt_ring.wait_full();
-            issue_pv(accumulate);
-            turns.pass_on();
-            accumulate = true;
-
-            --work.block;
-            wgmma_wait_group<1>();
-            finish_qk(work);
-            u32_t P_next[kBlockN / 8];
-            softmax.step<false>(P_next, S, work.exponent_scale);
-            registers_change(P_next);
-            softmax.hold();  // or the compiler waits before the softmax, which is to run under the product
-            if constexpr (kPromoted) {
-                if (softmax.rescales()) softmax.rescale_output(O);
-            }
-            wgmma_wait_group<0>();
-            if constexpr (!kPromoted) {
-                registers_change(O);
-                if (softmax.rescales()) softmax.rescale_output(O);
-            }
-            // Only now may anybody write the registers that the product reads.
-#pragma unroll
-            for (int i = 0; i < kBlockN / 8; ++i) P[i] = mov_b32(P_next[i]);
-            finish_pv(work, work.block + 1, false);
-            if constexpr (kTotalBlocks > 0) {
-                accumulate = --until_total != 0;
-                if (!accumulate) {
-                    until_total = kTotalBlocks;
-                    total.add<false>(O, softmax.row_max, work.exponent_scale);
-                }
-            }
-        }
-        const bool more = tiles.next();
-        Vt_ring.wait_full();
-        turns.wait();
-        if (!more) break;
-        // The last product runs while the next tile is found and begun.
-        issue_pv(accumulate);
-        turns.pass_on();
-        const Work next(p, tiles.tile());
+    bool more = has_rows();
+    if (more) {
+        Work work(p, tiles.tile());
         Q_ring.wait_full();
         K_ring.wait_full();
         turns.wait();
-        issue_qk();
+        issue_qk(Stage(K_ring));
         turns.pass_on();
-        wgmma_wait_group<1>();
-        finish_tile(work);
         wgmma_wait_group<0>();
-        work = next;
+        for (;;) {
+            finish_qk(work);
+            float sums[kRowsPerLane];
+            softmax.follow<true>(S, work.exponent_scale);
+            softmax.powers<0, kBlockN / 8>(P, sums, S, work.exponent_scale);
+            softmax.add<true>(sums);
+            if constexpr (kPromoted) {
+#pragma unroll
+                for (int i = 0; i < kVDim / 2; ++i) O[i] = 0.0f;
+            }
+            accumulate = false;
+            until_total = kTotalBlocks;
+            if constexpr (kTotalBlocks > 0) total.begin();
+            const int first_plain = max(work.blocks.begin + 1, work.blocks.begin_whole);
+            while (work.block > work.blocks.begin) {
+                if constexpr (kPairs) {
+                    if (work.block < work.blocks.end_whole && work.block - 2 >= first_plain) {
+                        StagePair K(K_ring), Vt(Vt_ring);
+                        do {
+                            plain_turn(work, P, P_next, K.first, Vt.first);
+                            plain_turn(work, P_next, P, K.second, Vt.second);
+                            K.advance();
+                            Vt.advance();
+                            work.block -= 2;
+                        } while (work.block - 2 >= first_plain);
+                        K_ring.phase = K.first.phase;
+                        Vt_ring.phase = Vt.first.phase;
+                        continue;
+                    }
+                }
+                K_ring.wait_full();
+                turns.wait();
+                issue_qk(Stage(K_ring));
+                Vt_ring.wait_full();
+                issue_pv(P, Stage(Vt_ring));
+                turns.pass_on();
+
+                --work.block;
+                wgmma_wait_group<1>();
+                finish_qk(work);
+                softmax_step(work, P_next, [&]() { finish_pv(work, work.block + 1, false); });
+                // Only now may anybody write the registers that the product reads.
+#pragma unroll
+                for (int i = 0; i < kBlockN / 8; ++i) P[i] = mov_b32(P_next[i]);
+                count_blocks(work);
+            }
+            more = tiles.next();
+            const bool goes_on = more && has_rows();
+            Vt_ring.wait_full();
+            turns.wait();
+            if (!goes_on) break;
+            // The last product runs while the next tile is found and begun.
+            issue_pv(P, Stage(Vt_ring));
+            turns.pass_on();
+            const Work next(p, tiles.tile());
+            Q_ring.wait_full();
+            K_ring.wait_full();
+            turns.wait();
+            issue_qk(Stage(K_ring));
+            turns.pass_on();
+            wgmma_wait_group<1>();
+            finish_tile(work);
+            wgmma_wait_group<0>();
+            work = next;
+        }
+        issue_pv(P, Stage(Vt_ring));
+        turns.pass_on();
+        wgmma_wait_group<0>();
+        finish_tile(work);
+        turns.end();
+    } else {
+        more = true;
     }
-    issue_pv(accumulate);
-    turns.pass_on();
-    wgmma_wait_group<0>();
-    finish_tile(work);
-    turns.end();
+    if constexpr (kShrinks) {
+        // Small tiles come last: this warpgroup lets their keys pass.
+        for (; more; more = tiles.next()) {
+            const QueryTile tile = tiles.tile();
+            const KeyBlocks<kBlockN> blocks(Mask(p, find_sequence(p, tile.batch), tile.head), tile.first_query,
+                                            kBlockM);
+            let_pass(Q_ring, speaks);
+            for (int block = blocks.end - 1; block >= blocks.begin; --block) {
+                let_pass(K_ring, speaks);
+                let_pass(Vt_ring, speaks);
+            }
+        }
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerSM)

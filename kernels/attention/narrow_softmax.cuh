@@ -5,19 +5,49 @@
 #include "ptx/pack8.cuh"
 
 struct NarrowSoftmax : RowSoftmaxIn<NarrowRange> {
-    // P of S. Each word is what a lane has of a row in two neighbouring 64x8 accumulator blocks, one register of an A fragment
-    // where the keys are in the order of transpose_values.cuh. In the first block of a tile nothing was accumulated before.
+    float bias[kRowsPerLane];        // what a scaled score gets to become the exponent of P
+    u32_t outgrowing[kRowsPerLane];  // the least score that row_max follows: bits, compared without a sign
+
+    // Lets the maxima follow S, the scores of a block, where it has outgrown them. Returns whether it did in a row of this warp:
+    // O is then to be scaled. In the first block of a tile nothing was accumulated before.
     template <bool kFirst, int kCount>
-    __device__ __forceinline__ void step(u32_t (&P)[kCount / 4], const float (&S)[kCount], float exponent_scale) {
-        float block_max[kRowsPerLane], bias[kRowsPerLane], sums[kRowsPerLane];
+    __device__ __forceinline__ bool follow(const float (&S)[kCount], float exponent_scale) {
+        if constexpr (!kFirst) {
+            // Each lane looks at its own scores, and mostly no row has outgrown its maximum: then nobody has to know that of a
+            // whole row. A lane whose scores are all negative cannot say, since their bits compare the other way round.
+            const bool first = static_cast<u32_t>(lane_max_bits(S, 0)) >= outgrowing[0];
+            const bool second = static_cast<u32_t>(lane_max_bits(S, 1)) >= outgrowing[1];
+            rescale[0] = rescale[1] = 1.0f;
+            if (!vote_any(first | second)) return false;
+        }
+        float block_max[kRowsPerLane];
         find_maxima(block_max, S);
+        const float slack = kSlack * rcp_approx(exponent_scale);
 #pragma unroll
         for (int r = 0; r < kRowsPerLane; ++r) {
-            follow<kFirst>(block_max[r], exponent_scale, r);
-            bias[r] = (row_max[r] == -infinity() ? 0.0f : -row_max[r] * exponent_scale) + kOffset;
+            if constexpr (kFirst) {
+                row_max[r] = block_max[r];
+            } else {
+                // The same comparison for lanes and rows, so that no row's bits depend on what else is in the warp.
+                const bool grown = block_max[r] > row_max[r] + slack;
+                rescale[r] = grown ? ex2_approx((row_max[r] - block_max[r]) * exponent_scale) : 1.0f;
+                row_max[r] = grown ? block_max[r] : row_max[r];
+                row_sum[r] *= rescale[r];
+            }
+            bias[r] = row_max[r] == -infinity() ? kOffset : fma_rn(-row_max[r], exponent_scale, kOffset);
+            const float most = row_max[r] + slack;
+            outgrowing[r] = most < 0.0f ? 0 : __float_as_uint(most) + 1;
         }
+        return true;
+    }
+
+    // P of S, words [kBegin, kEnd). Each word is what a lane has of a row in two neighbouring 64x8 accumulator blocks, one register
+    // of an A fragment where the keys are in the order of transpose_values.cuh. sums: of P before it is rounded.
+    template <int kBegin, int kEnd, int kCount>
+    __device__ __forceinline__ void powers(u32_t (&P)[kCount / 4], float (&sums)[kRowsPerLane],
+                                           const float (&S)[kCount], float exponent_scale) const {
 #pragma unroll
-        for (int i = 0; i < kCount / 4; ++i) {
+        for (int i = kBegin; i < kEnd; ++i) {
             const int at = i / 2 * 8 + i % 2 * 2, r = i % 2;
             float weight[4];
 #pragma unroll
@@ -29,8 +59,18 @@ struct NarrowSoftmax : RowSoftmaxIn<NarrowRange> {
             sums[r] += weight[2] + weight[3];
             P[i] = pack4_e4m3(weight[0], weight[1], weight[2], weight[3]);
         }
+    }
+
+    // Adds the sums of a block.
+    template <bool kFirst>
+    __device__ __forceinline__ void add(const float (&sums)[kRowsPerLane]) {
 #pragma unroll
-        for (int r = 0; r < kRowsPerLane; ++r) row_sum[r] = kFirst ? sums[r] : fma_rn(row_sum[r], rescale[r], sums[r]);
+        for (int r = 0; r < kRowsPerLane; ++r) row_sum[r] = kFirst ? sums[r] : row_sum[r] + sums[r];
+    }
+
+    // Keeps a wait behind the P that sums are of: the compiler moves it across everything but a branch.
+    static __device__ __forceinline__ void hold(const float (&sums)[kRowsPerLane]) {
+        if (sums[0] + sums[1] < 0.0f) nanosleep(0);
     }
 
   private:
@@ -77,18 +117,5 @@ struct NarrowSoftmax : RowSoftmaxIn<NarrowRange> {
     static __device__ __forceinline__ int quad_max_s32(int x) {
         x = max(x, static_cast<int>(shfl_bfly(static_cast<u32_t>(x), 1)));
         return max(x, static_cast<int>(shfl_bfly(static_cast<u32_t>(x), 2)));
-    }
-
-    // Lets the maximum of row r follow that of a block.
-    template <bool kFirst>
-    __device__ __forceinline__ void follow(float block_max, float exponent_scale, int r) {
-        if constexpr (kFirst) {
-            row_max[r] = block_max;
-        } else {
-            // -inf - -inf, of a row that has seen no key yet, is NaN and no growth.
-            const bool grown = (block_max - row_max[r]) * exponent_scale > kSlack;
-            rescale[r] = grown ? ex2_approx((row_max[r] - block_max) * exponent_scale) : 1.0f;
-            row_max[r] = grown ? block_max : row_max[r];
-        }
     }
 };

@@ -5,6 +5,7 @@
 #include "attention/planes.cuh"
 #include "attention/ring.cuh"
 #include "attention/schedule.cuh"
+#include "attention/shrinking_schedule.cuh"
 #include "ptx/lane.cuh"
 #include "ptx/types.cuh"
 #include "ptx/warpgroup.cuh"
@@ -77,7 +78,7 @@ constexpr int kVtRows = (kVDim + 31) / 32 * 32;
 #if defined(ATTN_VT_STAGES)
 constexpr int kVtStages = ATTN_VT_STAGES;
 // Where O is added up from time to time, a place for each thread.
-constexpr int kTotalBytes = ATTN_TOTAL_BLOCKS > 0 ? kConsumers * kWarpgroupSize * (kVDim / 2 + 4) * 4 : 0;
+constexpr int kTotalBytes = ATTN_TOTAL_BLOCKS > 0 ? kConsumers * kWarpgroupSize * (kVDim / 2 + 8) * 2 : 0;
 #else
 constexpr int kVtStages = 0, kTotalBytes = 0;
 #endif
@@ -134,7 +135,17 @@ __device__ __forceinline__ Tiles learn_tiles(const AttentionParams &, const Shar
     return Tiles(smem.tiles);
 }
 #else
-using Tiles = TileSchedule<kBlockM>;
+// Without a window all tiles are alike; the kernel of 8 bits knows what to do with small ones.
+constexpr bool kShrinks = kTransposesV && !ATTN_WINDOW && kConsumers > 2;
+template <bool kShrinking>
+struct TilesOf {
+    using Type = TileSchedule<kBlockM>;
+};
+template <>
+struct TilesOf<true> {
+    using Type = ShrinkingSchedule<kConsumers>;
+};
+using Tiles = TilesOf<kShrinks>::Type;
 __device__ __forceinline__ Tiles find_tiles(const AttentionParams &p, const SharedMemory &) { return Tiles(p); }
 __device__ __forceinline__ Tiles learn_tiles(const AttentionParams &p, const SharedMemory &) { return Tiles(p); }
 #endif

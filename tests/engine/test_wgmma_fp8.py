@@ -302,13 +302,17 @@ def test_what_no_query_sees_changes_no_bit() -> None:
     assert results[0] == results[1]
 
 
-def test_bits_do_not_depend_on_the_number_of_blocks() -> None:
-    q, k, v = qkv((64, 130), (2, 2), 128)
-    results = []
-    for blocks in (1, 2):
+@pytest.mark.parametrize(
+    ("queries", "causal"), [(64, True), (450, False), (700, False)], ids=["causal", "450", "700"]
+)
+def test_bits_do_not_depend_on_the_number_of_blocks(queries: int, causal: bool) -> None:
+    """Nor on how many warpgroups the last tiles have (shrinking_schedule.cuh)."""
+    q, k, v = qkv((queries, 130), (2, 2), 128)
+    results = set()
+    for blocks in (1, 2, 5, 7):
         with small_gpu(blocks):
-            results.append(attnprobe.attention(q, k, v, causal=True))
-    assert results[0].tobytes() == results[1].tobytes()
+            results.add(attnprobe.attention(q, k, v, causal=causal).tobytes())
+    assert len(results) == 1
 
 
 def test_out_may_be_of_any_format_and_unaligned() -> None:
