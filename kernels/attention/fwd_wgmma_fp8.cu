@@ -143,16 +143,12 @@ __device__ __forceinline__ void compute(const AttentionParams &p, const SharedMe
     const auto softmax_step = [&](const Work &work, u32_t(&P_next)[kBlockN / 8], const auto &finish_pv) {
         float sums[kRowsPerLane];
         const bool follows = softmax.follow<false>(S, work.exponent_scale);
-        if (follows) {
-            if constexpr (!kPromoted) {
-                wgmma_wait_group<0>();
-                registers_change(O);
-            }
-            softmax.rescale_output(O);
-        }
         softmax.powers<0, kHead>(P_next, sums, S, work.exponent_scale);
         softmax.hold(sums);  // or the compiler waits before the softmax
+        // All warps of a warpgroup wait in one place, and not within the branch, which each takes for itself.
         wgmma_wait_group<0>();
+        registers_change(O_sum);
+        if (follows) softmax.rescale_output(O);
         finish_pv();
         softmax.powers<kHead, kBlockN / 8>(P_next, sums, S, work.exponent_scale);
         softmax.add<false>(sums);
