@@ -63,8 +63,8 @@ def test_every_row_is_reachable() -> None:
     assert {make_plan(problem, HOPPER).variant for problem in problems()} == set(WGMMA8)
 
 
-# Bytes. What O is to be scaled by is kept until the product is complete: one store and one load in two
-# blocks of keys.
+# Bytes. What O is to be scaled by is kept until the product is complete: one store and one load in
+# two blocks of keys.
 SPILLED = {(128, 96): 8}
 
 
