@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from attnprobe.ptx.program import CodeBlock
 
 
+_ANY_ODD = 1_000_003  # a factor that tells one order of places from another
+
+
 @dataclass(frozen=True)
 class Form:
     """What the text says of one wgmma beside its operands.
@@ -164,6 +167,8 @@ class Products:
         self.machine = machine
         self.committed = np.zeros(machine.warps, np.int64)
         self.pending: list[Issued] = []
+        self.waits = np.zeros(machine.warps, np.int64)  # since the last product: where, as a number
+        self.last_wait = np.full(machine.warps, -1)
 
     def issue(
         self, form: Form, group: Group, a: Any, b: Array, scale: Array, start: tuple[Any, ...]
@@ -173,6 +178,7 @@ class Products:
         ``a`` : descriptors, or a tuple of registers. ``scale``: whether D is added.
         """
         self._check_warps(form, group)
+        self._check_waits(form, group)
         plan = form.plan
         keep = self._one_each(form, group, scale, "scale-d")
         right = self._places(form, group, b, plan.b)
@@ -195,6 +201,8 @@ class Products:
 
     def wait(self, group: Group, pending: int) -> None:
         """Land what the warps of ``group`` must wait for, and fill in their registers."""
+        self.waits[group.rows] = self.waits[group.rows] * _ANY_ODD + (group.block + 1)
+        self.last_wait[group.rows] = group.block
         if self.pending:
             waits = np.zeros(self.machine.warps, bool)
             waits[group.rows] = True
@@ -288,6 +296,26 @@ class Products:
         if not whole:
             what = "only some warps of a warpgroup execute this: all four must, with all lanes"
             raise self._fault(form, group, lanes, EmulatorError, what)
+
+    def _check_waits(self, form: Form, group: Group) -> None:
+        """Check that the warps of a warpgroup have executed the same waits since its last product.
+
+        ``.aligned`` asks for that: a warp may not wait within a branch that it takes alone.
+        """
+        each = self.waits[group.rows].reshape(-1, WARPS)
+        differs = (each != each[:, :1]).any(axis=1)
+        if differs.any():
+            lanes = np.repeat(differs, WARPS)[:, None] & group.active()
+            last = self.last_wait[group.rows].reshape(-1, WARPS)[int(np.argmax(differs))]
+            endings = (self.machine.code.blocks[block].ending for block in dict.fromkeys(last))
+            places = [self.machine.launch.where(instr) for instr in endings if instr is not None]
+            what = (
+                "since its last product the warps of a warpgroup have not executed the same "
+                "wgmma.wait_group, as .aligned asks; the latest of each\n  at "
+                + "\n  at ".join(places)
+            )
+            raise self._fault(form, group, lanes, EmulatorError, what)
+        self.waits[group.rows] = 0
 
     def _one_each(self, form: Form, group: Group, value: Array, name: str) -> Array:
         """Return a value that all lanes of a warpgroup must agree on: (warpgroups,)."""

@@ -32,6 +32,7 @@ PLANES: dict[str, dict[str, Any]] = {
     "mask, unaligned": {"mask": True, "mask_dense": True},
     "mask, mapped": MAPPED_MASK,
     "both": {"bias": BF16, **PAIRED_BIAS, **PAIRED_MASK},
+    "both, mapped": {"bias": BF16, **MAPPED_BIAS, **MAPPED_MASK},
     "both, mapped, in f32": {"bias": F32, **MAPPED_BIAS, **MAPPED_MASK},
     "both, any strides, with a softcap": {"bias": F32, "mask": True, "softcap": 9.0},
 }

@@ -70,6 +70,11 @@ FAULTS: dict[str, Fault] = {
         "if (work.block < work.blocks.end_whole && work.block - 2 >= first_plain) {",
         "if (work.block - 2 >= first_plain - 2 && work.block >= 2) {",
         EmulatorError, "at the mbarrier at shared address|more arrivals", head_dim=128),
+    "a warp that has outgrown its maximum waits for itself": Fault(
+        "        softmax.powers<0, kHead>(P_next, sums, S, work.exponent_scale);\n",
+        "        if (follows) wgmma_wait_group<0>();\n"
+        "        softmax.powers<0, kHead>(P_next, sums, S, work.exponent_scale);\n",
+        EmulatorError, "have not executed the same wgmma.wait_group", head_dim=128),
     "a warpgroup without rows keeps V^T": Fault(
         "                let_pass(Vt_ring, speaks);\n", "",
         DeadlockError, "at the mbarrier at shared address"),

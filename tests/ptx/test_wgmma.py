@@ -137,7 +137,7 @@ def test_wait_group_leaves_the_latest_groups_running() -> None:
 
 
 def test_warps_part_while_a_product_runs() -> None:
-    """Some warps wait early and scale, as a rescale under a vote does; all wait in the end."""
+    """Some warps wait early and scale; all wait in the end. A product after that would be refused."""
     _, a, b = operands()
     code = (
         FILL
@@ -282,3 +282,24 @@ def test_warps_that_never_come_are_a_deadlock() -> None:
             + "float d[4]; group_fence(); if (warp == 2) wait(bar, 0);\nmma(d, at, at + 8192, 0); group_commit(); GROUP_WAIT(0);\n"
             + STORE
         )
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_warps_of_a_warpgroup_wait_in_one_place(checked: bool) -> None:
+    """Within a branch that each warp takes for itself they do not, and the next product says so."""
+    code = (
+        FILL
+        + """
+    float d[4] = {0, 0, 0, 0};
+    settle(d); group_fence(); mma(d, at, at + 8192, 0); group_commit();
+    if (warp % 2 && in[0] != 12345) { GROUP_WAIT(0); for (int i = 0; i < 4; ++i) d[i] *= 4; }
+    GROUP_WAIT(0);
+    settle(d); group_fence(); mma(d, at, at + 8192, 1); group_commit();
+    GROUP_WAIT(0);
+    """
+        + STORE
+    )
+    with pytest.raises(EmulatorError, match="not executed the same") as caught:
+        go(code, checked=checked)
+    assert str(caught.value).count("kernel.cu") >= 3
+    go(code.replace("warp % 2 && in[0]", "in[0]"), checked=checked)
