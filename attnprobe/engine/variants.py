@@ -125,8 +125,7 @@ def padded_bytes(row: int) -> int:
     return -(-row // PANEL) * PANEL
 
 
-# The launch that looks for them takes 5 microseconds, 2 % of what so many scores take on an H200.
-# Source: measured, docs/design/performance-log.md.
+# Fewer take so little time that a launch beside it counts. Source: docs/design/performance-log.md.
 SKIPS_FROM = 2**27
 
 BARRIERS = 64  # bytes: full and free of two stages of K and of V (key_stages.cuh)

@@ -137,12 +137,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             planes.copy(mask, warp_query, block * kBlockN + sharers.rank * kNTiles * 8);
         }
     };
-    // Waits for them. Groups of copies: K and V of a block, or none where mbarriers tell of them, then its bias and mask.
+    // Waits for them where there is no barrier at the head of each block, before which they are waited for with K and V.
     const auto wait_planes = [&]() {
-        if constexpr (kPlaneTiles) {
-            cp_async_wait_group<kApart ? 0 : 1>();
-            warp_sync();
-        }
+        if constexpr (kPlaneTiles && kApart) planes.wait();
     };
     if constexpr (kApart) {
         if (threadIdx.x == 0) {
@@ -216,16 +213,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                 nonfinite = __syncthreads_or(take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile));
             }
         } else {
-            cp_async_wait_group<kPlaneTiles>();
+            cp_async_wait_group<0>();
             const bool found = !all_whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
             // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
             nonfinite = __syncthreads_or(found);
             if (block > begin_block) {
                 copy_keys();
                 copy_values();
-                if constexpr (!kPlaneTiles) cp_async_commit_group();
+                cp_async_commit_group();
             }
-            if constexpr (kPlaneTiles) cp_async_commit_group();  // also of nothing: groups are counted
         }
         if constexpr (kQInRegisters) {
             if (block == end_block - 1) {
@@ -267,6 +263,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         const auto next_planes = [&]() {
             if (!kPlaneTiles || block == begin_block) return;
             wait_planes();  // where nothing was seen, nobody has
+            warp_sync();
             copy_planes(next_block);
         };
         if constexpr (kParts == 1) {

@@ -61,6 +61,12 @@ struct WarpPlanes {
         cp_async_commit_group();
     }
 
+    // Waits for what was copied, of all lanes.
+    __device__ __forceinline__ void wait() const {
+        cp_async_wait_group<0>();
+        warp_sync();
+    }
+
     // S = transform(S), and -inf where bias or mask hides a key. part_key: of the tile's keys, the first that S has.
     template <int kNTiles>
     __device__ __forceinline__ void transform_scores(float (&S_acc)[kMTiles][kNTiles][4], const QueryRows &rows,

@@ -32,10 +32,10 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "copy_planes(next_block);",
         "copy_planes(block);",
     ),
-    "never waits for the copies": (
+    "never commits the copies": (
         MAIN_KERNEL,
-        "cp_async_wait_group<kApart ? 0 : 1>(); warp_sync();",
-        "warp_sync();",
+        "copy(shown, mask.mask, mask, query, key); cp_async_commit_group();",
+        "copy(shown, mask.mask, mask, query, key);",
     ),
     "copies past the keys": (MAIN_KERNEL, "min(max(key_count, 0), kChunkKeys)", "kChunkKeys"),
     "copies past the queries": (MAIN_KERNEL, "row < rows ? bytes : 0", "bytes"),

@@ -8,7 +8,7 @@ from attnprobe.mutants.mutant import Edit, Mutant
 
 _mutant = partial(Mutant, family="copies")
 
-_WAIT = "        cp_async_wait_group<kPlaneTiles>();\n"
+_WAIT = "cp_async_wait_group<0>(); const bool found"
 _BARRIER = "nonfinite = __syncthreads_or(found);"
 _COMMIT = "cp_async_commit_group();"
 _CHUNK = "load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk)"
@@ -38,7 +38,7 @@ COPIES: tuple[Mutant, ...] = (
         "barrier_before_the_wait",
         "the barrier stands before the wait: each thread waits for its own copies only, after it",
         (
-            Edit(_WAIT, "        __syncthreads();\n"),
+            Edit(_WAIT, "__syncthreads(); const bool found"),
             Edit(_BARRIER, "cp_async_wait_group<0>(); nonfinite = found;"),
         ),
         ("plain",),
@@ -46,19 +46,19 @@ COPIES: tuple[Mutant, ...] = (
     _mutant(
         "wait_missing",
         "no thread waits for its copies",
-        (Edit(_WAIT, ""),),
+        (Edit(_WAIT, "const bool found"),),
         ("plain",),
     ),
     _mutant(
         "wait_for_all_but_one",
         "the wait leaves the latest group of copies in flight: the one that is needed",
-        (Edit(_WAIT, _WAIT.replace("<kPlaneTiles>", "<1>")),),
+        (Edit(_WAIT, _WAIT.replace("<0>", "<1>")),),
         ("plain",),
     ),
     _mutant(
         "commit_missing",
         "copies are issued and not committed, first and in the loop: no wait covers them",
-        (Edit(_COMMIT, ";", 4),),
+        (Edit(_COMMIT, ";", 3),),
         ("plain",),
     ),
     _mutant(
