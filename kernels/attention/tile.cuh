@@ -189,14 +189,14 @@ struct FragmentAddress {
     // the pair number enters the swizzle by XOR, since the lane's own chunk is bit 0 of the chunk number. kByXor: so that
     // a tile has four addresses, for the four pairs of a panel, and what is added to them is known to the compiler.
     __device__ __forceinline__ u32_t at(int rows, int chunk_pair) const {
-        if constexpr (kByXor) {
-            const u32_t start = row_start + swizzle;
-            return (start ^ (chunk_pair % 4 * 2 * kChunkBytes)) + (rows * kRowBytes + chunk_pair / 4 * kPanelBytes);
-        }
 #if ATTN_BIAS || ATTN_MASK
         const int bytes = chunk_pair * 2 * kChunkBytes;
         return row_start + (swizzle ^ bytes % 128) + (rows * kRowBytes + bytes / 128 * 128);
 #else
+        if constexpr (kByXor) {
+            const u32_t start = row_start + swizzle;
+            return (start ^ (chunk_pair % 4 * 2 * kChunkBytes)) + (rows * kRowBytes + chunk_pair / 4 * kPanelBytes);
+        }
         return row_start + rows * kRowBytes + (swizzle ^ (chunk_pair * 2 * kChunkBytes));
 #endif
     }

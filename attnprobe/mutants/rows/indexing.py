@@ -237,11 +237,15 @@ INDEXING: tuple[Mutant, ...] = (
     ),
     _mutant(
         "head_dim_256_chunks_wrap",
-        "the number of a chunk wraps at 16: channels from 128 on overwrite the first ones",
+        "the number of a panel wraps at 2: channels from 128 on overwrite the first ones",
         (
             Edit(
-                "{ return (chunk ^ (row % 8)) * kChunkBytes; }",
-                "{ return (chunk % 16 ^ (row % 8)) * kChunkBytes; }",
+                "swizzled_chunk(row, chunk) + i * kPanelBytes,",
+                "swizzled_chunk(row, chunk) + i % 2 * kPanelBytes,",
+            ),
+            Edit(
+                "cp_async_16(smem + row * T::kRowBytes + i * kPanelBytes,",
+                "cp_async_16(smem + row * T::kRowBytes + i % 2 * kPanelBytes,",
             ),
         ),
         ("wide",),
