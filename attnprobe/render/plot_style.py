@@ -21,9 +21,9 @@ from attnprobe.render.bench import facts
 # Source of the colours: Okabe and Ito, "Color Universal Design", 2008; and five of our own.
 _COLOURS = (
     "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#8C564B", "#D55E00", "#6A4C93",
-    "#555555", "#7F9A48", "#A0522D",
+    "#555555", "#7F9A48", "#A0522D", "#1F8A8A",
 )  # fmt: skip
-_MARKERS = ("o", "o", "s", "D", "v", "P", "^", "X", "h", "<", ">")
+_MARKERS = ("o", "o", "s", "D", "v", "P", "^", "X", "h", "<", ">", "p")
 INK, SOFT, LINE = "#1b1d22", "#6b7079", "#d9dbde"
 _DPI = 144
 STYLE: Any = {

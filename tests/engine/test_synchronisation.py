@@ -15,7 +15,8 @@ from attnprobe.errors import EmulatorError
 
 # The barrier also tells what somebody found: without it each thread keeps what it found itself.
 _CALL = re.compile(
-    r"^\s+(?:cp_async_wait_group<\d+>\(\)|cp_async_commit_group\(\));$"
+    r"^\s+(?:cp_async_wait_group<kPlaneTiles>\(\)|(?:if constexpr \(!kPlaneTiles\) )?"
+    r"cp_async_commit_group\(\));$"
     r"|__syncthreads_or(?=\(found\);)",
     re.M,
 )
@@ -64,7 +65,8 @@ def test_there_is_something_to_delete() -> None:
     assert sorted(set(found)) == [
         "__syncthreads_or",
         "cp_async_commit_group();",
-        "cp_async_wait_group<0>();",
+        "cp_async_wait_group<kPlaneTiles>();",
+        "if constexpr (!kPlaneTiles) cp_async_commit_group();",
     ]
     assert len(found) == 4
 
