@@ -96,7 +96,7 @@ class DecodeVariant(Variant):
             return None
         if problem.num_splits:
             return "num_splits is given: the tile may not depend on the batch"
-        blocks = base_blocks(problem) * self.v_parts
+        blocks = self.blocks(problem, 1)
         least, most = (n * arch.multiprocessors for n in (self.least_blocks, self.blocks_per_sm))
         if least <= blocks <= most:
             return None

@@ -34,6 +34,8 @@ class Variant:
     why : where the tile comes from.
     suffix : "a" where the kernel needs the instructions of one arch alone: it compiles for sm_90a.
     persistent : whether no more blocks are launched than run at once.
+    skips_from : scores from which on key blocks that a mask hides whole are looked for; None: the
+        kernel skips none.
     """
 
     source: str
@@ -49,6 +51,7 @@ class Variant:
     why: str
     suffix: str = ""
     persistent: bool = False
+    skips_from: int | None = None
 
     @property
     def row_name(self) -> str:
@@ -92,7 +95,8 @@ class Variant:
 
     def skips(self, problem: Problem) -> bool:
         """Return whether key blocks that a mask hides whole are looked for and skipped."""
-        return False
+        least = self.skips_from
+        return least is not None and problem.mask and scores(problem) >= least
 
     def serves(self, problem: Problem) -> bool:
         """Return whether Q, K and V are of widths and formats that the kernel can take."""
@@ -148,7 +152,6 @@ class MmaVariant(Variant):
     planes : how bias and mask come, in "tiles" or by the "lanes"; it is for those alone. None: it
         is for problems without.
     plane_bytes : the most of an element of bias and mask, together, that there is room for.
-    skips_from : scores from which on key blocks that a mask hides whole are looked for.
     """
 
     parts: int = 1
@@ -157,11 +160,7 @@ class MmaVariant(Variant):
     plain: bool = False
     planes: str | None = None
     plane_bytes: int = 0
-    skips_from: int = SKIPS_FROM
-
-    def skips(self, problem: Problem) -> bool:
-        """Return whether key blocks that a mask hides whole are looked for and skipped."""
-        return problem.mask and scores(problem) >= self.skips_from
+    skips_from: int | None = SKIPS_FROM
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""

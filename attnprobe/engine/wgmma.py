@@ -20,7 +20,6 @@ from attnprobe.engine.variants import (
     has_planes,
     mappable_planes,
     padded_bytes,
-    scores,
 )
 from attnprobe.frozen import dataclass
 
@@ -76,7 +75,6 @@ class WgmmaVariant(Variant):
     passes : whether a warpgroup lets those blocks of a tile pass that none of its own queries sees.
     whole_pages : whether it is only for pages that its key blocks hold whole or cut evenly.
     padded : whether it is only for sequences that are neither packed nor in pages.
-    skips_from : scores from which on key blocks that a mask hides whole are looked for.
     """
 
     least_head_dim: int = 0
@@ -93,7 +91,7 @@ class WgmmaVariant(Variant):
     passes: bool = False
     whole_pages: bool = False
     padded: bool = False
-    skips_from: int = SKIPS_FROM
+    skips_from: int | None = SKIPS_FROM
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -190,10 +188,6 @@ class WgmmaVariant(Variant):
     def tiled(self, problem: Problem) -> tuple[str, ...]:
         """Return which of bias and mask come in tiles in shared memory; lanes read the others."""
         return mappable_planes(problem) if self.plane_stages else ()
-
-    def skips(self, problem: Problem) -> bool:
-        """Return whether key blocks that a mask hides whole are looked for and skipped."""
-        return problem.mask and scores(problem) >= self.skips_from
 
     def box_keys(self, problem: Problem) -> int:
         """Return the keys of one copy: a block in one piece, or what of it is in one page.

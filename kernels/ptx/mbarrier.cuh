@@ -30,22 +30,22 @@ __device__ __forceinline__ bool mbarrier_try_wait_parity(u32_t barrier, u32_t pa
     return done != 0;
 }
 
-// Whether the phase of this parity is complete by now.
-__device__ __forceinline__ bool mbarrier_test_wait_parity(u32_t barrier, u32_t parity) {
-    u32_t done;
-    asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
-                 : "=r"(done)
-                 : "r"(barrier), "r"(parity)
-                 : "memory");
-    return done != 0;
-}
-
 // The same, and the thread may sleep for so many ns; it wakes when the phase is complete.
 __device__ __forceinline__ bool mbarrier_try_wait_parity(u32_t barrier, u32_t parity, u32_t longest) {
     u32_t done;
     asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, %3; selp.u32 %0, 1, 0, p;}"
                  : "=r"(done)
                  : "r"(barrier), "r"(parity), "r"(longest)
+                 : "memory");
+    return done != 0;
+}
+
+// Whether the phase of this parity is complete by now.
+__device__ __forceinline__ bool mbarrier_test_wait_parity(u32_t barrier, u32_t parity) {
+    u32_t done;
+    asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+                 : "=r"(done)
+                 : "r"(barrier), "r"(parity)
                  : "memory");
     return done != 0;
 }

@@ -12,8 +12,7 @@ from attnprobe.arch import ARCHES, Arch, arch
 from attnprobe.engine.features import FEATURES
 from attnprobe.engine.plan import Plan, make_plan, on_kernel
 from attnprobe.engine.variants import MMA_ENTRY, VARIANTS, MmaVariant, Variant
-from attnprobe.formats import FORMATS
-from tests.engine.hopper import MAPPED_BIAS, MAPPED_MASK, PLANES
+from tests.engine.hopper import PLANES
 from tests.engine.test_plan import make
 
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -71,14 +70,12 @@ FORMS = (
 
 def plane_plans() -> dict[str, Plan]:
     """Return the plans of the mma.sync kernel, each text once."""
-    both = {**MAPPED_BIAS, **MAPPED_MASK, "bias": FORMATS["bf16"]}
-    forms = {**PLANES, "both, mapped": both}
     plans: dict[str, Plan] = {}
     seen = set()
     for cc in PLANE_ARCHES:
         for head_dim, v_head_dim in WIDTHS:
             for form in FORMS:
-                changes = {"v_head_dim": v_head_dim, "window": (-1, 0), **forms[form]}
+                changes = {"v_head_dim": v_head_dim, "window": (-1, 0), **PLANES[form]}
                 problem = make(head_dim, "bf16", **changes)
                 plan = on_kernel(MMA_ENTRY, make_plan(problem, arch(cc).portable))
                 key = (cc, plan.source().text)
