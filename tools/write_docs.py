@@ -50,22 +50,23 @@ def fresh(text: str, section: doc_sections.Section) -> str:
     return text
 
 
-def written(root: Path = ROOT) -> dict[Path, str]:
-    """Return the fresh text of every page that has sections."""
+def written(root: Path = ROOT, only: str = "") -> dict[Path, str]:
+    """Return the fresh text of every page that has sections, or of one: "docs/fragments.md"."""
     pages: dict[Path, str] = {}
     for section in sections():
-        page = root / section.page
-        pages[page] = fresh(pages.get(page) or page.read_text(encoding="utf-8"), section)
+        if only in ("", section.page):
+            page = root / section.page
+            pages[page] = fresh(pages.get(page) or page.read_text(encoding="utf-8"), section)
     return pages
 
 
-def stale(root: Path = ROOT) -> list[str]:
-    """Return the pages whose text is not what the data say, relative to ``root``."""
-    return [
-        page.relative_to(root).as_posix()
-        for page, text in written(root).items()
+def stale(root: Path = ROOT, only: str = "") -> dict[str, str]:
+    """Return the fresh text of the pages that say anything else, by their path below ``root``."""
+    return {
+        page.relative_to(root).as_posix(): text
+        for page, text in written(root, only).items()
         if page.read_text(encoding="utf-8") != text
-    ]
+    }
 
 
 def main() -> int:
@@ -74,13 +75,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if not fresh")
     args = parser.parse_args()
     old = stale()
-    for page in old:
+    for page, text in old.items():
+        if not args.check:
+            (ROOT / page).write_text(text, encoding="utf-8")
         print(f"{page} is not fresh; run: make docs" if args.check else f"wrote {page}")
-    if args.check:
-        return 1 if old else 0
-    for page, text in written().items():
-        page.write_text(text, encoding="utf-8")
-    return 0
+    return 1 if args.check and old else 0
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_it_is_on_the_page_of_fragments() -> None:
     assert spec.loader is not None
     write_docs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(write_docs)
-    (page,) = (text for path, text in write_docs.written().items() if path.name == "fragments.md")
+    (page,) = write_docs.written(only="docs/fragments.md").values()
     assert f"| `{MADE_UP.ptx}` | 1 | D 12, A 2 | 9.9 | sm_199+ | made up |" in page
     assert "| D of m64n24 | m x n = 64 x 24 |" in page
     assert "`n = 12 * (lane // 64) + i`" in page
