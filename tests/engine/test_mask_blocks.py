@@ -78,8 +78,8 @@ def documents(rows: int, keys: int, count: int) -> Array:
 )
 def test_results(kernel: str, mask: Array, causal: bool) -> None:
     q, k, v = qkv(140, mask.shape[1])
-    # What nobody sees, of keys hidden from all, is garbage. V only at the beginning: a block with it
-    # takes the Hopper kernel the long way of its NaN, 7 s here for each tile that meets one.
+    # What nobody sees, of keys hidden from all, is garbage. V only at the beginning: a block with
+    # it takes the Hopper kernel the long way of its NaN, 7 s here for each tile that meets one.
     nobody = ~np.broadcast_to(mask, (140, mask.shape[1])).any(0)
     k[:, nobody], v[:, :64][:, nobody[:64]] = np.nan, np.inf
     with skipping(kernel):
