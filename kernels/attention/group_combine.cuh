@@ -2,7 +2,7 @@
 //
 //   LSE = ln sum_s exp(LSE_s)    O = sum_s exp(LSE_s - LSE) O_s
 //
-// Up to 32 parts are combined at once, a lane for each LSE. Where there are more, the last block of each 32 combines
+// Up to 64 parts are combined at once, a lane for two LSE. Where there are more, the last block of each 64 combines
 // those into one further part, and the last of these blocks combines the further parts. Parts are taken in their order, so
 // the bits do not depend on who is last.
 //
@@ -11,7 +11,7 @@
 #include "attention/arrivals.cuh"
 #include "attention/group_store.cuh"
 
-constexpr int kParts = kWarpSize;  // combined at once
+constexpr int kParts = 2 * kWarpSize;  // combined at once
 
 __device__ __forceinline__ float warp_max(float x) {
 #pragma unroll
@@ -30,10 +30,10 @@ struct PartTile {
     int kv_head;
     int first_row;  // of the tile
     int v_part;     // blocks that share the columns of O leave parts each for itself
-    u64_t *counts;  // of the first 32 parts, of the next, ...; of the further parts
+    u64_t *counts;  // of the first kParts parts, of the next, ...; of the further parts
 };
 
-// Counts of one tile's parts, those of further parts included. Where there are no more than 32, there is one.
+// Counts of one tile's parts, those of further parts included. Where there are no more than kParts, there is one.
 __device__ __forceinline__ int part_ranges(const AttentionParams &p) { return (p.num_splits + kParts - 1) / kParts; }
 __device__ __forceinline__ int part_counts(const AttentionParams &p) {
     const int ranges = part_ranges(p);
@@ -58,16 +58,26 @@ struct FoundCounts {
     }
 };
 
+// Waits until this thread's copies of quarter `quarter` have landed, where all four were committed one after the other.
+__device__ __forceinline__ void wait_quarter(int quarter) {
+    if (quarter == 0) return cp_async_wait_group<3>();
+    if (quarter == 1) return cp_async_wait_group<2>();
+    if (quarter == 2) return cp_async_wait_group<1>();
+    cp_async_wait_group<0>();
+}
+
 // Combines `count` parts from `first` on, at most kParts, of all rows of a tile, a row a warp. target: the further part that
 // they become, or -1: O and LSE themselves. room: kRoomBytes of shared memory of this warp; the parts pass through it, since
-// a loop that holds them all in registers is unrolled, and its instructions are as far away as the parts.
+// a loop that holds them all in registers is unrolled, and its instructions are as far away as the parts. They are asked for
+// all at once, and added a quarter at a time, while the others are under way.
 template <class Out, int kVDim, int kVParts, int kRows, int kWarps, int kRoomBytes>
 __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Sequence &sequence, const PartTile &tile,
                                               unsigned char *room, int first, int count, int target) {
     constexpr float kLog2e = 1.4426950408889634f;
     constexpr int kWidth = kVDim * kVParts, kRowChunks = kVDim / 4, kFit = kRoomBytes / (kRowChunks * kChunkBytes);
-    constexpr int kAtOnce = kFit < kParts ? kFit : kParts;                 // parts in the room
-    constexpr int kLaneChunks = (kRowChunks + kWarpSize - 1) / kWarpSize;  // of a row, four columns each
+    constexpr int kAtOnce = kFit < kParts ? kFit : kParts;                           // parts in the room
+    constexpr int kLaneChunks = (kRowChunks + kWarpSize - 1) / kWarpSize;            // of a row, four columns each
+    constexpr int kPassParts = kRowChunks < kWarpSize ? kWarpSize / kRowChunks : 1;  // copied side by side
     static_assert(kAtOnce > 0, "a row of O fits");
     const i64_t O_step = p.split_stride * kWidth, LSE_step = p.split_stride * kVParts;
     const u32_t room_smem = smem_address(room);
@@ -78,44 +88,68 @@ __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Se
         const i64_t element = sequence.batch * p.lse_batch_stride + row.head * p.lse_head_stride + query;
         float *LSE_parts = p.LSE_split + tile.v_part * p.split_stride + element;
         float *O_parts = p.O_split + element * kWidth + tile.v_part * kVDim;
-        const float LSE = lane_id() < count ? LSE_parts[(first + lane_id()) * LSE_step] : -infinity();
-        float top = 0.0f, sum = 0.0f, weight = 0.0f;
+        float LSE[kParts / kWarpSize], weights[kParts / kWarpSize];  // of part lane, lane + 32
+#pragma unroll
+        for (int i = 0; i < kParts / kWarpSize; ++i) {
+            const int part = lane_id() + i * kWarpSize;
+            LSE[i] = part < count ? LSE_parts[(first + part) * LSE_step] : -infinity();
+        }
+        float top = 0.0f, sum = 0.0f;
         float4_t totals[kLaneChunks];
 #pragma unroll
         for (int u = 0; u < kLaneChunks; ++u) totals[u] = {0.0f, 0.0f, 0.0f, 0.0f};
         for (int begin = 0; begin < count; begin += kAtOnce) {
             const int here = min(kAtOnce, count - begin);
-            const float *from = O_parts + (first + begin) * O_step;
+            const int quarter_parts = (here + 4 * kPassParts - 1) / (4 * kPassParts) * kPassParts;
+            const int lane_part = lane_id() / kRowChunks, lane_chunk = lane_id() - lane_part * kRowChunks;
+            const float *from = O_parts + (first + begin + lane_part) * O_step + lane_chunk * 4;
+            u32_t to = room_smem + lane_id() * kChunkBytes;
+            for (int quarter = 0, i = lane_part; quarter < 4; ++quarter) {
+                const int end = min(here, (quarter + 1) * quarter_parts);
 #pragma unroll 4
-            for (int n = lane_id(); n < here * kRowChunks; n += kWarpSize) {
-                const int part = n / kRowChunks, chunk = n % kRowChunks;
-                cp_async_16(room_smem + n * kChunkBytes, from + part * O_step + chunk * 4, kChunkBytes);
+                for (; i < end; i += kPassParts) {
+                    if (kRowChunks >= kWarpSize || kWarpSize % kRowChunks == 0 || lane_part < kPassParts) {
+#pragma unroll
+                        for (int u = 0; u < kLaneChunks; ++u) {
+                            if (kRowChunks > kWarpSize && u * kWarpSize + lane_id() >= kRowChunks) break;
+                            cp_async_16(to + u * kWarpSize * kChunkBytes, from + u * kWarpSize * 4, kChunkBytes);
+                        }
+                    }
+                    from += kPassParts * O_step;
+                    to += kPassParts * kRowChunks * kChunkBytes;
+                }
+                cp_async_commit_group();
             }
-            cp_async_commit_group();
             if (begin == 0) {  // while the first parts are under way
-                top = warp_max(LSE);
+                top = warp_max(max_f32(LSE[0], LSE[1]));
 #if ATTN_SINKS
                 if (target < 0) top = max_f32(top, p.sinks[row.head]);
 #endif
                 const float shift = top == -infinity() ? 0.0f : top;
-                weight = ex2_approx((LSE - shift) * kLog2e);
-                sum = warp_sum(weight);
+#pragma unroll
+                for (int i = 0; i < kParts / kWarpSize; ++i) weights[i] = ex2_approx((LSE[i] - shift) * kLog2e);
+                sum = warp_sum(weights[0] + weights[1]);
 #if ATTN_SINKS
                 if (target < 0) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);
 #endif
             }
-            cp_async_wait_group<0>();
-            __syncwarp();  // every lane's copies are visible
+            for (int quarter = 0, i = 0; quarter < 4; ++quarter) {
+                wait_quarter(quarter);
+                __syncwarp();  // every lane's copies are visible
+                const int stop = min(here, (quarter + 1) * quarter_parts);
 #pragma unroll 4
-            for (int i = 0; i < here; ++i) {
-                const float factor = shfl_idx(weight, begin + i);
-                const float4_t *part = reinterpret_cast<const float4_t *>(room) + i * kRowChunks;
+                for (; i < stop; ++i) {
+                    const int part = begin + i;
+                    const float factor = shfl_idx(part < kWarpSize ? weights[0] : weights[1], part % kWarpSize);
+                    const float4_t *numbers = reinterpret_cast<const float4_t *>(room) + i * kRowChunks;
 #pragma unroll
-                for (int u = 0; u < kLaneChunks; ++u) {
-                    const int chunk = u * kWarpSize + lane_id();
-                    if (kRowChunks % kWarpSize != 0 && chunk >= kRowChunks) break;
+                    for (int u = 0; u < kLaneChunks; ++u) {
+                        const int chunk = u * kWarpSize + lane_id();
+                        if (kRowChunks % kWarpSize != 0 && chunk >= kRowChunks) break;
 #pragma unroll
-                    for (int c = 0; c < 4; ++c) totals[u].v[c] = fma_rn(part[chunk].v[c], factor, totals[u].v[c]);
+                        for (int c = 0; c < 4; ++c)
+                            totals[u].v[c] = fma_rn(numbers[chunk].v[c], factor, totals[u].v[c]);
+                    }
                 }
             }
             __syncwarp();  // every lane has read what the next parts are copied over
