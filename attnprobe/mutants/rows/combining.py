@@ -10,9 +10,12 @@ _decode = partial(Mutant, family="splits", kernel=DECODE_KERNEL)
 
 _WEIGHT = "weights[i] = ex2_approx((LSE[i] - shift) * kLog2e);"
 _MERGED = "const float merged = sum == 0.0f ? -infinity() : top + logf(sum);"
-_SINK = "if (target < 0) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);"
-_ADDED = "for (int quarter = 0, i = 0; quarter < 4; ++quarter) { wait_quarter(quarter);"
-_STOP = "const int stop = min(here, (quarter + 1) * quarter_parts);"
+_SINK = "if (target < 0) sum += ex2_approx((p.sinks[row.at.head] - shift) * kLog2e);"
+_LANDED = (
+    "if (end < here) { cp_async_wait_group<1>(); } else { cp_async_wait_group<0>(); } "
+    "__syncwarp(); // every lane's copies are visible"
+)
+_FACTOR = "const float factor = shfl_idx(own, part % kWarpSize + j);"
 _LAST = "before == static_cast<u64_t>(expected - 1);"
 _ADD = "atom.acq_rel.gpu.global.add.u64 %0"
 _OPENED = "if (threadIdx.x == 0) found.open(p, parts, split);"
@@ -36,31 +39,32 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "combine_first_missing",
         "the first split does not count in O",
-        (Edit(_ADDED, _ADDED.replace("i = 0", "i = 1")),),
+        (Edit(_FACTOR, _FACTOR.replace("shfl", "part + j == 0 ? 0.0f : shfl")),),
         ("decode",),
     ),
     _decode(
         "combine_last_missing",
         "the last split does not count in O",
-        (Edit(_STOP, _STOP.replace("here", "here - 1")),),
+        (Edit(_FACTOR, _FACTOR.replace("shfl", "part + j + 1 == count ? 0.0f : shfl")),),
         ("decode",),
     ),
     _decode(
         "combine_not_awaited",
         "parts are added before they have landed",
-        (
-            Edit(
-                "wait_quarter(quarter); __syncwarp(); // every lane's copies are visible",
-                "__syncwarp();",
-            ),
-        ),
+        (Edit(_LANDED, "__syncwarp();"),),
         ("decode",),
     ),
     _decode(
-        "combine_quarter_not_awaited",
-        "the second quarter of the parts is added when the first has landed",
-        (Edit("if (quarter == 1) return cp_async_wait_group<2>();", "if (quarter == 1) return;"),),
+        "combine_half_not_awaited",
+        "the second half of the parts is added when the first has landed",
+        (Edit(_LANDED, "cp_async_wait_group<1>(); __syncwarp();"),),
         ("decode_parts",),
+    ),
+    _decode(
+        "combine_rest_not_zero",
+        "what stands behind the last part in shared memory is not set to 0",
+        (Edit("i + part < here ? kChunkBytes : 0);", "kChunkBytes);"),),
+        ("decode",),
     ),
     _decode(
         "combine_without_max",
@@ -202,7 +206,7 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "arrive_flag_early",
         "warps read whether theirs is the last block before it is written",
-        (Edit("*flag = last; } __syncthreads();", "*flag = last; }"),),
+        (Edit("__syncthreads(); return *flag != 0;", "return *flag != 0;"),),
         ("decode",),
     ),
 )
