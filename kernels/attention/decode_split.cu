@@ -34,9 +34,11 @@ constexpr int kDTiles = kVDim / 8;
 constexpr bool kWide = sizeof(Kv) == 2;  // K and V need no widening
 // Whether it takes more than the argument to say where a block's keys are.
 constexpr bool kLengthsRead = ATTN_VARLEN_Q || ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_LEFTPAD_K;
-// Blocks that have a multiprocessor for themselves let the launch behind begin. Where several may share one, those of the next
-// launch would go where others have ended first, and not be spread evenly.
+// Which blocks let the launch behind begin: those that have a multiprocessor for themselves and do not read long. Where several
+// may share one, those of the next launch would go where others have ended first, and not be spread evenly; so they go where
+// there are fewer than multiprocessors, which costs blocks that read long more than is gained (docs/design/decode.md).
 constexpr bool kReleases = ATTN_DEPENDENT && ATTN_BLOCKS_PER_SM == 1;
+constexpr int kReleasingTiles = (3 << 20) / (kBlockN * (kHeadDim + kVDim) * static_cast<int>(sizeof(Kv)));
 
 template <int kBytes>
 struct Storage {
@@ -210,7 +212,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 #if ATTN_SPLIT
     if (threadIdx.x == 0) found.open(p, parts, split);
 #endif
-    if constexpr (kReleases) griddepcontrol_launch_dependents();
+    if constexpr (kReleases) {
+        if (end - begin <= kReleasingTiles) griddepcontrol_launch_dependents();
+    }
     __syncwarp();  // every lane has read the ring's last tile
     write_share(WarpShare<kVDim>{own}, O_acc, softmax, rows, sequence.seqlen_q);
     __syncthreads();
