@@ -13,7 +13,7 @@ AttnprobeError                  1
     ├── PtxSyntaxError          4   text that the parser does not understand
     ├── UnknownOpcodeError      5   an instruction that the emulator does not implement
     ├── MemoryFault                 out of bounds, misaligned, or never written
-    ├── RaceError                   two warps, one address, no barrier between them
+    ├── RaceError                   two warps or launches, and nothing that orders their accesses
     └── DeadlockError               nobody can run; says who waits on what
 """
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import sys
-from functools import cache
-from typing import Any
 
+from attnprobe import driver
 from attnprobe.errors import DeviceError
 from attnprobe.layouts.tensor_map import BYTES, ELEMENTS, FILLS, PROMOTIONS, TensorMap
 
@@ -27,7 +25,7 @@ def encoded(tensor: TensorMap) -> bytes:
     place = ctypes.addressof(space)
     place += -place % _ALIGNMENT
     rank = tensor.rank
-    status = _driver().cuTensorMapEncodeTiled(
+    status = driver.library().cuTensorMapEncodeTiled(
         ctypes.c_void_p(place),
         ctypes.c_int(ELEMENTS[tensor.element].code),
         ctypes.c_uint32(rank),
@@ -44,12 +42,3 @@ def encoded(tensor: TensorMap) -> bytes:
     if status:
         raise DeviceError(f"the driver refuses a tensor map (CUresult {status}): {tensor}")
     return ctypes.string_at(place, BYTES)
-
-
-@cache
-def _driver() -> Any:
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        return ctypes.CDLL(name)
-    except OSError as error:
-        raise DeviceError(f"no CUDA driver to encode a tensor map: {error}") from error

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a unit may import units of its own level and below, and no two units each other.
 LEVELS = (
     {"errors", "arch", "formats", "frozen", "_paths"},
-    {"layouts", "cache"},
+    {"layouts", "cache", "driver"},
     {"ptx", "nvrtc", "compile", "tensor_maps"},
     {"backends"},
     {"probing", "numerics", "engine"},

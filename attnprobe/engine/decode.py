@@ -230,6 +230,7 @@ def _decode(
         why=why,
         kv_bits=kv_bits,
         stages=stages,
+        dependent=True,
         least_blocks=least_blocks,
     )
 
@@ -237,7 +238,7 @@ def _decode(
 _AT_ONCE = "all blocks are on the device at once: no last wave"
 DECODE: tuple[DecodeVariant, ...] = (
     _decode((64, 64), (32, 2, 2), 5, _AT_ONCE, least_blocks=3),
-    _decode((64, 64), (32, 4, 3), 2, "two blocks: 128 KiB of K and V under way"),
+    _decode((64, 64), (32, 8, 3), 1, "128 KiB of K and V under way in eight warps"),
     _decode((64, 64), (16, 4, 3), 1, "fits into 99 KiB"),
     _decode((128, 128), (16, 2, 2), 6, _AT_ONCE, least_blocks=3),
     _decode((128, 128), (16, 8, 3), 1, "128 KiB of K and V under way in eight warps"),

@@ -157,6 +157,7 @@ def run_emulator(
             [*maps, struct],
             step.shared_bytes,
             checked=checked,
+            dependent=step.dependent,
             mma=mma,
             memory=memory,
         )
@@ -208,6 +209,7 @@ def run_gpu(
                 argument,
             ],
             tuple(arrays),
+            dependent=step.dependent,
         )
         for step, kernel in zip(plan.steps, kernels_, strict=True)
     )

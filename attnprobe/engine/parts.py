@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-AT_ONCE = 32  # parts that one block combines (kParts of group_combine.cuh)
+AT_ONCE = 64  # parts that one block combines (kParts of group_combine.cuh)
 COUNT_BITS = 10  # of a word that counts arrivals (kCountBits of arrivals.cuh)
 ARRIVAL_TAG = secrets.randbits(64 - COUNT_BITS) << COUNT_BITS
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from attnprobe import compile as compile_
 from attnprobe.arch import Arch
-from attnprobe.engine import mask_blocks, parts, tuned
+from attnprobe.engine import dependent, mask_blocks, parts, tuned
 from attnprobe.engine.features import FEATURES, exponent_scale
 from attnprobe.engine.problem import Problem
 from attnprobe.engine.rows import ROWS
@@ -79,6 +79,11 @@ class Plan:
         return self.variant.shared_bytes(self.problem)
 
     @property
+    def dependent(self) -> bool:
+        """Whether the launch may begin while the one before it in the stream is under way."""
+        return self.variant.dependent and self.arch.cc >= dependent.LEAST_CC
+
+    @property
     def defines(self) -> Mapping[str, object]:
         """Macros that make the kernel text of this plan."""
         variant = self.variant
@@ -97,6 +102,7 @@ class Plan:
             "ATTN_BIAS_TILES": int("bias" in variant.tiled(self.problem)),
             "ATTN_MASK_TILES": int("mask" in variant.tiled(self.problem)),
             "ATTN_MASK_BLOCKS": int(variant.skips(self.problem)),
+            "ATTN_DEPENDENT": int(self.dependent),
             **variant.macros(self.problem),
         }
         macros.update({row.define: int(row.name in self.features) for row in FEATURES})
@@ -107,7 +113,8 @@ class Plan:
         """The launches, in order; all take the same ``AttentionParams``."""
         variant = self.variant
         shape = (self.grid, self.block, self.shared_bytes)
-        step = Step(variant.source, variant.entry, *shape, variant.boxes(self.problem))
+        boxes = variant.boxes(self.problem)
+        step = Step(variant.source, variant.entry, *shape, boxes, self.dependent)
         if not variant.skips(self.problem):
             return (step,)
         return (mask_blocks.step(self._mask_words), step)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from attnprobe.engine.dependent import LEAST_DRIVER, launcher
 from attnprobe.errors import DeviceError
 from attnprobe.frozen import dataclass
 
@@ -111,6 +112,8 @@ class Prepared:
     grid, block, shared_bytes : shape of the launch.
     arguments : of the kernel, in order.
     names : of the arrays, in the order in which their addresses will come.
+    dependent : whether the kernel waits itself for the launch before it (dependent.py). An older
+        driver launches it behind that as any other.
     """
 
     def __init__(
@@ -121,15 +124,21 @@ class Prepared:
         shared_bytes: int,
         arguments: Sequence[Argument],
         names: Sequence[str],
+        dependent: bool = False,
     ) -> None:
         import cupy
 
         self._made_of = (function, grid, block, shared_bytes, tuple(arguments))
         self._arguments, self._names = tuple(arguments), tuple(names)
         self._form = _Form(self._arguments, self._names)
-        launch = cupy.cuda.driver.launchKernel
-        self._launch = partial(launch, function.ptr, *grid, *block, shared_bytes)
         self._refused = cupy.cuda.driver.CUDADriverError
+        self._dependent = dependent
+        launch = cupy.cuda.driver.launchKernel
+        self._launch: Callable[[int, int, int], Any] = (
+            launcher(function.ptr, grid, block, shared_bytes, self._refused)
+            if dependent and cupy.cuda.runtime.driverGetVersion() >= LEAST_DRIVER
+            else partial(launch, function.ptr, *grid, *block, shared_bytes)
+        )
         self._establish_context = cupy.cuda.runtime.memGetInfo
         # Nothing in here is ever changed: threads may launch with it at once.
         self._filled: dict[tuple[int, ...], tuple[int, Any]] = {}
@@ -137,7 +146,7 @@ class Prepared:
 
     def ordered(self, names: Sequence[str]) -> Prepared:
         """Return the same launch, to be given its addresses in another order."""
-        return Prepared(*self._made_of, names)
+        return Prepared(*self._made_of, names, self._dependent)
 
     def renamed(self, names: Mapping[str, str]) -> Prepared:
         """Return the same launch with arrays under other names, old -> new."""
@@ -150,7 +159,7 @@ class Prepared:
             for each in self._arguments
         ]
         order = tuple(names.get(name, name) for name in self._names)
-        return Prepared(*self._made_of[:-1], arguments, order)
+        return Prepared(*self._made_of[:-1], arguments, order, self._dependent)
 
     def __call__(self, addresses: tuple[int, ...], stream: int) -> None:
         """Queue the kernel on ``stream`` (a cudaStream_t), with one address for each name.

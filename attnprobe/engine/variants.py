@@ -36,6 +36,8 @@ class Variant:
     persistent : whether no more blocks are launched than run at once.
     skips_from : scores from which on key blocks that a mask hides whole are looked for; None: the
         kernel skips none.
+    dependent : whether the kernel waits for the launch before it itself, where the arch has the
+        instruction for it (dependent.py).
     """
 
     source: str
@@ -52,6 +54,7 @@ class Variant:
     suffix: str = ""
     persistent: bool = False
     skips_from: int | None = None
+    dependent: bool = False
 
     @property
     def row_name(self) -> str:

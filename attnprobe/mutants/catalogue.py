@@ -8,6 +8,7 @@ from attnprobe.mutants.rows.appending import APPENDING
 from attnprobe.mutants.rows.bytes8 import BYTES
 from attnprobe.mutants.rows.combining import COMBINING
 from attnprobe.mutants.rows.copies import COPIES
+from attnprobe.mutants.rows.dependence import DEPENDENCE
 from attnprobe.mutants.rows.features import FEATURES
 from attnprobe.mutants.rows.fragments import FRAGMENTS
 from attnprobe.mutants.rows.hopper import HOPPER
@@ -34,6 +35,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *SEQUENCES,
     *SPLITS,
     *COMBINING,
+    *DEPENDENCE,
     *PLANS,
     *HOPPER,
     *HOPPER_ROWS,

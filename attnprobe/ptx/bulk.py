@@ -137,6 +137,24 @@ class Bulk:
             places = start + CHUNK * np.arange(int(count) // CHUNK) + self._base(group, place)
             self._send(shared.site, group, place, lane, places, found)
 
+    def hint(self, group: Group, remote: Access, source: Array, size: Array,
+             mask: Array | None) -> None:  # fmt: skip
+        """Check the run of bytes that each lane asks a cache for; it is no access."""
+        active = group.active() if mask is None else mask
+        sizes = spread(size, group.n)[active].astype(np.int64)
+        begins = spread(source, group.n)[active].astype(np.int64) + remote.offset
+        memory = self.machine.launch.memory
+        buffer = memory.at(int(begins.min())) if begins.size else None
+        if buffer is not None and begins.min() >= buffer.low and sizes.min() > 0:
+            skew = int(np.bitwise_or.reduce(begins | sizes)) % CHUNK
+            if (begins + sizes).max() <= buffer.high and not skew:
+                return
+        for (place, lane), count, begin in zip(np.argwhere(active), sizes, begins, strict=True):
+            run = self._run(remote, group, place, lane, int(begin), int(count))
+            found = box(memory, run, np.zeros(1, int), write=False)
+            if isinstance(found, str):
+                raise self._fault(remote, group, place, lane, MemoryFault, found)
+
     def commit(self, group: Group, mask: Array | None) -> None:
         """Close the group of copies that each lane has issued out of shared memory."""
         self.committed[group.rows] += group.active() if mask is None else mask
@@ -288,6 +306,8 @@ class Bulk:
         refusal = told.refusal(corner, write) if isinstance(told, TensorMap) else ""
         if refusal:
             raise self._fault(access, group, place, lane, EmulatorError, refusal)
+        lanes = _one_lane(group, place, lane)
+        self.machine.dependence.check(access.site, group, lanes)
         found = box(self.machine.launch.memory, told, corner, write=write)
         if isinstance(found, str):
             raise self._fault(access, group, place, lane, MemoryFault, found)
@@ -295,6 +315,11 @@ class Bulk:
 
     def _fault(self, access: Access, group: Group, place: int, lane: int,
                kind: type[EmulatorError], what: str) -> EmulatorError:  # fmt: skip
-        lanes = np.zeros((group.n, LANES), bool)
-        lanes[place, lane] = True
+        lanes = _one_lane(group, place, lane)
         return self.machine.fault(kind, self.machine.site(access.site), group, lanes, what)
+
+
+def _one_lane(group: Group, place: int, lane: int) -> Array:
+    lanes = np.zeros((group.n, LANES), bool)
+    lanes[place, lane] = True
+    return lanes

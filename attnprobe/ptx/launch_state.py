@@ -29,6 +29,7 @@ class LaunchState:
     ----------
     params : the parameter bytes, uint8.
     symbols : device addresses of the module's global and constant variables.
+    dependent : whether it begins while the launch before it may be under way (dependence.py).
     between : what warps of different blocks know of each other, where that is looked at.
     dynamic_offset : shared address at which dynamic shared memory starts.
     """
@@ -42,6 +43,7 @@ class LaunchState:
     dynamic_offset: int
     dynamic_shared: int
     checked: bool
+    dependent: bool = False
     between: Between | None = None
     symbols: dict[str, int] = field(default_factory=dict)
 

@@ -11,6 +11,7 @@ from attnprobe.ptx import special
 from attnprobe.ptx.barrier import Barriers, deadlock
 from attnprobe.ptx.bulk import Bulk
 from attnprobe.ptx.copies import Copies
+from attnprobe.ptx.dependence import Dependence
 from attnprobe.ptx.group import Group, merge
 from attnprobe.ptx.group_plan import WARPS
 from attnprobe.ptx.inflight import InFlightError
@@ -55,6 +56,7 @@ class Machine:
         exists = np.arange(self.warps_per_block * LANES).reshape(-1, LANES) < self.threads
         self.live = np.tile(exists, (self.block_count, 1))
         self.table = special.chunk_table(self)
+        self.dependence = Dependence(self)
         self.spaces = Spaces(self)
         self.barriers = Barriers(self)
         self.copies = Copies(self)
@@ -353,6 +355,7 @@ class Machine:
                              f"multiprocessor has {REGISTERS}")  # fmt: skip
 
     def _exit(self, group: Group) -> None:
+        self.dependence.leave(group)
         self.live[group.rows] &= ~group.active()
         self.mbarriers.progress = True
         self.barriers.exited(group)

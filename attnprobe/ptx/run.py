@@ -64,6 +64,7 @@ def launch(
     *,
     memory: GlobalMemory | None = None,
     checked: bool = True,
+    dependent: bool = False,
     mma: str | None = None,
     chunk_lanes: int | None = None,
 ) -> LaunchReport:
@@ -78,6 +79,8 @@ def launch(
     shared_bytes : dynamic shared memory.
     memory : the address space that the buffers were mapped in; needed if there are any.
     checked : look for races, and let cp.async data land only at its wait.
+    dependent : begin as a launch that need not wait for the one before it in the stream: then every
+        thread has to, by griddepcontrol.wait, before it touches global memory (dependence.py).
     mma : how products are summed: "fast", float32 in the order of the matrix library, or "exact",
         with the bits of the hardware (ex2.approx too). None: ATTNPROBE_MMA, else "fast".
     chunk_lanes : about how many lanes to run at once. Results do not depend on it.
@@ -109,6 +112,7 @@ def launch(
         offset,
         shared_bytes,
         checked,
+        dependent,
     )
     state.symbols = _globals(program, code, memory)
     state.between = _between(state)

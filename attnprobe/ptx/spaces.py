@@ -276,6 +276,7 @@ class Spaces:
         inside = address if mask is None else spread(address, group.n)[mask]
         if inside.size == 0:
             return []
+        self.machine.dependence.check(access.site, group, mask)
         buffer = self.machine.launch.memory.at(int(inside.flat[0]))
         if buffer is not None and (buffer.writable or not write):
             low, high = int(inside.min()), int(inside.max())

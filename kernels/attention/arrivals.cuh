@@ -18,9 +18,9 @@ __device__ __forceinline__ void open_count(const AttentionParams &p, u64_t *word
     if ((found ^ p.arrival_tag) >> kCountBits != 0) atom_cas_relaxed(word, found, p.arrival_tag);
 }
 
-// By all threads of a block: whether it is the last of `expected` to arrive at the word. What the blocks wrote before they
-// arrived, all threads of the last one see. flag: in shared memory, nobody's until then.
-__device__ __forceinline__ bool arrive_last(const AttentionParams &p, u64_t *word, int expected, u32_t *flag) {
+// By all threads of a block: it arrives at the word, the last of `expected` or not; is_last tells. flag: in shared memory,
+// nobody's until then. What comes between the two, all warps but the first do while the answer is under way.
+__device__ __forceinline__ void arrive(const AttentionParams &p, u64_t *word, int expected, u32_t *flag) {
     __syncthreads();  // the block has written all that it leaves
     if (threadIdx.x == 0) {
         const u64_t before = atom_add_acq_rel(word, 1) - p.arrival_tag;
@@ -28,6 +28,10 @@ __device__ __forceinline__ bool arrive_last(const AttentionParams &p, u64_t *wor
         if (last) st_relaxed(word, p.arrival_tag);
         *flag = last;
     }
+}
+
+// By all threads of a block that has arrived. What the blocks wrote before they arrived, all threads of the last one see.
+__device__ __forceinline__ bool is_last(const u32_t *flag) {
     __syncthreads();
     return *flag != 0;
 }

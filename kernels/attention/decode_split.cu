@@ -10,12 +10,14 @@
 //
 // Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_BLOCK_N, ATTN_WARPS, ATTN_STAGES,
 // ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_KV (ATTN_ELEMENT, e4m3_t, s8_t), ATTN_OUT, ATTN_SPLIT (1 where
-// there is more than one), and the features of features.py.
+// there is more than one), ATTN_DEPENDENT (1 where the launch may begin beside the one before it), and the features of
+// features.py.
 #include "attention/group_combine.cuh"
 #include "attention/group_rows.cuh"
 #include "attention/group_store.cuh"
 #include "attention/key_ring.cuh"
 #include "attention/products8.cuh"
+#include "ptx/dependence.cuh"
 
 using Element = ATTN_ELEMENT;
 using Kv = ATTN_KV;
@@ -30,6 +32,13 @@ constexpr int kStages = ATTN_STAGES;
 constexpr int kNTiles = kBlockN / 8;
 constexpr int kDTiles = kVDim / 8;
 constexpr bool kWide = sizeof(Kv) == 2;  // K and V need no widening
+// Whether it takes more than the argument to say where a block's keys are.
+constexpr bool kLengthsRead = ATTN_VARLEN_Q || ATTN_VARLEN_K || ATTN_SEQUSED_K || ATTN_LEFTPAD_K;
+// Which blocks let the launch behind begin: those that have a multiprocessor for themselves and do not read long. Where several
+// may share one, those of the next launch would go where others have ended first, and not be spread evenly; so they go where
+// there are fewer than multiprocessors, which costs blocks that read long more than is gained (docs/design/decode.md).
+constexpr bool kReleases = ATTN_DEPENDENT && ATTN_BLOCKS_PER_SM == 1;
+constexpr int kReleasingTiles = (3 << 20) / (kBlockN * (kHeadDim + kVDim) * static_cast<int>(sizeof(Kv)));
 
 template <int kBytes>
 struct Storage {
@@ -102,6 +111,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     attention_decode_split(const __grid_constant__ AttentionParams p) {
     extern __shared__ __align__(128) unsigned char smem[];
     unsigned char *const rings = smem + QTile::kBytes;
+    // The launch before may be under way: nothing in global memory is touched before the wait, not even lengths.
+    if constexpr (ATTN_DEPENDENT && kLengthsRead) griddepcontrol_wait();
 
     // Blocks that read the same keys are neighbours, then the K/V heads, whose rows are neighbours in memory.
     u32_t number = blockIdx.x;
@@ -121,18 +132,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     [[maybe_unused]] const int slot = batch * row_tiles + row_tile;
     const Sequence sequence = find_sequence(p, batch);
 #endif
-    copy_group_queries<kBlockM, kHeadDim, kThreads>(smem, p, sequence, kv_head, first_row);
-    cp_async_commit_group();
-#if ATTN_SPLIT
-    const i64_t group = (static_cast<i64_t>(slot) * p.num_kv_heads + kv_head) * kVParts + v_part;
-    const PartTile parts = {kv_head, first_row, v_part, p.arrivals + group * part_counts(p)};
-    const FoundCounts found(p, parts, split);
-#endif
-    const GroupRows rows(p, sequence, query_head(p, kv_head, first_row + lane_id() / 4),
-                         query_head(p, kv_head, first_row + lane_id() / 4 + 8));
 
     // Key tiles that some row of the tile sees; those of this split; and those that every row sees whole.
-    const Mask &mask = rows.masks[0];
+    const Mask mask(p, sequence, kv_head * p.heads_per_kv_head);
     const int first_query = first_row / p.heads_per_kv_head;
     const int last_query = min((first_row + kBlockM - 1) / p.heads_per_kv_head, sequence.seqlen_q - 1);
     const int begin_seen = mask.first_key(first_query) / kBlockN;
@@ -142,6 +144,25 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int begin_whole = (mask.first_key(last_query) + kBlockN - 1) / kBlockN;
     const int end_whole = ATTN_MASK || ATTN_BIAS ? 0 : mask.end_key(first_query) / kBlockN;
 
+    // This warp's tiles: begin + warp, begin + warp + kWarps, ...
+    Ring ring(p, sequence, kv_head, v_part * kVDim);
+    int next = begin + warp_id();                   // to be copied
+    constexpr int kAhead = (kStages - 1) * kWarps;  // from the tile that is read to the one that is copied
+    if constexpr (ATTN_DEPENDENT && !kLengthsRead) griddepcontrol_wait();
+
+    copy_group_queries<kBlockM, kHeadDim, kThreads>(smem, p, sequence, kv_head, first_row);
+    cp_async_commit_group();
+#if ATTN_SPLIT
+    const i64_t group = (static_cast<i64_t>(slot) * p.num_kv_heads + kv_head) * kVParts + v_part;
+    const PartTile parts = {kv_head, first_row, v_part, p.arrivals + group * part_counts(p)};
+    const FoundCounts found(p, parts, split);
+#endif
+    const GroupRows rows(p, sequence, query_head(p, kv_head, first_row + lane_id() / 4),
+                         query_head(p, kv_head, first_row + lane_id() / 4 + 8));
+    float descale = 1.0f;
+#if ATTN_V_DESCALE
+    descale = p.v_descale[sequence.batch * p.v_descale_batch_stride + kv_head * p.v_descale_head_stride];
+#endif
     float O_acc[1][kDTiles][4];
 #pragma unroll
     for (int d = 0; d < kDTiles; ++d) {
@@ -150,12 +171,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     }
     OnlineSoftmax<1> softmax;
 
-    // This warp's tiles: begin + warp, begin + warp + kWarps, ...
-    Ring ring(p, sequence, kv_head, v_part * kVDim);
     unsigned char *const own = rings + warp_id() * kWarpBytes;
     const u32_t stages = smem_address(own);
-    int next = begin + warp_id();                   // to be copied
-    constexpr int kAhead = (kStages - 1) * kWarps;  // from the tile that is read to the one that is copied
     ring.find_first(stages, next, kWarps, end);
     const QFragment<kHeadDim> Q_smem(smem_address(smem), 0);
     // The first kStages - 1 steps only fill the ring.
@@ -192,15 +209,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
     }
 
-    float descale = 1.0f;
-#if ATTN_V_DESCALE
-    descale = p.v_descale[sequence.batch * p.v_descale_batch_stride + kv_head * p.v_descale_head_stride];
-#endif
 #if ATTN_SPLIT
     if (threadIdx.x == 0) found.open(p, parts, split);
 #endif
+    if constexpr (kReleases) {
+        if (end - begin <= kReleasingTiles) griddepcontrol_launch_dependents();
+    }
     __syncwarp();  // every lane has read the ring's last tile
-    write_share(WarpShare<kVDim>{own}, O_acc, softmax);
+    write_share(WarpShare<kVDim>{own}, O_acc, softmax, rows, sequence.seqlen_q);
     __syncthreads();
     merge_and_store<Out, kVDim, kVParts, kWarps, kWarpBytes, kWide>(p, sequence, rows, rings, descale, v_part, split);
 #if ATTN_SPLIT

@@ -2,7 +2,7 @@
 //
 //   LSE = ln sum_s exp(LSE_s)    O = sum_s exp(LSE_s - LSE) O_s
 //
-// Up to 32 parts are combined at once, a lane for each LSE. Where there are more, the last block of each 32 combines
+// Up to 64 parts are combined at once, a lane for two LSE. Where there are more, the last block of each 64 combines
 // those into one further part, and the last of these blocks combines the further parts. Parts are taken in their order, so
 // the bits do not depend on who is last.
 //
@@ -11,7 +11,7 @@
 #include "attention/arrivals.cuh"
 #include "attention/group_store.cuh"
 
-constexpr int kParts = kWarpSize;  // combined at once
+constexpr int kParts = 2 * kWarpSize;  // combined at once
 
 __device__ __forceinline__ float warp_max(float x) {
 #pragma unroll
@@ -30,10 +30,10 @@ struct PartTile {
     int kv_head;
     int first_row;  // of the tile
     int v_part;     // blocks that share the columns of O leave parts each for itself
-    u64_t *counts;  // of the first 32 parts, of the next, ...; of the further parts
+    u64_t *counts;  // of the first kParts parts, of the next, ...; of the further parts
 };
 
-// Counts of one tile's parts, those of further parts included. Where there are no more than 32, there is one.
+// Counts of one tile's parts, those of further parts included. Where there are no more than kParts, there is one.
 __device__ __forceinline__ int part_ranges(const AttentionParams &p) { return (p.num_splits + kParts - 1) / kParts; }
 __device__ __forceinline__ int part_counts(const AttentionParams &p) {
     const int ranges = part_ranges(p);
@@ -58,65 +58,126 @@ struct FoundCounts {
     }
 };
 
+// A row of a tile, and where its element of LSE is: worked out while nobody knows yet who is last.
+struct PartRow {
+    QueryHead at;
+    i64_t query;    // within Q
+    i64_t element;  // of LSE
+
+    __device__ __forceinline__ PartRow(const AttentionParams &p, const Sequence &sequence, const PartTile &tile,
+                                       int number)
+        : at(query_head(p, tile.kv_head, tile.first_row + number)),
+          query(worked_out(sequence.q_row + at.query)),
+          element(worked_out(sequence.batch * p.lse_batch_stride + at.head * p.lse_head_stride + query)) {}
+};
+
+// The first row of this warp. The first warp, which waits for the answer of the count, has the last one.
+template <int kWarps>
+__device__ __forceinline__ int combined_row() {
+    return (warp_id() + kWarps - 1) % kWarps;
+}
+
 // Combines `count` parts from `first` on, at most kParts, of all rows of a tile, a row a warp. target: the further part that
 // they become, or -1: O and LSE themselves. room: kRoomBytes of shared memory of this warp; the parts pass through it, since
-// a loop that holds them all in registers is unrolled, and its instructions are as far away as the parts.
+// a loop that holds them all in registers is unrolled, and its instructions are as far away as the parts. They are asked for
+// all at once, and those that come first are added while the others are under way. Loops are unrolled no further than it takes,
+// for one block runs them once: each instruction is fetched from afar. first_row: the row combined_row().
 template <class Out, int kVDim, int kVParts, int kRows, int kWarps, int kRoomBytes>
 __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Sequence &sequence, const PartTile &tile,
-                                              unsigned char *room, int first, int count, int target) {
+                                              unsigned char *room, const PartRow &first_row, int first, int count,
+                                              int target) {
     constexpr float kLog2e = 1.4426950408889634f;
     constexpr int kWidth = kVDim * kVParts, kRowChunks = kVDim / 4, kFit = kRoomBytes / (kRowChunks * kChunkBytes);
-    constexpr int kAtOnce = kFit < kParts ? kFit : kParts;                 // parts in the room
     constexpr int kLaneChunks = (kRowChunks + kWarpSize - 1) / kWarpSize;  // of a row, four columns each
-    static_assert(kAtOnce > 0, "a row of O fits");
+    // Parts that the lanes copy side by side, and in one step; parts in the room.
+    constexpr int kPassParts = kRowChunks < kWarpSize ? kWarpSize / kRowChunks : 1;
+    constexpr int kStep = kPassParts < 4 ? 4 : kPassParts, kAtOnce = kFit < kParts ? kFit / kStep * kStep : kParts;
+    static_assert(kAtOnce > 0 && kStep % kPassParts == 0 && kStep % 4 == 0, "a step fits");
     const i64_t O_step = p.split_stride * kWidth, LSE_step = p.split_stride * kVParts;
     const u32_t room_smem = smem_address(room);
-    for (int row_number = warp_id(); row_number < kRows; row_number += kWarps) {
-        const QueryHead row = query_head(p, tile.kv_head, tile.first_row + row_number);
-        if (row.query >= sequence.seqlen_q) break;
-        const i64_t query = sequence.q_row + row.query;
-        const i64_t element = sequence.batch * p.lse_batch_stride + row.head * p.lse_head_stride + query;
-        float *LSE_parts = p.LSE_split + tile.v_part * p.split_stride + element;
-        float *O_parts = p.O_split + element * kWidth + tile.v_part * kVDim;
-        const float LSE = lane_id() < count ? LSE_parts[(first + lane_id()) * LSE_step] : -infinity();
-        float top = 0.0f, sum = 0.0f, weight = 0.0f;
+    PartRow row = first_row;
+    for (int number = combined_row<kWarps>(); row.at.query < sequence.seqlen_q;) {
+        float *LSE_parts = p.LSE_split + tile.v_part * p.split_stride + row.element;
+        float *O_parts = p.O_split + row.element * kWidth + tile.v_part * kVDim;
+        float LSE[kParts / kWarpSize], weights[kParts / kWarpSize];  // of part lane, lane + 32
+#pragma unroll
+        for (int i = 0; i < kParts / kWarpSize; ++i) {
+            const int part = lane_id() + i * kWarpSize;
+            LSE[i] = part < count ? LSE_parts[(first + part) * LSE_step] : -infinity();
+        }
+        float top = 0.0f, sum = 0.0f;
         float4_t totals[kLaneChunks];
 #pragma unroll
         for (int u = 0; u < kLaneChunks; ++u) totals[u] = {0.0f, 0.0f, 0.0f, 0.0f};
         for (int begin = 0; begin < count; begin += kAtOnce) {
             const int here = min(kAtOnce, count - begin);
-            const float *from = O_parts + (first + begin) * O_step;
-#pragma unroll 4
-            for (int n = lane_id(); n < here * kRowChunks; n += kWarpSize) {
-                const int part = n / kRowChunks, chunk = n % kRowChunks;
-                cp_async_16(room_smem + n * kChunkBytes, from + part * O_step + chunk * 4, kChunkBytes);
+            const int half = (here + 2 * kStep - 1) / (2 * kStep) * kStep;
+            const int lane_part = lane_id() / kRowChunks, lane_chunk = lane_id() - lane_part * kRowChunks;
+            const float *from = O_parts + (first + begin + lane_part) * O_step + lane_chunk * 4;
+            u32_t to = room_smem + lane_id() * kChunkBytes;
+            // Whole steps: zeros behind the last part.
+#pragma unroll 1
+            for (int i = 0, end = min(here, half);; end = here) {
+#pragma unroll 1
+                for (; i < end; i += kStep) {
+#pragma unroll
+                    for (int part = lane_part; part < kStep + lane_part; part += kPassParts) {
+                        if (kRowChunks >= kWarpSize || kWarpSize % kRowChunks == 0 || lane_part < kPassParts) {
+#pragma unroll
+                            for (int u = 0; u < kLaneChunks; ++u) {
+                                if (kRowChunks > kWarpSize && u * kWarpSize + lane_id() >= kRowChunks) break;
+                                cp_async_16(to + u * kWarpSize * kChunkBytes, from + u * kWarpSize * 4,
+                                            i + part < here ? kChunkBytes : 0);
+                            }
+                        }
+                        from += kPassParts * O_step;
+                        to += kPassParts * kRowChunks * kChunkBytes;
+                    }
+                }
+                cp_async_commit_group();
+                if (end == here) break;
             }
-            cp_async_commit_group();
             if (begin == 0) {  // while the first parts are under way
-                top = warp_max(LSE);
+                top = warp_max(max_f32(LSE[0], LSE[1]));
 #if ATTN_SINKS
-                if (target < 0) top = max_f32(top, p.sinks[row.head]);
+                if (target < 0) top = max_f32(top, p.sinks[row.at.head]);
 #endif
                 const float shift = top == -infinity() ? 0.0f : top;
-                weight = ex2_approx((LSE - shift) * kLog2e);
-                sum = warp_sum(weight);
+#pragma unroll
+                for (int i = 0; i < kParts / kWarpSize; ++i) weights[i] = ex2_approx((LSE[i] - shift) * kLog2e);
+                sum = warp_sum(weights[0] + weights[1]);
 #if ATTN_SINKS
-                if (target < 0) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);
+                if (target < 0) sum += ex2_approx((p.sinks[row.at.head] - shift) * kLog2e);
 #endif
             }
-            cp_async_wait_group<0>();
-            __syncwarp();  // every lane's copies are visible
-#pragma unroll 4
-            for (int i = 0; i < here; ++i) {
-                const float factor = shfl_idx(weight, begin + i);
-                const float4_t *part = reinterpret_cast<const float4_t *>(room) + i * kRowChunks;
-#pragma unroll
-                for (int u = 0; u < kLaneChunks; ++u) {
-                    const int chunk = u * kWarpSize + lane_id();
-                    if (kRowChunks % kWarpSize != 0 && chunk >= kRowChunks) break;
-#pragma unroll
-                    for (int c = 0; c < 4; ++c) totals[u].v[c] = fma_rn(part[chunk].v[c], factor, totals[u].v[c]);
+#pragma unroll 1
+            for (int i = 0, end = min(here, half);; end = here) {
+                if (end < here) {
+                    cp_async_wait_group<1>();
+                } else {
+                    cp_async_wait_group<0>();
                 }
+                __syncwarp();  // every lane's copies are visible
+#pragma unroll 1
+                for (; i < end; i += 4) {
+                    const u32_t part = begin + i;
+                    const float own = part < kWarpSize ? weights[0] : weights[1];
+                    const float4_t *numbers = reinterpret_cast<const float4_t *>(room) + i * kRowChunks;
+#pragma unroll
+                    for (int j = 0; j < 4; ++j) {
+                        const float factor = shfl_idx(own, part % kWarpSize + j);
+#pragma unroll
+                        for (int u = 0; u < kLaneChunks; ++u) {
+                            const int chunk = u * kWarpSize + lane_id();
+                            if (kRowChunks % kWarpSize != 0 && chunk >= kRowChunks) break;
+#pragma unroll
+                            for (int c = 0; c < 4; ++c) {
+                                totals[u].v[c] = fma_rn(numbers[j * kRowChunks + chunk].v[c], factor, totals[u].v[c]);
+                            }
+                        }
+                    }
+                }
+                if (end == here) break;
             }
             __syncwarp();  // every lane has read what the next parts are copied over
         }
@@ -129,8 +190,8 @@ __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Se
 #pragma unroll
             for (int c = 0; c < 4; ++c) total.v[c] *= factor;
             if (target < 0) {
-                Out *O = static_cast<Out *>(p.O) + sequence.batch * p.o_batch_stride + query * p.o_row_stride +
-                         row.head * p.o_head_stride + tile.v_part * kVDim + chunk * 4;
+                Out *O = static_cast<Out *>(p.O) + sequence.batch * p.o_batch_stride + row.query * p.o_row_stride +
+                         row.at.head * p.o_head_stride + tile.v_part * kVDim + chunk * 4;
                 store_pair(O, total.v[0], total.v[1]);
                 store_pair(O + 2, total.v[2], total.v[3]);
             } else {
@@ -142,9 +203,12 @@ __device__ __forceinline__ void combine_parts(const AttentionParams &p, const Se
             if (target >= 0) {
                 LSE_parts[target * LSE_step] = merged;
             } else if (tile.v_part == 0 && p.LSE != nullptr) {
-                p.LSE[element] = merged;
+                p.LSE[row.element] = merged;
             }
         }
+        number += kWarps;
+        if (number >= kRows) break;
+        row = PartRow(p, sequence, tile, number);
     }
 }
 
@@ -156,9 +220,12 @@ __device__ __forceinline__ void combine_if_last(const AttentionParams &p, const 
     u64_t *word = tile.counts + range;
     int first = range * kParts, count = min(kParts, p.num_splits - first);
     int target = ranges > 1 ? p.num_splits + range : -1;
-    while (arrive_last(p, word, count, flag)) {
+    while (true) {
+        arrive(p, word, count, flag);
+        const PartRow first_row(p, sequence, tile, combined_row<kWarps>());
+        if (!is_last(flag)) return;
         combine_parts<Out, kVDim, kVParts, kRows, kWarps, kRoomBytes>(p, sequence, tile, rooms + warp_id() * kRoomBytes,
-                                                                      first, count, target);
+                                                                      first_row, first, count, target);
         if (target < 0) return;
         // The further parts are next.
         word = tile.counts + ranges;

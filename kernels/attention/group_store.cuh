@@ -23,18 +23,20 @@ struct WarpShare {
     }
 };
 
+// O of the rows that exist; maximum and sum of all.
 template <int kVDim, int kDTiles>
 __device__ __forceinline__ void write_share(const WarpShare<kVDim> &share, const float (&O_acc)[1][kDTiles][4],
-                                            const OnlineSoftmax<1> &softmax) {
+                                            const OnlineSoftmax<1> &softmax, const GroupRows &rows, int seqlen_q) {
 #pragma unroll
     for (int r = 0; r < kRowsPerLane; ++r) {
+        const float sum = quad_sum(softmax.row_sum[0][r]);
+        if (lane_id() % 4 == 0) share.stats(lane_id() / 4 + r * 8) = {softmax.row_max[0][r], sum};
+        if (rows.rows[r].query >= seqlen_q) continue;
 #pragma unroll
         for (int unit = 0; unit < kDTiles / 2; ++unit) {
             const float (&first)[4] = O_acc[0][2 * unit], (&second)[4] = O_acc[0][2 * unit + 1];
             share.numbers(unit, r) = {first[2 * r], first[2 * r + 1], second[2 * r], second[2 * r + 1]};
         }
-        const float sum = quad_sum(softmax.row_sum[0][r]);
-        if (lane_id() % 4 == 0) share.stats(lane_id() / 4 + r * 8) = {softmax.row_max[0][r], sum};
     }
 }
 

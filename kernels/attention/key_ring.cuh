@@ -145,7 +145,8 @@ struct KeyRing {
             if (kChunks % kRowLanes != 0 && chunk >= kChunks) break;
             const u32_t target = smem + row * T::kRowBytes + swizzled_chunk(row, chunk);
 #if ATTN_ALIGNED
-            cp_async_16(target, gmem + chunk * kChunk, inside ? kChunkBytes : 0);
+            // The parts of O that blocks leave, and Q, stay in L2; keys are read once.
+            cp_async_16(target, gmem + chunk * kChunk, inside ? kChunkBytes : 0, evict_first_policy());
 #else
             copy_chunk(target, gmem + chunk * kChunk, inside);
 #endif

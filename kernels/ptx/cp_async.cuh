@@ -7,7 +7,21 @@ __device__ __forceinline__ void cp_async_16(u32_t smem, const void *gmem, int so
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem), "l"(gmem), "r"(source_bytes) : "memory");
 }
 
-// The same for 4 bytes.
+// createpolicy: lines that L2 gives up first, for what is read once.
+__device__ __forceinline__ u64_t evict_first_policy() {
+    u64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+// The same, and what L2 should do with the lines.
+__device__ __forceinline__ void cp_async_16(u32_t smem, const void *gmem, int source_bytes, u64_t policy) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(smem), "l"(gmem),
+                 "r"(source_bytes), "l"(policy)
+                 : "memory");
+}
+
+// cp.async of 4 bytes.
 __device__ __forceinline__ void cp_async_4(u32_t smem, const void *gmem, int source_bytes) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem), "l"(gmem), "r"(source_bytes) : "memory");
 }

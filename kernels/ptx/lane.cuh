@@ -15,6 +15,12 @@ __device__ __forceinline__ int fresh_block_id() {
     return result;
 }
 
+// No instruction: the compiler works the value out here, and not where it is used.
+__device__ __forceinline__ i64_t worked_out(i64_t value) {
+    asm volatile("" : "+l"(value));
+    return value;
+}
+
 // shfl.sync.bfly: the value that lane (own ^ mask) holds.
 __device__ __forceinline__ float shfl_bfly(float value, int mask) {
     float result;

@@ -21,7 +21,7 @@ from attnprobe.engine.problem import make_problem
 from attnprobe.numerics.error import check_attention
 
 Array = Any
-SPLITS = (3, 40)  # 40: in two steps
+SPLITS = (3, 40, 70)  # 40: two parts to a lane; 70: in two steps
 
 
 def qkv(batch: int = 2, width: int = 32) -> tuple[Array, ...]:
@@ -136,4 +136,4 @@ def test_tags_leave_room_for_every_count() -> None:
     assert parts.ranges(MAX_SPLITS) <= parts.AT_ONCE
     texts = compile_.load_source("attention/decode_split.cu").text
     assert f"kCountBits = {parts.COUNT_BITS};" in texts
-    assert "kParts = kWarpSize;" in texts
+    assert "kParts = 2 * kWarpSize;" in texts

@@ -60,6 +60,26 @@ def prepared(arguments: list[Any], names: tuple[str, ...]) -> Prepared:
     return Prepared(function, GRID, BLOCK, SHARED_BYTES, arguments, names)
 
 
+@pytest.mark.parametrize("version", [12020, 12030])
+def test_a_kernel_that_waits_itself_is_launched_so_where_the_driver_can(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    monkeypatch.setattr(cupy.cuda.runtime, "driverGetVersion", lambda: version)
+    beside: list[tuple[Any, ...]] = []
+
+    def launcher(*shape: Any) -> Any:
+        return lambda *numbers: beside.append((*shape, numbers[0]))
+
+    monkeypatch.setattr(prepared_, "launcher", launcher)
+    function = SimpleNamespace(ptr=FUNCTION)
+    argument = Struct(words(0, 0, 0, 0, 0), {"Q": 0})
+    launch = Prepared(function, GRID, BLOCK, SHARED_BYTES, [argument], ("Q",), dependent=True)
+    for each in (launch, launch.ordered(("Q",)), launch.renamed({"Q": "K"})):
+        each((1,), STREAM)
+    shape = (FUNCTION, GRID, BLOCK, SHARED_BYTES, Refused, STREAM)
+    assert (beside, len(driver.launches)) == (([shape] * 3, 0) if version >= 12030 else ([], 3))
+
+
 def words(*values: int) -> bytes:
     return struct.pack(f"{len(values)}Q", *values)
 

@@ -8,10 +8,14 @@ from attnprobe.mutants.mutant import DECODE_KERNEL, Edit, Mutant
 
 _decode = partial(Mutant, family="splits", kernel=DECODE_KERNEL)
 
-_WEIGHT = "weight = ex2_approx((LSE - shift) * kLog2e);"
+_WEIGHT = "weights[i] = ex2_approx((LSE[i] - shift) * kLog2e);"
 _MERGED = "const float merged = sum == 0.0f ? -infinity() : top + logf(sum);"
-_SINK = "if (target < 0) sum += ex2_approx((p.sinks[row.head] - shift) * kLog2e);"
-_ADDED = "for (int i = 0; i < here; ++i) {"
+_SINK = "if (target < 0) sum += ex2_approx((p.sinks[row.at.head] - shift) * kLog2e);"
+_LANDED = (
+    "if (end < here) { cp_async_wait_group<1>(); } else { cp_async_wait_group<0>(); } "
+    "__syncwarp(); // every lane's copies are visible"
+)
+_FACTOR = "const float factor = shfl_idx(own, part % kWarpSize + j);"
 _LAST = "before == static_cast<u64_t>(expected - 1);"
 _ADD = "atom.acq_rel.gpu.global.add.u64 %0"
 _OPENED = "if (threadIdx.x == 0) found.open(p, parts, split);"
@@ -22,7 +26,7 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "combine_equal_weights",
         "splits are averaged as if each had the same share",
-        (Edit(_WEIGHT, "weight = LSE == -infinity() ? 0.0f : 1.0f;"),),
+        (Edit(_WEIGHT, "weights[i] = LSE[i] == -infinity() ? 0.0f : 1.0f;"),),
         ("decode", "decode_causal"),
     ),
     _decode(
@@ -35,24 +39,31 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "combine_first_missing",
         "the first split does not count in O",
-        (Edit(_ADDED, _ADDED.replace("i = 0", "i = 1")),),
+        (Edit(_FACTOR, _FACTOR.replace("shfl", "part + j == 0 ? 0.0f : shfl")),),
         ("decode",),
     ),
     _decode(
         "combine_last_missing",
         "the last split does not count in O",
-        (Edit(_ADDED, _ADDED.replace("here", "here - 1")),),
+        (Edit(_FACTOR, _FACTOR.replace("shfl", "part + j + 1 == count ? 0.0f : shfl")),),
         ("decode",),
     ),
     _decode(
         "combine_not_awaited",
         "parts are added before they have landed",
-        (
-            Edit(
-                "cp_async_wait_group<0>(); __syncwarp(); // every lane's copies are visible",
-                "__syncwarp();",
-            ),
-        ),
+        (Edit(_LANDED, "__syncwarp();"),),
+        ("decode",),
+    ),
+    _decode(
+        "combine_half_not_awaited",
+        "the second half of the parts is added when the first has landed",
+        (Edit(_LANDED, "cp_async_wait_group<1>(); __syncwarp();"),),
+        ("decode_parts",),
+    ),
+    _decode(
+        "combine_rest_not_zero",
+        "what stands behind the last part in shared memory is not set to 0",
+        (Edit("i + part < here ? kChunkBytes : 0);", "kChunkBytes);"),),
         ("decode",),
     ),
     _decode(
@@ -60,8 +71,8 @@ COMBINING: tuple[Mutant, ...] = (
         "weights are exp(LSE) without the greatest LSE taken off",
         (
             Edit(
-                "const float shift = top == -infinity() ? 0.0f : top; weight",
-                "const float shift = 0.0f; top = 0.0f; weight",
+                "const float shift = top == -infinity() ? 0.0f : top; #pragma",
+                "const float shift = 0.0f; top = 0.0f;\n#pragma",
             ),
         ),
         ("decode",),
@@ -72,8 +83,8 @@ COMBINING: tuple[Mutant, ...] = (
         "where no split saw a key, -inf - -inf is computed",
         (
             Edit(
-                "const float shift = top == -infinity() ? 0.0f : top; weight",
-                "const float shift = top; weight",
+                "const float shift = top == -infinity() ? 0.0f : top; #pragma",
+                "const float shift = top;\n#pragma",
             ),
         ),
         ("decode_no_keys",),
@@ -111,13 +122,13 @@ COMBINING: tuple[Mutant, ...] = (
     ),
     _decode(
         "combine_sink_twice",
-        "the sink joins the sum of each 32 splits and that of what comes out of them",
+        "the sink joins the sum of each 64 splits and that of what comes out of them",
         (Edit(_SINK, _SINK.replace("if (target < 0) ", "")),),
         ("decode_parts",),
     ),
     _decode(
         "combine_further_overwritten",
-        "what comes out of each 32 splits is stored in one place",
+        "what comes out of each 64 splits is stored in one place",
         (
             Edit(
                 "int target = ranges > 1 ? p.num_splits + range : -1;",
@@ -128,7 +139,7 @@ COMBINING: tuple[Mutant, ...] = (
     ),
     _decode(
         "combine_range_too_long",
-        "the last 32 splits are taken to be 32, whatever is left of them",
+        "the last 64 splits are taken to be 64, whatever is left of them",
         (Edit(_RANGE, "count = kParts;"),),
         ("decode_parts",),
     ),
@@ -195,7 +206,7 @@ COMBINING: tuple[Mutant, ...] = (
     _decode(
         "arrive_flag_early",
         "warps read whether theirs is the last block before it is written",
-        (Edit("*flag = last; } __syncthreads();", "*flag = last; }"),),
+        (Edit("__syncthreads(); return *flag != 0;", "return *flag != 0;"),),
         ("decode",),
     ),
 )

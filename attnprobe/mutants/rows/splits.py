@@ -138,8 +138,8 @@ SPLITS: tuple[Mutant, ...] = (
         "warps are merged before all have left their share",
         (
             Edit(
-                "write_share(WarpShare<kVDim>{own}, O_acc, softmax);\n    __syncthreads();",
-                "write_share(WarpShare<kVDim>{own}, O_acc, softmax);",
+                "O_acc, softmax, rows, sequence.seqlen_q); __syncthreads();",
+                "O_acc, softmax, rows, sequence.seqlen_q);",
             ),
         ),
         ("decode_whole",),

@@ -91,7 +91,15 @@ def wait_group(e: Emitter, instr: Instr) -> None:
     e.line(f"m.bulk.wait(g, {count.value}, {e.active()})")
 
 
-@op("cp.async.bulk.prefetch", "prefetch.tensormap")
+@op("cp.async.bulk.prefetch.L2")
+def prefetch_run(e: Emitter, instr: Instr) -> None:
+    """A hint to the cache: no effect, but the run of bytes has to lie in an array."""
+    remote, offset = address_of(e, instr.operands[0], "global")
+    count = e.src(instr.operands[1], "u4")
+    e.line(f"m.bulk.hint(g, {_access(e, offset)}, {remote}, {count}, {e.active()})")
+
+
+@op("cp.async.bulk.prefetch.tensor", "prefetch.tensormap")
 def prefetch(e: Emitter, instr: Instr) -> None:
     """A hint to the caches: no effect."""
 

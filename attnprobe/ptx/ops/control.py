@@ -100,7 +100,19 @@ def fence(e: Emitter, instr: Instr) -> None:
         e.line("m.fence(g)")
 
 
-@op("nanosleep", "pmevent", "griddepcontrol")
+@op("griddepcontrol.wait")
+def griddepcontrol_wait(e: Emitter, instr: Instr) -> None:
+    """The launch before in the stream is over, and all launches before that."""
+    e.line(f"m.dependence.wait(g, {e.active()})")
+
+
+@op("griddepcontrol.launch_dependents")
+def griddepcontrol_launch_dependents(e: Emitter, instr: Instr) -> None:
+    """The launch behind in the stream may begin: a launch that waits itself before it asks."""
+    e.line(f"m.dependence.check({e.site()}, g, {e.active()})")
+
+
+@op("nanosleep", "pmevent")
 def no_effect(e: Emitter, instr: Instr) -> None:
     """Nothing happens."""
 
