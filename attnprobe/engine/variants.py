@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from attnprobe.arch import KIB, Arch
@@ -152,6 +153,7 @@ class MmaVariant(Variant):
     planes : how bias and mask come, in "tiles" or by the "lanes"; it is for those alone. None: it
         is for problems without.
     plane_bytes : the most of an element of bias and mask, together, that there is room for.
+    bulk : whether blocks of keys come by bulk copies (TMA), through tensor maps.
     """
 
     parts: int = 1
@@ -161,6 +163,7 @@ class MmaVariant(Variant):
     planes: str | None = None
     plane_bytes: int = 0
     skips_from: int | None = SKIPS_FROM
+    bulk: bool = False
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -169,7 +172,7 @@ class MmaVariant(Variant):
             # Of each row two tiles of P, and from each warp a maximum or sum.
             row = 2 * padded_bytes(self.block_n * ELEMENT_BYTES) + self.sharers * STAT_BYTES
             told = self.block_m * row
-        return super().shared_bytes(problem) + told + BARRIERS * self.apart + self._tiles(problem)
+        return super().shared_bytes(problem) + told + BARRIERS * (self.apart or self.bulk) + self._tiles(problem)
 
     def _tiles(self, problem: Problem) -> int:
         """Return the bytes of bias and mask in tiles (PaddedPlane)."""
@@ -196,7 +199,12 @@ class MmaVariant(Variant):
             "ATTN_PARTS": self.parts,
             "ATTN_SHARERS": self.sharers,
             "ATTN_APART": int(self.apart),
+            "ATTN_TMA": int(self.bulk),
         }
+
+    def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
+        """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
+        return (("K", self.block_n), ("V", self.block_n)) if self.bulk else ()
 
     def refusal(self, problem: Problem, arch: Arch) -> str | None:
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
@@ -206,6 +214,10 @@ class MmaVariant(Variant):
             return f"is for problems with{'' if self.planes else 'out'} bias or mask"
         if self.planes == "tiles" and first_plane(problem) not in self.tiled(problem):
             return "is for a bias or mask whose rows begin at multiples of 16 bytes"
+        if self.bulk and problem.layout.page_size:
+            return "copies blocks of keys that lie in one piece, not in pages"
+        if self.bulk and not problem.mappable:
+            return "no tensor map describes Q, K and V"
         if self.planes is not None and self.plane_bytes < sum(element_bytes(problem).values()):
             return "has no registers left for such a bias or mask"
         return super().refusal(problem, arch)
@@ -277,7 +289,7 @@ _PAIR: Mapping[str, Any] = {"sharers": 2, "apart": True, "min_cc": 90}
 _TILES: Mapping[str, Any] = {"planes": "tiles", "plane_bytes": 5}
 _LANES: Mapping[str, Any] = {"planes": "lanes", "plane_bytes": 5}
 
-VARIANTS: tuple[Variant, ...] = (
+_ROWS: tuple[MmaVariant, ...] = (
     _mma((64, 64), (128, 128, 4), 2, "a barrier for 128 keys, scores of 32 at a time", parts=4),
     _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", parts=2),
     _mma((64, 64), (128, 64, 4), 2, "bias and mask in tiles", **_TILES),
@@ -321,3 +333,13 @@ VARIANTS: tuple[Variant, ...] = (
     _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O", v_parts=2, **_LANES),
     _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB", v_parts=2, **_LANES),
 )
+
+
+def _with_bulk(row: MmaVariant) -> tuple[MmaVariant, ...]:
+    """Return a row, and before it the same tile with bulk copies where it can have them."""
+    if row.planes is not None or (row.sharers == 1 and row.min_cc > 80):
+        return (row,)
+    return (replace(row, bulk=True, apart=False, min_cc=90), row)
+
+
+VARIANTS: tuple[Variant, ...] = tuple(each for row in _ROWS for each in _with_bulk(row))

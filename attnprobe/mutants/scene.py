@@ -31,7 +31,7 @@ class Tile:
 
     Attributes
     ----------
-    parts, sharers, apart : of the mma.sync kernel (``MmaVariant``), whatever the plan's row has.
+    parts, sharers, apart, bulk : of the mma.sync kernel (``MmaVariant``), whatever the plan's row has.
     """
 
     block_m: int = 64
@@ -42,6 +42,7 @@ class Tile:
     parts: int = 1
     sharers: int = 1
     apart: bool = False
+    bulk: bool = False
 
     def placed(self, variant: Variant) -> Variant:
         """Return ``variant`` with this tile."""
@@ -54,7 +55,13 @@ class Tile:
             blocks_per_sm=1,
         )
         if isinstance(placed, MmaVariant):
-            return replace(placed, parts=self.parts, sharers=self.sharers, apart=self.apart)
+            return replace(
+                placed,
+                parts=self.parts,
+                sharers=self.sharers,
+                apart=self.apart,
+                bulk=self.bulk,
+            )
         if isinstance(placed, DecodeVariant):
             return replace(placed, stages=self.stages)
         return placed

@@ -25,6 +25,7 @@
 #include "attention/sequence.cuh"
 #include "attention/warp_pair.cuh"
 #include "attention/warp_planes.cuh"
+#include "ptx/tma.cuh"
 
 using Element = ATTN_ELEMENT;
 constexpr int kHeadDim = ATTN_HEAD_DIM;
@@ -42,11 +43,12 @@ constexpr int kDTiles = kVDim / kSharers / 8;      // of its share of the column
 constexpr int kSteps = kNTiles / 2;
 constexpr int kStages = 2;
 constexpr bool kApart = ATTN_APART;
+constexpr bool kBulk = ATTN_TMA;  // whole blocks of keys come by bulk copies
 constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragments
 
-using QTile = Tile<kBlockM, kHeadDim>;
-using KTile = Tile<kBlockN, kHeadDim>;
-using VTile = Tile<kBlockN, kVDim>;
+using QTile = Tile<kBlockM, kHeadDim, true>;
+using KTile = Tile<kBlockN, kHeadDim, true>;
+using VTile = Tile<kBlockN, kVDim, true>;
 
 template <int kWarpsOfRows>
 struct SharersOf {
@@ -58,17 +60,29 @@ struct SharersOf<2> {
 };
 using Sharers = SharersOf<kSharers>::Type;
 using Stages = StageBarriers<kThreads>;
+using Refilled = RefilledStages<kWarps>;
 using Planes = WarpPlanes<kMTiles, kBlockN / kSharers>;
 static_assert(kParts == 1 || !kApart, "blocks in parts are computed by all warps together");
 static_assert(kParts == 1 || kSharers == 1, "the keys of a warp are neighbours");
+
+// Something that is known when the kernel is compiled.
+template <bool kValue>
+struct Known {
+    static constexpr bool value = kValue;
+};
 
 // A value that is the same in all lanes. From a shuffle the compiler knows it, and what depends on it goes to uniform
 // registers: bias and mask need the others.
 __device__ __forceinline__ int uniform(int value) { return kPlanes ? shfl_idx(value, 0) : value; }
 
 extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
+#if ATTN_TMA
+    attention_fwd_mma(const __grid_constant__ TensorMap K_map, const __grid_constant__ TensorMap V_map,
+                      const __grid_constant__ AttentionParams p) {
+#else
     attention_fwd_mma(const __grid_constant__ AttentionParams p) {
-    extern __shared__ __align__(128) unsigned char smem[];
+#endif
+    extern __shared__ __align__(ATTN_TMA ? 1024 : 128) unsigned char smem[];
     const u32_t Q_tile = smem_address(smem);
     const u32_t K_tiles = Q_tile + QTile::kBytes;
     const u32_t V_tiles = K_tiles + kStages * KTile::kBytes;
@@ -113,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int last_warp_query = min(warp_query + kMTiles * 16, sequence.seqlen_q) - 1;
     const int begin_warp_whole = (mask.first_key(last_warp_query) + kBlockN - 1) / kBlockN;
     const int end_warp_whole = mask.end_key(warp_query) / kBlockN;
-    const QFragment<kHeadDim> Q_smem(Q_tile, warp_row);
+    const QFragment<kHeadDim, kBlockM> Q_smem(Q_tile, warp_row);
 
     float O_acc[kMTiles][kDTiles][4];
 #pragma unroll
@@ -130,6 +144,25 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 
     const Stages K_stages{V_tiles + kStages * VTile::kBytes + kWarps / kSharers * Sharers::kBytes};
     const Stages V_stages{K_stages.smem + Stages::kBytes};
+    const Refilled stages{K_stages.smem};
+    // Starts copying a block of keys, of which every row exists. By one thread.
+    const auto fill = [&](int stage, int block) {
+#if ATTN_TMA
+        const int row = static_cast<int>(sequence.k_row) + block * kBlockN, batch = ATTN_VARLEN_K ? 0 : sequence.batch;
+        const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
+        mbarrier_arrive_expect_tx(stages.full(stage), KTile::kBytes + VTile::kBytes);
+#pragma unroll
+        for (int i = 0; i < KTile::kPanels; ++i) {
+            cp_async_bulk_tensor_4d(K_tile + i * KTile::kPanelStep, K_map, stages.full(stage), i * kPanelElements, row,
+                                    kv_head, batch, kEvictLast);
+        }
+#pragma unroll
+        for (int i = 0; i < VTile::kPanels; ++i) {
+            cp_async_bulk_tensor_4d(V_tile + i * VTile::kPanelStep, V_map, stages.full(stage),
+                                    v_part * kVDim + i * kPanelElements, row, kv_head, batch, kEvictLast);
+        }
+#endif
+    };
     const Planes planes(K_stages.smem + kApart * 2 * Stages::kBytes, warp);
     // Copies bias and mask of a block.
     const auto copy_planes = [&](int block) {
@@ -151,14 +184,26 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
         __syncthreads();
     }
+    const bool ends_whole = end_block * kBlockN <= sequence.seqlen_k;  // the last block has all its keys
+    if constexpr (kBulk) {
+        if (threadIdx.x == 0) {
+            stages.init();
+            if (begin_block < end_block && ends_whole) fill(0, end_block - 1);
+            if (begin_block < end_block - 1) fill(1, end_block - 2);
+        }
+    }
     if (begin_block < end_block) {
-        load_tile<kBlockM, kHeadDim, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
+        load_tile<QTile, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
         constexpr int stage = 0;
-        load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, (end_block - 1) * kBlockN,
-                                               sequence.seqlen_k);
+        if (!kBulk || !ends_whole) {
+            load_tile<KTile, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, (end_block - 1) * kBlockN,
+                                       sequence.seqlen_k);
+        }
         if constexpr (kApart) K_stages.filled(stage);
-        load_tile<kBlockN, kVDim, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, (end_block - 1) * kBlockN,
-                                            sequence.seqlen_k);
+        if (!kBulk || !ends_whole) {
+            load_tile<VTile, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, (end_block - 1) * kBlockN,
+                                       sequence.seqlen_k);
+        }
         if constexpr (kApart) {
             V_stages.filled(stage);
         } else {
@@ -166,9 +211,25 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
         copy_planes(end_block - 1);
     }
+    if constexpr (kBulk) {
+        cp_async_wait_group<0>();
+        if (!ends_whole) fence_proxy_async_shared();  // bulk copies will take the place of these
+        __syncthreads();
+        if (!ends_whole && threadIdx.x == 0) mbarrier_arrive(stages.full(0));
+    }
     u32_t Q_frag[kHeadDim / 16][kMTiles][4];
+    const auto read_queries = [&]() {
+#pragma unroll
+        for (int k = 0; k < kHeadDim / 16; ++k) {
+#pragma unroll
+            for (int m = 0; m < kMTiles; ++m) ldmatrix_x4(Q_frag[k][m], Q_smem.at(m * 16, k));
+        }
+    };
+    if constexpr (kBulk && kQInRegisters) {
+        if (begin_block < end_block) read_queries();
+    }
     const auto scores = [&](float (&S_acc)[kMTiles][kNTiles][4], u32_t K_tile, int part, int first_key) {
-        const KFragment<kHeadDim> K_smem(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);
+        const KFragment<kHeadDim, kBlockN> K_smem(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);
         if constexpr (kQInRegisters) {
             product_qk<Element>(S_acc, Q_frag, K_smem);
         } else {
@@ -184,27 +245,35 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 
     // O += P V for the keys of the warp of that rank, given steps of 16 of its P.
     const auto values = [&](u32_t V_tile, int part, int rank) {
-        VFragment<kVDim> V_smem(V_tile, part * kPartKeys + rank * kSteps * 16);
+        VFragment<kVDim, kBlockN> V_smem(V_tile, part * kPartKeys + rank * kSteps * 16);
         V_smem.swizzle ^= sharers.rank * 2 * kChunkBytes;  // from this warp's columns on
         return V_smem;
     };
 
     bool started = false;  // all rows of the warp have a maximum
-    for (int block = end_block - 1, next_block, turn = 0; block >= begin_block; block = next_block, ++turn) {
-        next_block = left_blocks.before(p, query_tile, begin_block, block);
+    // One block of keys. all_see: whether it is known that every query of the tile sees it whole.
+    const auto compute = [&](auto all_see, int block, int next_block, int turn) {
+        constexpr bool kWhole = decltype(all_see)::value;
         const int stage = turn % kStages;
         const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
         const int next = stage ^ 1, next_key = next_block * kBlockN;
         const int use = turn / kStages;  // of the stage, from 0 on
-        const bool all_whole = block >= begin_whole && block < end_whole;
-        bool nonfinite = false;
+        const bool all_whole = kWhole || (block >= begin_whole && block < end_whole);
+        [[maybe_unused]] bool nonfinite = false;
         const auto copy_keys = [&]() {
-            load_whole_tile<kBlockN, kHeadDim, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, next_key);
+            load_whole_tile<KTile, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, next_key);
         };
         const auto copy_values = [&]() {
-            load_whole_tile<kBlockN, kVDim, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, next_key);
+            load_whole_tile<VTile, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, next_key);
         };
-        if constexpr (kApart) {
+        if constexpr (kBulk) {
+            stages.wait_full(stage, use);
+            if (!all_whole) {
+                const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tile);
+                if (found) fence_proxy_async_shared();
+                nonfinite = __syncthreads_or(found);
+            }
+        } else if constexpr (kApart) {
             K_stages.wait_full(stage, use);
             if (block > begin_block) {
                 if (turn > 0) K_stages.wait_free(next, (turn - 1) / kStages);
@@ -213,11 +282,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             }
             if (!all_whole) {
                 V_stages.wait_full(stage, use);
-                nonfinite = __syncthreads_or(take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile));
+                nonfinite = __syncthreads_or(take_copied_nonfinite<Element, VTile, kThreads>(V_tile));
             }
         } else {
             cp_async_wait_group<kPlaneTiles>();
-            const bool found = !all_whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
+            const bool found = !all_whole && take_copied_nonfinite<Element, VTile, kThreads>(V_tile);
             // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
             nonfinite = __syncthreads_or(found);
             if (block > begin_block) {
@@ -227,20 +296,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             }
             if constexpr (kPlaneTiles) cp_async_commit_group();  // also of nothing: groups are counted
         }
-        if constexpr (kQInRegisters) {
-            if (block == end_block - 1) {
-#pragma unroll
-                for (int k = 0; k < kHeadDim / 16; ++k) {
-#pragma unroll
-                    for (int m = 0; m < kMTiles; ++m) ldmatrix_x4(Q_frag[k][m], Q_smem.at(m * 16, k));
-                }
-            }
+        if constexpr (kQInRegisters && !kBulk) {
+            if (block == end_block - 1) read_queries();
         }
-        const bool whole = block >= begin_warp_whole && block < end_warp_whole;
+        const bool whole = kWhole || (block >= begin_warp_whole && block < end_warp_whole);
         const int first_key = block * kBlockN + sharers.rank * kNTiles * 8 + lane_key;
         // What no row of the warp sees changes nothing.
         const auto seen = [&](int part) {
             const int begin = block * kBlockN + part * kPartKeys;
+            if (kWhole) return true;
             return (!ATTN_WINDOW || begin < mask.end_key(warp_query + kMTiles * 16 - 1)) &&
                    (!ATTN_WINDOW_LEFT || begin + kPartKeys > mask.first_key(warp_query));
         };
@@ -258,7 +322,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             sharers.sync();
         };
         const auto add_values = [&](const u32_t(&P_frag)[kSteps][kMTiles][4], int part) {
-            const VFragment<kVDim> V_own = values(V_tile, part, sharers.rank);
+            const VFragment<kVDim, kBlockN> V_own = values(V_tile, part, sharers.rank);
 #pragma unroll
             for (int k = 0; k < kSteps; ++k) product_pv<Element, kSharers>(O_acc, P_frag[k], V_own, k * 16);
             sharers.part(block, part).add_product_of_other<Element>(O_acc, values(V_tile, part, sharers.rank ^ 1));
@@ -315,12 +379,31 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             }
             next_planes();
         }
-        if (nonfinite) {
+        if constexpr (kBulk) {
+            if (stages.read_by_all(stage, use) && block - 2 >= begin_block) fill(stage, block - 2);
+        }
+        if (!kWhole && nonfinite) {
 #pragma unroll
             for (int m = 0; m < kMTiles; ++m) {
                 add_nonfinite_rows<Element>(reinterpret_cast<float (&)[kDTiles * 4]>(O_acc[m]), sharers, mask, V_gmem,
                                             lane_query + m * 16, block * kBlockN, (block + 1) * kBlockN);
             }
+        }
+    };
+    int block = end_block - 1, turn = 0;
+    if constexpr (kBulk) {
+        while (block >= begin_block) {
+            for (; block >= begin_block && (block >= end_whole || block < begin_whole); --block, ++turn) {
+                compute(Known<false>(), block, block - 1, turn);
+            }
+            for (; block >= max(begin_block, begin_whole); --block, ++turn) {
+                compute(Known<true>(), block, block - 1, turn);
+            }
+        }
+    } else {
+        for (int next_block; block >= begin_block; block = next_block, ++turn) {
+            next_block = left_blocks.before(p, query_tile, begin_block, block);
+            compute(Known<false>(), block, next_block, turn);
         }
     }
     sharers.join_sums(softmax.row_sum);

@@ -7,10 +7,10 @@
 #include "attention/tile.cuh"
 
 // Whether this thread copied a NaN or infinity into the tile of V at smem; if so, zeros take their places.
-template <class T, int kRows, int kDim, int kThreads>
+template <class T, class VTile, int kThreads>
 __device__ __forceinline__ bool take_copied_nonfinite(u32_t smem) {
     u32_t sum[4] = {0, 0, 0, 0};
-    for_own_chunks<kRows, kDim, kThreads>(smem, [&](u32_t chunk) {
+    for_own_chunks<VTile, kThreads>(smem, [&](u32_t chunk) {
         u32_t words[4];
         ld_shared_v4(words, chunk);
 #pragma unroll
@@ -19,7 +19,7 @@ __device__ __forceinline__ bool take_copied_nonfinite(u32_t smem) {
     const bool found = (nonfinite_bits<T>(sum[0]) | nonfinite_bits<T>(sum[1]) | nonfinite_bits<T>(sum[2]) |
                         nonfinite_bits<T>(sum[3])) != 0;
     if (found) {
-        for_own_chunks<kRows, kDim, kThreads>(smem, [&](u32_t chunk) {
+        for_own_chunks<VTile, kThreads>(smem, [&](u32_t chunk) {
 #pragma unroll 1
             for (int i = 0; i < kChunkBytes; i += 4) {
                 const u32_t word = ld_shared(chunk + i);
