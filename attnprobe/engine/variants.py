@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from attnprobe.arch import KIB, Arch
@@ -172,7 +171,12 @@ class MmaVariant(Variant):
             # Of each row two tiles of P, and from each warp a maximum or sum.
             row = 2 * padded_bytes(self.block_n * ELEMENT_BYTES) + self.sharers * STAT_BYTES
             told = self.block_m * row
-        return super().shared_bytes(problem) + told + BARRIERS * (self.apart or self.bulk) + self._tiles(problem)
+        return (
+            super().shared_bytes(problem)
+            + told
+            + BARRIERS * (self.apart or self.bulk)
+            + self._tiles(problem)
+        )
 
     def _tiles(self, problem: Problem) -> int:
         """Return the bytes of bias and mask in tiles (PaddedPlane)."""
@@ -289,13 +293,21 @@ _PAIR: Mapping[str, Any] = {"sharers": 2, "apart": True, "min_cc": 90}
 _TILES: Mapping[str, Any] = {"planes": "tiles", "plane_bytes": 5}
 _LANES: Mapping[str, Any] = {"planes": "lanes", "plane_bytes": 5}
 
-_ROWS: tuple[MmaVariant, ...] = (
+# K and V by bulk copies.
+_BULK: Mapping[str, Any] = {"bulk": True, "min_cc": 90}
+
+VARIANTS: tuple[Variant, ...] = (
+    _mma((64, 64), (128, 128, 4), 2, "long blocks, scores of 32 keys at a time", parts=4, **_BULK),
+    _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", parts=2, **_BULK),
     _mma((64, 64), (128, 128, 4), 2, "a barrier for 128 keys, scores of 32 at a time", parts=4),
     _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", parts=2),
     _mma((64, 64), (128, 64, 4), 2, "bias and mask in tiles", **_TILES),
     _mma((64, 64), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
     _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", planes="lanes", plane_bytes=3),
     _mma((64, 64), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
+    _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: a fragment feeds two", plain=True, **_BULK),
+    _mma((128, 128), (128, 64, 4), 2, "what changes scores needs registers", parts=2, **_BULK),
+    _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB", **_BULK),
     _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: each fragment feeds two", plain=True),
     _mma((128, 128), (128, 64, 4), 2, "what changes scores needs registers", parts=2),
     _mma((128, 128), (128, 48, 4), 2, "fits twice into 164 KiB and does not spill"),
@@ -305,9 +317,13 @@ _ROWS: tuple[MmaVariant, ...] = (
     _mma((128, 128), (128, 32, 8), 1, "bias and mask beside K and V in 99 KiB", **_TILES),
     _mma((128, 128), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
     _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB", **_LANES),
+    _mma((192, 128), (128, 48, 4), 2, "O as for head_dim 128", **_BULK),
     _mma((192, 128), (128, 48, 4), 2, "O as for head_dim 128"),
     _mma((192, 128), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
     _mma((192, 128), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
+    _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", sharers=2, **_BULK),
+    _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB", **_BULK),
+    _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB", **_BULK),
     _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", **_PAIR),
     _mma((256, 256), (128, 64, 8), 1, "O of 16 rows is half of a lane's registers"),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB"),
@@ -326,6 +342,8 @@ _ROWS: tuple[MmaVariant, ...] = (
     _mma((256, 256), (128, 32, 8), 1, "two warps share 32 rows", **_LANES, **_PAIR),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB", **_LANES),
     _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB", **_LANES),
+    _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows", sharers=2, **_BULK),
+    _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB", v_parts=2, **_BULK),
     _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows: S is computed once", **_PAIR),
     _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O", v_parts=2),
     _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB; 32 keys of 576 would spill", v_parts=2),
@@ -333,13 +351,3 @@ _ROWS: tuple[MmaVariant, ...] = (
     _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O", v_parts=2, **_LANES),
     _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB", v_parts=2, **_LANES),
 )
-
-
-def _with_bulk(row: MmaVariant) -> tuple[MmaVariant, ...]:
-    """Return a row, and before it the same tile with bulk copies where it can have them."""
-    if row.planes is not None or (row.sharers == 1 and row.min_cc > 80):
-        return (row,)
-    return (replace(row, bulk=True, apart=False, min_cc=90), row)
-
-
-VARIANTS: tuple[Variant, ...] = tuple(each for row in _ROWS for each in _with_bulk(row))

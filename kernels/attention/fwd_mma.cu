@@ -16,6 +16,7 @@
 // ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the features
 // of features.py, each 0 or 1.
 #include "attention/block_rows.cuh"
+#include "attention/bulk_keys.cuh"
 #include "attention/epilogue.cuh"
 #include "attention/key_stages.cuh"
 #include "attention/mask_blocks.cuh"
@@ -25,7 +26,6 @@
 #include "attention/sequence.cuh"
 #include "attention/warp_pair.cuh"
 #include "attention/warp_planes.cuh"
-#include "ptx/tma.cuh"
 
 using Element = ATTN_ELEMENT;
 constexpr int kHeadDim = ATTN_HEAD_DIM;
@@ -43,33 +43,22 @@ constexpr int kDTiles = kVDim / kSharers / 8;      // of its share of the column
 constexpr int kSteps = kNTiles / 2;
 constexpr int kStages = 2;
 constexpr bool kApart = ATTN_APART;
-constexpr bool kBulk = ATTN_TMA;  // whole blocks of keys come by bulk copies
+constexpr bool kBulk = ATTN_TMA;                // whole blocks of keys come by bulk copies
 constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragments
 
 using QTile = Tile<kBlockM, kHeadDim, true>;
 using KTile = Tile<kBlockN, kHeadDim, true>;
 using VTile = Tile<kBlockN, kVDim, true>;
+using QAddress = FragmentAddress<kHeadDim, QuadOrder::rows_then_chunks, ATTN_TMA || (kHeadDim > 128), kBlockM>;
+using KAddress = FragmentAddress<kHeadDim, QuadOrder::chunks_then_rows, ATTN_TMA || (kHeadDim > 128), kBlockN>;
+using VAddress = FragmentAddress<kVDim, QuadOrder::rows_then_chunks, ATTN_TMA || (kVDim > 64), kBlockN>;
 
-template <int kWarpsOfRows>
-struct SharersOf {
-    using Type = WarpAlone;
-};
-template <>
-struct SharersOf<2> {
-    using Type = WarpPair<kMTiles, kBlockN, kParts>;
-};
-using Sharers = SharersOf<kSharers>::Type;
+using Sharers = SharersOf<kSharers, kMTiles, kBlockN, kParts>::Type;
 using Stages = StageBarriers<kThreads>;
-using Refilled = RefilledStages<kWarps>;
+using Bulk = BulkKeys<KTile, VTile, kWarps>;
 using Planes = WarpPlanes<kMTiles, kBlockN / kSharers>;
 static_assert(kParts == 1 || !kApart, "blocks in parts are computed by all warps together");
 static_assert(kParts == 1 || kSharers == 1, "the keys of a warp are neighbours");
-
-// Something that is known when the kernel is compiled.
-template <bool kValue>
-struct Known {
-    static constexpr bool value = kValue;
-};
 
 // A value that is the same in all lanes. From a shuffle the compiler knows it, and what depends on it goes to uniform
 // registers: bias and mask need the others.
@@ -127,42 +116,31 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int last_warp_query = min(warp_query + kMTiles * 16, sequence.seqlen_q) - 1;
     const int begin_warp_whole = (mask.first_key(last_warp_query) + kBlockN - 1) / kBlockN;
     const int end_warp_whole = mask.end_key(warp_query) / kBlockN;
-    const QFragment<kHeadDim, kBlockM> Q_smem(Q_tile, warp_row);
+    // This lane's addresses in the first stage: Q, its warp's keys, and their V from its warp's columns on. Bulk copies leave
+    // registers for them, but where K is taken in parts.
+    const QAddress Q_smem = kept<kBulk>(QAddress(Q_tile, warp_row));
+    const KAddress K_first =
+        kept < kBulk && (kParts == 1 || kHeadDim <= 64) > (KAddress(K_tiles, sharers.rank * kNTiles * 8));
+    const VAddress V_first = kept<kBulk>(VAddress(V_tiles, sharers.rank * kSteps * 16).beside(sharers.rank));
 
     float O_acc[kMTiles][kDTiles][4];
-#pragma unroll
-    for (int m = 0; m < kMTiles; ++m) {
-#pragma unroll
-        for (int d = 0; d < kDTiles; ++d) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) O_acc[m][d][i] = 0.0f;
-        }
-    }
+    zero(O_acc);
     OnlineSoftmax<kMTiles> softmax;
     const ScoreTransform transform(p, sequence.batch, head);
     const QueryRows rows{mask, transform, lane_query};
 
     const Stages K_stages{V_tiles + kStages * VTile::kBytes + kWarps / kSharers * Sharers::kBytes};
     const Stages V_stages{K_stages.smem + Stages::kBytes};
-    const Refilled stages{K_stages.smem};
-    // Starts copying a block of keys, of which every row exists. By one thread.
-    const auto fill = [&](int stage, int block) {
 #if ATTN_TMA
-        const int row = static_cast<int>(sequence.k_row) + block * kBlockN, batch = ATTN_VARLEN_K ? 0 : sequence.batch;
-        const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
-        mbarrier_arrive_expect_tx(stages.full(stage), KTile::kBytes + VTile::kBytes);
-#pragma unroll
-        for (int i = 0; i < KTile::kPanels; ++i) {
-            cp_async_bulk_tensor_4d(K_tile + i * KTile::kPanelStep, K_map, stages.full(stage), i * kPanelElements, row,
-                                    kv_head, batch, kEvictLast);
-        }
-#pragma unroll
-        for (int i = 0; i < VTile::kPanels; ++i) {
-            cp_async_bulk_tensor_4d(V_tile + i * VTile::kPanelStep, V_map, stages.full(stage),
-                                    v_part * kVDim + i * kPanelElements, row, kv_head, batch, kEvictLast);
-        }
+    const TensorMap *const K_place = &K_map, *const V_place = &V_map;
+#else
+    constexpr TensorMap *K_place = nullptr, *V_place = nullptr;
 #endif
-    };
+    const Bulk bulk{K_tiles,       V_tiles,
+                    K_stages.smem, K_place,
+                    V_place,       static_cast<int>(sequence.k_row),
+                    kv_head,       ATTN_VARLEN_K ? 0 : sequence.batch,
+                    v_part * kVDim};
     const Planes planes(K_stages.smem + kApart * 2 * Stages::kBytes, warp);
     // Copies bias and mask of a block.
     const auto copy_planes = [&](int block) {
@@ -184,23 +162,23 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
         __syncthreads();
     }
-    const bool ends_whole = end_block * kBlockN <= sequence.seqlen_k;  // the last block has all its keys
+    const bool first_by_bulk = kBulk && end_block * kBlockN <= sequence.seqlen_k;  // the first block has all its keys
     if constexpr (kBulk) {
         if (threadIdx.x == 0) {
-            stages.init();
-            if (begin_block < end_block && ends_whole) fill(0, end_block - 1);
-            if (begin_block < end_block - 1) fill(1, end_block - 2);
+            bulk.init();
+            if (begin_block < end_block && first_by_bulk) bulk.fill(0, end_block - 1);
+            if (begin_block < end_block - 1) bulk.fill(1, end_block - 2);
         }
     }
     if (begin_block < end_block) {
         load_tile<QTile, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
         constexpr int stage = 0;
-        if (!kBulk || !ends_whole) {
+        if (!first_by_bulk) {
             load_tile<KTile, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, (end_block - 1) * kBlockN,
                                        sequence.seqlen_k);
         }
         if constexpr (kApart) K_stages.filled(stage);
-        if (!kBulk || !ends_whole) {
+        if (!first_by_bulk) {
             load_tile<VTile, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, (end_block - 1) * kBlockN,
                                        sequence.seqlen_k);
         }
@@ -211,11 +189,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         }
         copy_planes(end_block - 1);
     }
-    if constexpr (kBulk) {
+    if constexpr (kBulk) {  // Q is there for all blocks, and the barriers are
         cp_async_wait_group<0>();
-        if (!ends_whole) fence_proxy_async_shared();  // bulk copies will take the place of these
+        if (!first_by_bulk) bulk.copied_by_threads();
         __syncthreads();
-        if (!ends_whole && threadIdx.x == 0) mbarrier_arrive(stages.full(0));
+        if (!first_by_bulk && threadIdx.x == 0) bulk.filled_by_threads(0);
     }
     u32_t Q_frag[kHeadDim / 16][kMTiles][4];
     const auto read_queries = [&]() {
@@ -228,8 +206,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     if constexpr (kBulk && kQInRegisters) {
         if (begin_block < end_block) read_queries();
     }
+    // From a part's first key on. Narrow tiles keep the addresses of one part for all; there are registers for them.
+    const auto at_part = [](auto address, int part) {
+        const int row = part * kPartKeys;
+        return kHeadDim <= 64 ? address.below(row) : address.moved(row * address.kRowBytes);
+    };
     const auto scores = [&](float (&S_acc)[kMTiles][kNTiles][4], u32_t K_tile, int part, int first_key) {
-        const KFragment<kHeadDim, kBlockN> K_smem(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);
+        const KAddress K_smem = at_part(K_first.moved(K_tile - K_tiles), part);
         if constexpr (kQInRegisters) {
             product_qk<Element>(S_acc, Q_frag, K_smem);
         } else {
@@ -245,19 +228,19 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 
     // O += P V for the keys of the warp of that rank, given steps of 16 of its P.
     const auto values = [&](u32_t V_tile, int part, int rank) {
-        VFragment<kVDim, kBlockN> V_smem(V_tile, part * kPartKeys + rank * kSteps * 16);
-        V_smem.swizzle ^= sharers.rank * 2 * kChunkBytes;  // from this warp's columns on
-        return V_smem;
+        const u32_t rows = (rank - sharers.rank) * kSteps * 16 * VTile::kRowBytes;
+        return at_part(V_first.moved(V_tile - V_tiles + rows), part);
     };
 
     bool started = false;  // all rows of the warp have a maximum
     // One block of keys. all_see: whether it is known that every query of the tile sees it whole.
-    const auto compute = [&](auto all_see, int block, int next_block, int turn) {
+    const auto compute = [&](auto all_see, int block, int next_block, u32_t turn) {
         constexpr bool kWhole = decltype(all_see)::value;
-        const int stage = turn % kStages;
+        const u32_t stage = turn % kStages;
         const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
-        const int next = stage ^ 1, next_key = next_block * kBlockN;
-        const int use = turn / kStages;  // of the stage, from 0 on
+        const u32_t next = stage ^ 1;
+        const int next_key = next_block * kBlockN;
+        const u32_t use = turn / kStages;  // of the stage, from 0 on
         const bool all_whole = kWhole || (block >= begin_whole && block < end_whole);
         [[maybe_unused]] bool nonfinite = false;
         const auto copy_keys = [&]() {
@@ -267,10 +250,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             load_whole_tile<VTile, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, next_key);
         };
         if constexpr (kBulk) {
-            stages.wait_full(stage, use);
+            bulk.wait_full(stage, use);
             if (!all_whole) {
                 const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tile);
-                if (found) fence_proxy_async_shared();
+                if (found) bulk.copied_by_threads();
                 nonfinite = __syncthreads_or(found);
             }
         } else if constexpr (kApart) {
@@ -322,7 +305,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             sharers.sync();
         };
         const auto add_values = [&](const u32_t(&P_frag)[kSteps][kMTiles][4], int part) {
-            const VFragment<kVDim, kBlockN> V_own = values(V_tile, part, sharers.rank);
+            const VAddress V_own = values(V_tile, part, sharers.rank);
 #pragma unroll
             for (int k = 0; k < kSteps; ++k) product_pv<Element, kSharers>(O_acc, P_frag[k], V_own, k * 16);
             sharers.part(block, part).add_product_of_other<Element>(O_acc, values(V_tile, part, sharers.rank ^ 1));
@@ -379,9 +362,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             }
             next_planes();
         }
-        if constexpr (kBulk) {
-            if (stages.read_by_all(stage, use) && block - 2 >= begin_block) fill(stage, block - 2);
-        }
+        if constexpr (kBulk) bulk.read(stage, use, block - kStages, begin_block);
         if (!kWhole && nonfinite) {
 #pragma unroll
             for (int m = 0; m < kMTiles; ++m) {
@@ -390,7 +371,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             }
         }
     };
-    int block = end_block - 1, turn = 0;
+    int block = end_block - 1;
+    u32_t turn = 0;
     if constexpr (kBulk) {
         while (block >= begin_block) {
             for (; block >= begin_block && (block >= end_whole || block < begin_whole); --block, ++turn) {

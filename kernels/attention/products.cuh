@@ -17,18 +17,23 @@ using KFragment = FragmentAddress<kDim, QuadOrder::chunks_then_rows, (kDim > 128
 template <int kDim, int kPanelRows = 0>
 using VFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks, (kDim > 64), kPanelRows>;
 
-// S = Q K^T   [16 * kMTiles, kBlockN] per warp
-template <class Element, int kHeadDim, int kMTiles, int kNTiles, class QAddress, class KAddress>
-__device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], const QAddress &Q_smem,
-                                           const KAddress &K_smem) {
+template <int kMTiles, int kNTiles>
+__device__ __forceinline__ void zero(float (&acc)[kMTiles][kNTiles][4]) {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
         for (int n = 0; n < kNTiles; ++n) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) S_acc[m][n][i] = 0.0f;
+            for (int i = 0; i < 4; ++i) acc[m][n][i] = 0.0f;
         }
     }
+}
+
+// S = Q K^T   [16 * kMTiles, kBlockN] per warp
+template <class Element, int kHeadDim, int kMTiles, int kNTiles, class QAddress, class KAddress>
+__device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], const QAddress &Q_smem,
+                                           const KAddress &K_smem) {
+    zero(S_acc);
 #pragma unroll
     for (int k = 0; k < kHeadDim / 16; ++k) {
         u32_t Q_frag[kMTiles][4];

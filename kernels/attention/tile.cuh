@@ -29,7 +29,7 @@ template <int kTileRows, int kDim, bool kPanelsApart = false>
 struct Tile {
     static constexpr int kRows = kTileRows;
     static constexpr int kPanels = (kDim + kPanelElements - 1) / kPanelElements;
-    static constexpr int kRowBytes = (kPanelsApart ? 1 : kPanels) * kPanelBytes;          // from a row to the next
+    static constexpr int kRowBytes = (kPanelsApart ? 1 : kPanels) * kPanelBytes;         // from a row to the next
     static constexpr int kPanelStep = kPanelsApart ? kRows * kPanelBytes : kPanelBytes;  // from a panel to the next
     static constexpr int kBytes = kRows * kPanels * kPanelBytes;
     static constexpr int kRowChunks = kDim / kChunkElements;
@@ -183,8 +183,9 @@ template <int kDim, QuadOrder kOrder, bool kByXor = false, int kPanelRows = 0>
 struct FragmentAddress {
     using T = Tile<(kPanelRows > 0 ? kPanelRows : 1), kDim, (kPanelRows > 0)>;
     static constexpr int kRowBytes = T::kRowBytes, kPanelStep = T::kPanelStep;
-    u32_t row_start;  // address of this lane's row
-    u32_t swizzle;    // this lane's chunk 0 or 1, swizzled
+    u32_t row_start;   // address of this lane's row
+    u32_t swizzle;     // this lane's chunk 0 or 1, swizzled
+    u32_t offset = 0;  // of rows that are known to the compiler
 
     // smem: a multiple of 128, so that a chunk's place among eight is bits 4 to 6 of its address.
     // one_chunk: chunk 0 stands in for chunk 1 too, where the tile has no further one.
@@ -196,17 +197,57 @@ struct FragmentAddress {
         swizzle = swizzled_chunk(row, chunk);
     }
 
+    // The same so many bytes further, in another tile.
+    __device__ __forceinline__ FragmentAddress moved(u32_t bytes) const {
+        FragmentAddress result = *this;
+        result.row_start += bytes;
+        return result;
+    }
+
+    // The same so many pairs of chunks further, within the first panel.
+    __device__ __forceinline__ FragmentAddress beside(int chunk_pairs) const {
+        FragmentAddress result = *this;
+        result.swizzle ^= chunk_pairs * 2 * kChunkBytes;
+        return result;
+    }
+
+    // The same so many rows further.
+    __device__ __forceinline__ FragmentAddress below(int rows) const {
+        FragmentAddress result = *this;
+        result.offset += rows * kRowBytes;
+        return result;
+    }
+
+    // The same in one register that is there all the time: the compiler would rather work it out anew for each block.
+    __device__ __forceinline__ FragmentAddress kept() const {
+        static_assert(kByXor, "else there are two");
+        FragmentAddress result = *this;
+        result.row_start = shfl_idx(static_cast<int>(row_start + swizzle), lane_id());
+        result.swizzle = 0;
+        return result;
+    }
+
     // Address for the 16x16 block that starts `rows` rows (a multiple of 16) and `chunk_pair` pairs of chunks further:
     // the pair number enters the swizzle by XOR, since the lane's own chunk is bit 0 of the chunk number. kByXor: so that
     // a tile has four addresses, for the four pairs of a panel, and what is added to them is known to the compiler.
     __device__ __forceinline__ u32_t at(int rows, int chunk_pair) const {
 #if ATTN_BIAS || ATTN_MASK
         return row_start + (swizzle ^ chunk_pair % 4 * 2 * kChunkBytes) +
-               (rows * kRowBytes + chunk_pair / 4 * kPanelStep);
+               (offset + rows * kRowBytes + chunk_pair / 4 * kPanelStep);
 #else
         const int panel = chunk_pair / 4 * kPanelStep, bytes = chunk_pair % 4 * 2 * kChunkBytes;
-        if constexpr (kByXor) return ((row_start + swizzle) ^ bytes) + (rows * kRowBytes + panel);
-        return row_start + rows * kRowBytes + panel + (swizzle ^ bytes);
+        if constexpr (kByXor) return ((row_start + swizzle) ^ bytes) + (offset + rows * kRowBytes + panel);
+        return row_start + offset + rows * kRowBytes + panel + (swizzle ^ bytes);
 #endif
     }
 };
+
+// An address as it is, or in a register of its own.
+template <bool kKept, class Address>
+__device__ __forceinline__ Address kept(const Address &address) {
+    if constexpr (kKept) {
+        return address.kept();
+    } else {
+        return address;
+    }
+}

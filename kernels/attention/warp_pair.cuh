@@ -26,6 +26,12 @@ struct WarpAlone : OneWarp {
     __device__ __forceinline__ void add_product_of_other(float (&)[kMTiles][kDTiles][4], const VAddress &) const {}
 };
 
+// Those of a warp in a tile whose rows kSharers warps share.
+template <int kSharers, int kMTiles, int kKeys, int kParts>
+struct SharersOf {
+    using Type = WarpAlone;
+};
+
 // Two of them. kKeys: of a key block, which is taken in kParts parts.
 template <int kMTiles, int kKeys, int kParts>
 struct WarpPair {
@@ -148,4 +154,9 @@ struct WarpPair {
             }
         }
     }
+};
+
+template <int kMTiles, int kKeys, int kParts>
+struct SharersOf<2, kMTiles, kKeys, kParts> {
+    using Type = WarpPair<kMTiles, kKeys, kParts>;
 };

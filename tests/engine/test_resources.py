@@ -35,10 +35,12 @@ ALLOWED = {
 
 def plan_of(variant: Variant, row: Arch) -> Plan | None:
     plain = isinstance(variant, MmaVariant) and variant.plain
+    bulk = isinstance(variant, MmaVariant) and variant.bulk
     problem = dataclasses.replace(
         make(variant.head_dim),
         v_head_dim=variant.v_head_dim,
         window=(-1, -1) if plain else (-1, 0),
+        mappable=bulk,
     )
     if variant.refusal(problem, row) is not None:
         return None
