@@ -218,10 +218,11 @@ class MmaVariant(Variant):
             return f"is for problems with{'' if self.planes else 'out'} bias or mask"
         if self.planes == "tiles" and first_plane(problem) not in self.tiled(problem):
             return "is for a bias or mask whose rows begin at multiples of 16 bytes"
-        if self.bulk and problem.layout.page_size:
-            return "copies blocks of keys that lie in one piece, not in pages"
-        if self.bulk and not problem.mappable:
-            return "no tensor map describes Q, K and V"
+        if self.bulk and arch.cc >= self.min_cc:
+            if problem.layout.page_size:
+                return "copies blocks of keys that lie in one piece, not in pages"
+            if not problem.mappable:
+                return "no tensor map describes Q, K and V"
         if self.planes is not None and self.plane_bytes < sum(element_bytes(problem).values()):
             return "has no registers left for such a bias or mask"
         return super().refusal(problem, arch)

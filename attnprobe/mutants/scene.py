@@ -31,7 +31,8 @@ class Tile:
 
     Attributes
     ----------
-    parts, sharers, apart, bulk : of the mma.sync kernel (``MmaVariant``), whatever the plan's row has.
+    parts, sharers, apart, bulk : of the mma.sync kernel (``MmaVariant``), whatever the plan's row
+        has.
     """
 
     block_m: int = 64

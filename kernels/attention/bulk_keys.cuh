@@ -1,43 +1,84 @@
-// Blocks of K and V by bulk copies (TMA), in two stages. Whichever warp is the last to have read a stage fills it again: nobody
+// Blocks of K and V by bulk copies (TMA), into two stages. Whichever warp is the last to have read a stage fills it again: nobody
 // waits for a stage to be free, no barrier holds the warps of a block together, and one lane starts what all threads would
 // have to start with cp.async.
 //
 // Only blocks of which every row exists come so: rows of another sequence, and what lies behind an array, stay where they are.
+// That is all but the first block, which may reach beyond the keys; the threads copy it then.
 #pragma once
-#include "attention/params.cuh"
-#include "attention/sequence.cuh"
+#include "attention/key_places.cuh"
+#include "attention/nonfinite_copied.cuh"
 #include "attention/tile.cuh"
+#include "ptx/cp_async.cuh"
 #include "ptx/lane.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
 
-template <class KTile, class VTile, int kWarps>
-struct BulkKeys {
-    static constexpr int kCount = 2;
-    static constexpr int kBarrierBytes = 2 * kCount * 8;
-    u32_t K_tiles;  // of each stage, one after the other
-    u32_t V_tiles;
-    u32_t barriers;  // of each stage: full, when its bytes are there, and free, when all warps have read it
-    const TensorMap *K_map;
-    const TensorMap *V_map;
-    int first_row;  // of key 0, in the maps
-    int kv_head;
-    int batch;
-    int v_column;
+template <class Element, class KTile, class VTile, int kThreads>
+struct BulkKeys : KeyPlaces {
+    static constexpr int kStages = 2;
+    static constexpr int kBarrierBytes = 2 * kStages * 8;
+    bool first_whole;  // the first block has all its keys
 
+    __device__ __forceinline__ explicit BulkKeys(const KeyPlaces &places)
+        : KeyPlaces(places), first_whole(end_block * KTile::kRows <= seqlen_k) {}
+
+    // Of each stage: full, when its bytes are there, and free, when all warps have read it.
     __device__ __forceinline__ u32_t full(u32_t stage) const { return barriers + stage * 16; }
     __device__ __forceinline__ u32_t free(u32_t stage) const { return barriers + stage * 16 + 8; }
 
-    // By the thread that fills the first.
+    // Starts copying the first two blocks.
     __device__ __forceinline__ void init() const {
+        if (threadIdx.x > 0) return;
 #pragma unroll
-        for (int stage = 0; stage < kCount; ++stage) {
+        for (int stage = 0; stage < kStages; ++stage) {
             mbarrier_init(full(stage), 1);
-            mbarrier_init(free(stage), kWarps);
+            mbarrier_init(free(stage), kThreads / kWarpSize);
         }
         fence_mbarrier_init();
+        if (begin_block < end_block && first_whole) fill(0, end_block - 1);
+        if (begin_block < end_block - 1) fill(1, end_block - 2);
     }
 
+    __device__ __forceinline__ void copy_first() const {
+        if (first_whole) return;
+        const int first_key = (end_block - 1) * KTile::kRows;
+        load_tile<KTile, kThreads>(K_tiles, K_gmem, first_key, seqlen_k);
+        load_tile<VTile, kThreads>(V_tiles, V_gmem, first_key, seqlen_k);
+    }
+
+    // What threads have copied is there, for all of them, and the barriers are.
+    __device__ __forceinline__ void settle() const {
+        cp_async_commit_group();
+        cp_async_wait_group<0>();
+        if (!first_whole) fence_proxy_async_shared();  // a bulk copy will take its place
+        __syncthreads();
+        if (!first_whole && threadIdx.x == 0) mbarrier_arrive(full(0));
+    }
+
+    // K and V of a block are there. Where some query does not see the block whole, V is without NaN and infinity: whether it
+    // had any is the result, the same for all threads.
+    __device__ __forceinline__ bool wait(int, int, u32_t turn, bool all_whole) const {
+        const u32_t stage = turn % kStages, use = turn / kStages;  // of the stage, from 0 on
+        mbarrier_wait(full(stage), use & 1);
+        if (all_whole) return false;
+        const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tiles + stage * VTile::kBytes);
+        if (found) fence_proxy_async_shared();
+        return __syncthreads_or(found);
+    }
+
+    __device__ __forceinline__ void scored(int, int, u32_t) const {}
+
+    // This warp has read a block. If it is the last, the block after the next takes its place.
+    __device__ __forceinline__ void read(int block, u32_t turn) const {
+        const u32_t stage = turn % kStages, use = turn / kStages;
+        warp_sync();
+        if (lane_id() != 0 || mbarrier_pending_count(mbarrier_arrive_state(free(stage))) > 1) return;
+        if (block - kStages < begin_block) return;
+        mbarrier_wait(free(stage), use & 1);  // is complete: what the others read comes before what this thread does
+        fill(stage, block - kStages);
+    }
+
+  private:
     // Starts copying a block of keys. By one thread.
     __device__ __forceinline__ void fill(u32_t stage, int block) const {
         const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
@@ -53,23 +94,5 @@ struct BulkKeys {
             cp_async_bulk_tensor_4d(V_tile + i * VTile::kPanelStep, *V_map, full(stage), v_column + i * kPanelElements,
                                     row, kv_head, batch, kEvictLast);
         }
-    }
-
-    // This thread's copies into the stage have landed and stand where bulk copies will: before all threads meet.
-    __device__ __forceinline__ void copied_by_threads() const { fence_proxy_async_shared(); }
-
-    // All threads' have. By one thread.
-    __device__ __forceinline__ void filled_by_threads(u32_t stage) const { mbarrier_arrive(full(stage)); }
-
-    // A stage's uses count from 0 on: every second block.
-    __device__ __forceinline__ void wait_full(u32_t stage, u32_t use) const { mbarrier_wait(full(stage), use & 1); }
-
-    // This warp has read the stage. If it is the last, and there is a further block, the stage is filled with it.
-    __device__ __forceinline__ void read(u32_t stage, u32_t use, int next_block, int begin_block) const {
-        warp_sync();
-        if (lane_id() != 0 || mbarrier_pending_count(mbarrier_arrive_state(free(stage))) > 1) return;
-        if (next_block < begin_block) return;
-        mbarrier_wait(free(stage), use & 1);  // complete, and what others read comes before what this thread does
-        fill(stage, next_block);
     }
 };

@@ -18,9 +18,8 @@
 #include "attention/block_rows.cuh"
 #include "attention/bulk_keys.cuh"
 #include "attention/epilogue.cuh"
-#include "attention/key_stages.cuh"
+#include "attention/copied_keys.cuh"
 #include "attention/mask_blocks.cuh"
-#include "attention/nonfinite_copied.cuh"
 #include "attention/params.cuh"
 #include "attention/products.cuh"
 #include "attention/sequence.cuh"
@@ -54,8 +53,11 @@ using KAddress = FragmentAddress<kHeadDim, QuadOrder::chunks_then_rows, ATTN_TMA
 using VAddress = FragmentAddress<kVDim, QuadOrder::rows_then_chunks, ATTN_TMA || (kVDim > 64), kBlockN>;
 
 using Sharers = SharersOf<kSharers, kMTiles, kBlockN, kParts>::Type;
-using Stages = StageBarriers<kThreads>;
-using Bulk = BulkKeys<KTile, VTile, kWarps>;
+#if ATTN_TMA
+using Keys = BulkKeys<Element, KTile, VTile, kThreads>;
+#else
+using Keys = CopiedKeys<Element, KTile, VTile, kThreads, kApart>;
+#endif
 using Planes = WarpPlanes<kMTiles, kBlockN / kSharers>;
 static_assert(kParts == 1 || !kApart, "blocks in parts are computed by all warps together");
 static_assert(kParts == 1 || kSharers == 1, "the keys of a warp are neighbours");
@@ -129,19 +131,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const ScoreTransform transform(p, sequence.batch, head);
     const QueryRows rows{mask, transform, lane_query};
 
-    const Stages K_stages{V_tiles + kStages * VTile::kBytes + kWarps / kSharers * Sharers::kBytes};
-    const Stages V_stages{K_stages.smem + Stages::kBytes};
 #if ATTN_TMA
-    const TensorMap *const K_place = &K_map, *const V_place = &V_map;
+    const TensorMap *const maps[] = {&K_map, &V_map};
 #else
-    constexpr TensorMap *K_place = nullptr, *V_place = nullptr;
+    constexpr const TensorMap *maps[] = {nullptr, nullptr};
 #endif
-    const Bulk bulk{K_tiles,       V_tiles,
-                    K_stages.smem, K_place,
-                    V_place,       static_cast<int>(sequence.k_row),
-                    kv_head,       ATTN_VARLEN_K ? 0 : sequence.batch,
-                    v_part * kVDim};
-    const Planes planes(K_stages.smem + kApart * 2 * Stages::kBytes, warp);
+    const u32_t barriers = V_tiles + kStages * VTile::kBytes + kWarps / kSharers * Sharers::kBytes;
+    const Keys keys(KeyPlaces{K_tiles, V_tiles, barriers, begin_block, end_block, sequence.seqlen_k, K_gmem, V_gmem,
+                              maps[0], maps[1], static_cast<int>(sequence.k_row), kv_head,
+                              ATTN_VARLEN_K ? 0 : sequence.batch, v_part * kVDim});
+    const Planes planes(barriers + Keys::kBarrierBytes, warp);
     // Copies bias and mask of a block.
     const auto copy_planes = [&](int block) {
         if constexpr (kPlaneTiles) {
@@ -155,46 +154,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             warp_sync();
         }
     };
-    if constexpr (kApart) {
-        if (threadIdx.x == 0) {
-            K_stages.init();
-            V_stages.init();
-        }
-        __syncthreads();
-    }
-    const bool first_by_bulk = kBulk && end_block * kBlockN <= sequence.seqlen_k;  // the first block has all its keys
-    if constexpr (kBulk) {
-        if (threadIdx.x == 0) {
-            bulk.init();
-            if (begin_block < end_block && first_by_bulk) bulk.fill(0, end_block - 1);
-            if (begin_block < end_block - 1) bulk.fill(1, end_block - 2);
-        }
-    }
+    keys.init();
     if (begin_block < end_block) {
         load_tile<QTile, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
-        constexpr int stage = 0;
-        if (!first_by_bulk) {
-            load_tile<KTile, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, (end_block - 1) * kBlockN,
-                                       sequence.seqlen_k);
-        }
-        if constexpr (kApart) K_stages.filled(stage);
-        if (!first_by_bulk) {
-            load_tile<VTile, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, (end_block - 1) * kBlockN,
-                                       sequence.seqlen_k);
-        }
-        if constexpr (kApart) {
-            V_stages.filled(stage);
-        } else {
-            cp_async_commit_group();
-        }
+        keys.copy_first();
         copy_planes(end_block - 1);
     }
-    if constexpr (kBulk) {  // Q is there for all blocks, and the barriers are
-        cp_async_wait_group<0>();
-        if (!first_by_bulk) bulk.copied_by_threads();
-        __syncthreads();
-        if (!first_by_bulk && threadIdx.x == 0) bulk.filled_by_threads(0);
-    }
+    keys.settle();
     u32_t Q_frag[kHeadDim / 16][kMTiles][4];
     const auto read_queries = [&]() {
 #pragma unroll
@@ -238,47 +204,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
         constexpr bool kWhole = decltype(all_see)::value;
         const u32_t stage = turn % kStages;
         const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
-        const u32_t next = stage ^ 1;
-        const int next_key = next_block * kBlockN;
-        const u32_t use = turn / kStages;  // of the stage, from 0 on
         const bool all_whole = kWhole || (block >= begin_whole && block < end_whole);
-        [[maybe_unused]] bool nonfinite = false;
-        const auto copy_keys = [&]() {
-            load_whole_tile<KTile, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, next_key);
-        };
-        const auto copy_values = [&]() {
-            load_whole_tile<VTile, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, next_key);
-        };
-        if constexpr (kBulk) {
-            bulk.wait_full(stage, use);
-            if (!all_whole) {
-                const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tile);
-                if (found) bulk.copied_by_threads();
-                nonfinite = __syncthreads_or(found);
-            }
-        } else if constexpr (kApart) {
-            K_stages.wait_full(stage, use);
-            if (block > begin_block) {
-                if (turn > 0) K_stages.wait_free(next, (turn - 1) / kStages);
-                copy_keys();
-                K_stages.filled(next);
-            }
-            if (!all_whole) {
-                V_stages.wait_full(stage, use);
-                nonfinite = __syncthreads_or(take_copied_nonfinite<Element, VTile, kThreads>(V_tile));
-            }
-        } else {
-            cp_async_wait_group<kPlaneTiles>();
-            const bool found = !all_whole && take_copied_nonfinite<Element, VTile, kThreads>(V_tile);
-            // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
-            nonfinite = __syncthreads_or(found);
-            if (block > begin_block) {
-                copy_keys();
-                copy_values();
-                if constexpr (!kPlaneTiles) cp_async_commit_group();
-            }
-            if constexpr (kPlaneTiles) cp_async_commit_group();  // also of nothing: groups are counted
-        }
+        const bool nonfinite = keys.wait(block, next_block, turn, all_whole);
         if constexpr (kQInRegisters && !kBulk) {
             if (block == end_block - 1) read_queries();
         }
@@ -328,17 +255,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                 if (!below) probabilities(P_frag, 0);
             }
             next_planes();
-            if constexpr (kApart) {
-                K_stages.read(stage);
-                if (block > begin_block) {
-                    if (turn > 0) V_stages.wait_free(next, (turn - 1) / kStages);
-                    copy_values();
-                    V_stages.filled(next);
-                }
-                V_stages.wait_full(stage, use);
-            }
+            keys.scored(block, next_block, turn);
             if (seen(0)) add_values(P_frag, 0);
-            if constexpr (kApart) V_stages.read(stage);
         } else {
             int left = kParts;  // parts that are still to be taken, from the last one on
             if (whole && started) {
@@ -362,7 +280,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             }
             next_planes();
         }
-        if constexpr (kBulk) bulk.read(stage, use, block - kStages, begin_block);
+        keys.read(block, turn);
         if (!kWhole && nonfinite) {
 #pragma unroll
             for (int m = 0; m < kMTiles; ++m) {

@@ -41,7 +41,10 @@ def inval(e: Emitter, instr: Instr) -> None:
 
 @op("mbarrier.arrive", "mbarrier.arrive_drop")
 def arrive(e: Emitter, instr: Instr) -> None:
-    """state = the phase and what it waits for; then arrive, once or ``count`` times; .expect_tx expects bytes before."""
+    """state = the phase, and what it waits for; then arrive, once or ``count`` times.
+
+    .expect_tx expects bytes before.
+    """
     state: Operand = Sink()
     operands = instr.operands
     if not isinstance(operands[0], Addr):
