@@ -1,9 +1,12 @@
-// Blocks of K and V by bulk copies (TMA), into two stages. Whichever warp is the last to have read a stage fills it again: nobody
-// waits for a stage to be free, no barrier holds the warps of a block together, and one lane starts what all threads would
-// have to start with cp.async.
+// Blocks of K and V by bulk copies (TMA), into two stages: while one is read the other is filled. A few lanes start what all
+// threads would have to start with cp.async.
 //
 // Only blocks of which every row exists come so: rows of another sequence, and what lies behind an array, stay where they are.
 // That is all but the first block, which may reach beyond the keys; the threads copy it then.
+//
+// A stage is free when all warps have read it. Where a warp has its rows to itself they meet once per block, and each starts
+// its share of the copies of the next. Where warps share rows, and wait for each other enough, whichever is the last to have
+// read a stage fills it again: nobody waits for that.
 #pragma once
 #include "attention/key_places.cuh"
 #include "attention/nonfinite_copied.cuh"
@@ -13,14 +16,20 @@
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
 
-template <class Element, class KTile, class VTile, int kThreads>
+template <class Element, class KTile, class VTile, int kThreads, bool kMeet>
 struct BulkKeys : KeyPlaces {
     static constexpr int kStages = 2;
     static constexpr int kBarrierBytes = 2 * kStages * 8;
+    static constexpr int kWarps = kThreads / kWarpSize;
+    // Panels of a block, K before V, are dealt out to warps.
+    static constexpr int kPanels = KTile::kPanels + VTile::kPanels;
+    static constexpr int kFillers = !kMeet ? 1 : kPanels % kWarps == 0 ? kWarps : kPanels % 2 == 0 ? 2 : 1;
+    static constexpr int kShare = kPanels / kFillers;
     bool first_whole;  // the first block has all its keys
+    int warp;
 
     __device__ __forceinline__ explicit BulkKeys(const KeyPlaces &places)
-        : KeyPlaces(places), first_whole(end_block * KTile::kRows <= seqlen_k) {}
+        : KeyPlaces(places), first_whole(end_block * KTile::kRows <= seqlen_k), warp(shfl_idx(warp_id(), 0)) {}
 
     // Of each stage: full, when its bytes are there, and free, when all warps have read it.
     __device__ __forceinline__ u32_t full(u32_t stage) const { return barriers + stage * 16; }
@@ -31,12 +40,17 @@ struct BulkKeys : KeyPlaces {
         if (threadIdx.x > 0) return;
 #pragma unroll
         for (int stage = 0; stage < kStages; ++stage) {
-            mbarrier_init(full(stage), 1);
-            mbarrier_init(free(stage), kThreads / kWarpSize);
+            mbarrier_init(full(stage), kFillers);
+            if constexpr (!kMeet) mbarrier_init(free(stage), kWarps);
         }
         fence_mbarrier_init();
-        if (begin_block < end_block && first_whole) fill(0, end_block - 1);
-        if (begin_block < end_block - 1) fill(1, end_block - 2);
+#pragma unroll
+        for (int stage = 0; stage < kStages; ++stage) {
+            const int block = end_block - 1 - stage;
+            if (block < begin_block || (stage == 0 && !first_whole)) continue;
+#pragma unroll
+            for (int filler = 0; filler < kFillers; ++filler) fill(stage, block, filler);
+        }
     }
 
     __device__ __forceinline__ void copy_first() const {
@@ -52,47 +66,60 @@ struct BulkKeys : KeyPlaces {
         cp_async_wait_group<0>();
         if (!first_whole) fence_proxy_async_shared();  // a bulk copy will take its place
         __syncthreads();
-        if (!first_whole && threadIdx.x == 0) mbarrier_arrive(full(0));
+        if (!first_whole && lane_id() == 0 && warp < kFillers) mbarrier_arrive(full(0));
     }
 
-    // K and V of a block are there. Where some query does not see the block whole, V is without NaN and infinity: whether it
-    // had any is the result, the same for all threads.
-    __device__ __forceinline__ bool wait(int, int, u32_t turn, bool all_whole) const {
+    // K and V of a block are there, and where warps meet, copies of the next block are under way. Where some query does not
+    // see the block whole, V is without NaN and infinity: whether it had any is the result, the same for all threads.
+    __device__ __forceinline__ bool wait(int block, int, u32_t turn, bool all_whole) const {
         const u32_t stage = turn % kStages, use = turn / kStages;  // of the stage, from 0 on
+        bool nonfinite = false;
         mbarrier_wait(full(stage), use & 1);
-        if (all_whole) return false;
-        const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tiles + stage * VTile::kBytes);
-        if (found) fence_proxy_async_shared();
-        return __syncthreads_or(found);
+        if (!all_whole) {
+            const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tiles + stage * VTile::kBytes);
+            if (found) fence_proxy_async_shared();
+            nonfinite = __syncthreads_or(found);
+        } else if constexpr (kMeet) {
+            __syncthreads();
+        }
+        if constexpr (kMeet) {  // everybody has read the last block: its stage is free
+            if (turn > 0 && block > begin_block) {
+#pragma unroll
+                for (int filler = 0; filler < kFillers; ++filler) {
+                    if (warp == filler && elect_one()) fill(stage ^ 1, block - 1, filler);
+                }
+            }
+        }
+        return nonfinite;
     }
 
     __device__ __forceinline__ void scored(int, int, u32_t) const {}
 
     // This warp has read a block. If it is the last, the block after the next takes its place.
     __device__ __forceinline__ void read(int block, u32_t turn) const {
-        const u32_t stage = turn % kStages, use = turn / kStages;
-        warp_sync();
-        if (lane_id() != 0 || mbarrier_pending_count(mbarrier_arrive_state(free(stage))) > 1) return;
-        if (block - kStages < begin_block) return;
-        mbarrier_wait(free(stage), use & 1);  // is complete: what the others read comes before what this thread does
-        fill(stage, block - kStages);
+        if constexpr (!kMeet) {
+            const u32_t stage = turn % kStages, use = turn / kStages;
+            warp_sync();
+            const bool last = lane_id() == 0 && mbarrier_pending_count(mbarrier_arrive_state(free(stage))) == 1;
+            if (!vote_any(last) || block - kStages < begin_block) return;
+            mbarrier_wait(free(stage), use & 1);  // is complete: what others read comes before what this warp does
+            if (elect_one()) fill(stage, block - kStages, 0);
+        }
     }
 
   private:
-    // Starts copying a block of keys. By one thread.
-    __device__ __forceinline__ void fill(u32_t stage, int block) const {
-        const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
+    // Starts copying a share of a block of keys. By one thread.
+    __device__ __forceinline__ void fill(u32_t stage, int block, int filler) const {
         const int row = first_row + block * KTile::kRows;
-        mbarrier_arrive_expect_tx(full(stage), KTile::kBytes + VTile::kBytes);
+        mbarrier_arrive_expect_tx(full(stage), kShare * KTile::kRows * kPanelBytes);
 #pragma unroll
-        for (int i = 0; i < KTile::kPanels; ++i) {
-            cp_async_bulk_tensor_4d(K_tile + i * KTile::kPanelStep, *K_map, full(stage), i * kPanelElements, row,
-                                    kv_head, batch, kEvictLast);
-        }
-#pragma unroll
-        for (int i = 0; i < VTile::kPanels; ++i) {
-            cp_async_bulk_tensor_4d(V_tile + i * VTile::kPanelStep, *V_map, full(stage), v_column + i * kPanelElements,
-                                    row, kv_head, batch, kEvictLast);
+        for (int i = 0; i < kShare; ++i) {
+            const int number = filler * kShare + i;
+            const bool of_V = number >= KTile::kPanels;
+            const int panel = of_V ? number - KTile::kPanels : number;
+            const u32_t tile = of_V ? V_tiles + stage * VTile::kBytes : K_tiles + stage * KTile::kBytes;
+            cp_async_bulk_tensor_4d(tile + panel * KTile::kPanelStep, of_V ? *V_map : *K_map, full(stage),
+                                    panel * kPanelElements + (of_V ? v_column : 0), row, kv_head, batch, kEvictLast);
         }
     }
 };

@@ -48,13 +48,17 @@ constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragmen
 using QTile = Tile<kBlockM, kHeadDim, true>;
 using KTile = Tile<kBlockN, kHeadDim, true>;
 using VTile = Tile<kBlockN, kVDim, true>;
-using QAddress = FragmentAddress<kHeadDim, QuadOrder::rows_then_chunks, ATTN_TMA || (kHeadDim > 128), kBlockM>;
-using KAddress = FragmentAddress<kHeadDim, QuadOrder::chunks_then_rows, ATTN_TMA || (kHeadDim > 128), kBlockN>;
-using VAddress = FragmentAddress<kVDim, QuadOrder::rows_then_chunks, ATTN_TMA || (kVDim > 64), kBlockN>;
+// Bulk copies leave registers for addresses that stay for all blocks, but of K where it is taken in parts. There ptxas spills
+// either with one form of them or with the other.
+constexpr bool kKeepsAddresses = kBulk, kKeepsKeys = kBulk && (kParts == 1 || kHeadDim <= 64);
+constexpr bool kKeysByXor = kKeepsKeys || kHeadDim > 128 || (kBulk && __CUDA_ARCH__ < 1000);
+using QAddress = FragmentAddress<kHeadDim, QuadOrder::rows_then_chunks, kKeepsAddresses || (kHeadDim > 128), kBlockM>;
+using KAddress = FragmentAddress<kHeadDim, QuadOrder::chunks_then_rows, kKeysByXor, kBlockN>;
+using VAddress = FragmentAddress<kVDim, QuadOrder::rows_then_chunks, kKeepsAddresses || (kVDim > 64), kBlockN>;
 
 using Sharers = SharersOf<kSharers, kMTiles, kBlockN, kParts>::Type;
 #if ATTN_TMA
-using Keys = BulkKeys<Element, KTile, VTile, kThreads>;
+using Keys = BulkKeys<Element, KTile, VTile, kThreads, kSharers == 1>;
 #else
 using Keys = CopiedKeys<Element, KTile, VTile, kThreads, kApart>;
 #endif
@@ -118,12 +122,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int last_warp_query = min(warp_query + kMTiles * 16, sequence.seqlen_q) - 1;
     const int begin_warp_whole = (mask.first_key(last_warp_query) + kBlockN - 1) / kBlockN;
     const int end_warp_whole = mask.end_key(warp_query) / kBlockN;
-    // This lane's addresses in the first stage: Q, its warp's keys, and their V from its warp's columns on. Bulk copies leave
-    // registers for them, but where K is taken in parts.
-    const QAddress Q_smem = kept<kBulk>(QAddress(Q_tile, warp_row));
-    const KAddress K_first =
-        kept < kBulk && (kParts == 1 || kHeadDim <= 64) > (KAddress(K_tiles, sharers.rank * kNTiles * 8));
-    const VAddress V_first = kept<kBulk>(VAddress(V_tiles, sharers.rank * kSteps * 16).beside(sharers.rank));
+    // This lane's addresses in the first stage: Q, its warp's keys, and their V from its warp's columns on.
+    const QAddress Q_smem = kept<kKeepsAddresses>(QAddress(Q_tile, warp_row));
+    const KAddress K_first = kept<kKeepsKeys>(KAddress(K_tiles, sharers.rank * kNTiles * 8));
+    const VAddress V_first = kept<kKeepsAddresses>(VAddress(V_tiles, sharers.rank * kSteps * 16).beside(sharers.rank));
 
     float O_acc[kMTiles][kDTiles][4];
     zero(O_acc);
