@@ -1,8 +1,8 @@
 // Blocks of K and V by bulk copies (TMA), into two stages: while one is read the other is filled. A few lanes start what all
 // threads would have to start with cp.async.
 //
-// Only blocks of which every row exists come so: rows of another sequence, and what lies behind an array, stay where they are.
-// That is all but the first block, which may reach beyond the keys; the threads copy it then.
+// The first block may reach beyond the keys. What lies behind the array becomes zeros, and rows of others that are copied with
+// it change nothing: their scores are masked, and V is looked at there for NaN and infinity, which alone would show beside P = 0.
 //
 // A stage is free when all warps have read it. Where a warp has its rows to itself they meet once per block, and each starts
 // its share of the copies of the next. Where warps share rows, and wait for each other enough, whichever is the last to have
@@ -18,18 +18,16 @@
 
 template <class Element, class KTile, class VTile, int kThreads, bool kMeet>
 struct BulkKeys : KeyPlaces {
-    static constexpr int kStages = 2;
     static constexpr int kBarrierBytes = 2 * kStages * 8;
     static constexpr int kWarps = kThreads / kWarpSize;
     // Panels of a block, K before V, are dealt out to warps.
     static constexpr int kPanels = KTile::kPanels + VTile::kPanels;
     static constexpr int kFillers = !kMeet ? 1 : kPanels % kWarps == 0 ? kWarps : kPanels % 2 == 0 ? 2 : 1;
     static constexpr int kShare = kPanels / kFillers;
-    bool first_whole;  // the first block has all its keys
     int warp;
 
     __device__ __forceinline__ explicit BulkKeys(const KeyPlaces &places)
-        : KeyPlaces(places), first_whole(end_block * KTile::kRows <= seqlen_k), warp(shfl_idx(warp_id(), 0)) {}
+        : KeyPlaces(places), warp(shfl_idx(warp_id(), 0)) {}
 
     // Of each stage: full, when its bytes are there, and free, when all warps have read it.
     __device__ __forceinline__ u32_t full(u32_t stage) const { return barriers + stage * 16; }
@@ -47,26 +45,19 @@ struct BulkKeys : KeyPlaces {
 #pragma unroll
         for (int stage = 0; stage < kStages; ++stage) {
             const int block = end_block - 1 - stage;
-            if (block < begin_block || (stage == 0 && !first_whole)) continue;
+            if (block < begin_block) continue;
 #pragma unroll
             for (int filler = 0; filler < kFillers; ++filler) fill(stage, block, filler);
         }
     }
 
-    __device__ __forceinline__ void copy_first() const {
-        if (first_whole) return;
-        const int first_key = (end_block - 1) * KTile::kRows;
-        load_tile<KTile, kThreads>(K_tiles, K_gmem, first_key, seqlen_k);
-        load_tile<VTile, kThreads>(V_tiles, V_gmem, first_key, seqlen_k);
-    }
+    __device__ __forceinline__ void copy_first() const {}
 
     // What threads have copied is there, for all of them, and the barriers are.
     __device__ __forceinline__ void settle() const {
         cp_async_commit_group();
         cp_async_wait_group<0>();
-        if (!first_whole) fence_proxy_async_shared();  // a bulk copy will take its place
         __syncthreads();
-        if (!first_whole && lane_id() == 0 && warp < kFillers) mbarrier_arrive(full(0));
     }
 
     // K and V of a block are there, and where warps meet, copies of the next block are under way. Where some query does not
@@ -76,9 +67,7 @@ struct BulkKeys : KeyPlaces {
         bool nonfinite = false;
         mbarrier_wait(full(stage), use & 1);
         if (!all_whole) {
-            const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tiles + stage * VTile::kBytes);
-            if (found) fence_proxy_async_shared();
-            nonfinite = __syncthreads_or(found);
+            nonfinite = __syncthreads_or(take_nonfinite(V_tiles + stage * VTile::kBytes));
         } else if constexpr (kMeet) {
             __syncthreads();
         }
@@ -108,6 +97,13 @@ struct BulkKeys : KeyPlaces {
     }
 
   private:
+    // Whether this thread found NaN or infinity in its share of V; zeros take their places, and a bulk copy theirs.
+    __device__ __forceinline__ bool take_nonfinite(u32_t V_tile) const {
+        const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tile);
+        if (found) fence_proxy_async_shared();
+        return found;
+    }
+
     // Starts copying a share of a block of keys. By one thread.
     __device__ __forceinline__ void fill(u32_t stage, int block, int filler) const {
         const int row = first_row + block * KTile::kRows;

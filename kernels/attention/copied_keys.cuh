@@ -15,7 +15,6 @@ template <class Element, class KTile, class VTile, int kThreads, bool kApart>
 struct CopiedKeys : KeyPlaces {
     using Stages = StageBarriers<kThreads>;
     static constexpr int kBarrierBytes = kApart * 2 * Stages::kBytes;
-    static constexpr int kStages = 2;
 
     __device__ __forceinline__ explicit CopiedKeys(const KeyPlaces &places) : KeyPlaces(places) {}
 
@@ -52,6 +51,7 @@ struct CopiedKeys : KeyPlaces {
     // there, too, without NaN and infinity: whether it had any is the result, the same for all threads.
     __device__ __forceinline__ bool wait(int block, int next_block, u32_t turn, bool all_whole) const {
         const u32_t stage = turn % kStages, next = stage ^ 1;
+        const int next_key = next_block * KTile::kRows;
         const u32_t V_tile = V_tiles + stage * VTile::kBytes;
         bool nonfinite = false;
         if constexpr (kApart) {
@@ -59,7 +59,7 @@ struct CopiedKeys : KeyPlaces {
             K_stages().wait_full(stage, use);
             if (block > begin_block) {
                 if (turn > 0) K_stages().wait_free(next, (turn - 1) / kStages);
-                copy_keys(next, next_block);
+                copy_keys(next, next_key);
                 K_stages().filled(next);
             }
             if (!all_whole) {
@@ -72,8 +72,8 @@ struct CopiedKeys : KeyPlaces {
             // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
             nonfinite = __syncthreads_or(found);
             if (block > begin_block) {
-                copy_keys(next, next_block);
-                copy_values(next, next_block);
+                copy_keys(next, next_key);
+                copy_values(next, next_key);
                 if constexpr (!kPlaneTiles) cp_async_commit_group();
             }
             if constexpr (kPlaneTiles) cp_async_commit_group();  // also of nothing: groups are counted
@@ -85,10 +85,11 @@ struct CopiedKeys : KeyPlaces {
     __device__ __forceinline__ void scored(int block, int next_block, u32_t turn) const {
         if constexpr (kApart) {
             const u32_t stage = turn % kStages, next = stage ^ 1;
+            const int next_key = next_block * KTile::kRows;
             K_stages().read(stage);
             if (block > begin_block) {
                 if (turn > 0) V_stages().wait_free(next, (turn - 1) / kStages);
-                copy_values(next, next_block);
+                copy_values(next, next_key);
                 V_stages().filled(next);
             }
             V_stages().wait_full(stage, turn / kStages);
@@ -101,10 +102,10 @@ struct CopiedKeys : KeyPlaces {
     }
 
   private:
-    __device__ __forceinline__ void copy_keys(u32_t stage, int block) const {
-        load_whole_tile<KTile, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, block * KTile::kRows);
+    __device__ __forceinline__ void copy_keys(u32_t stage, int first_key) const {
+        load_whole_tile<KTile, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, first_key);
     }
-    __device__ __forceinline__ void copy_values(u32_t stage, int block) const {
-        load_whole_tile<VTile, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, block * VTile::kRows);
+    __device__ __forceinline__ void copy_values(u32_t stage, int first_key) const {
+        load_whole_tile<VTile, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, first_key);
     }
 };

@@ -40,7 +40,7 @@ constexpr int kParts = ATTN_PARTS, kPartKeys = kBlockN / kParts;
 constexpr int kNTiles = kPartKeys / kSharers / 8;  // of a warp's share of the keys of a part
 constexpr int kDTiles = kVDim / kSharers / 8;      // of its share of the columns
 constexpr int kSteps = kNTiles / 2;
-constexpr int kStages = 2;
+constexpr int kStages = KeyPlaces::kStages;
 constexpr bool kApart = ATTN_APART;
 constexpr bool kBulk = ATTN_TMA;                // whole blocks of keys come by bulk copies
 constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragments

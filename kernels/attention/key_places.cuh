@@ -4,6 +4,7 @@
 #include "ptx/tma.cuh"
 
 struct KeyPlaces {
+    static constexpr int kStages = 2;
     u32_t K_tiles;  // of each stage, one after the other
     u32_t V_tiles;
     u32_t barriers;  // mbarriers of the stages

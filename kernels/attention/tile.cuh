@@ -24,6 +24,8 @@ struct GmemRows {
     __device__ __forceinline__ const u16_t *row(int number) const { return base + number * row_stride; }
 };
 
+__device__ __forceinline__ u32_t swizzled_chunk(int row, int chunk) { return (chunk ^ (row % 8)) * kChunkBytes; }
+
 // kPanelsApart: each panel of all rows by itself.
 template <int kTileRows, int kDim, bool kPanelsApart = false>
 struct Tile {
@@ -46,12 +48,9 @@ struct Tile {
 
     // Where a chunk stands, bytes.
     __device__ __forceinline__ static u32_t place(int row, int chunk) {
-        return chunk / 8 * kPanelStep + row * kRowBytes + (chunk ^ row) % 8 * kChunkBytes;
+        return row * kRowBytes + chunk / 8 * kPanelStep + swizzled_chunk(row, chunk % 8);
     }
 };
-
-// The same within a row whose panels stand side by side.
-__device__ __forceinline__ u32_t swizzled_chunk(int row, int chunk) { return (chunk ^ (row % 8)) * kChunkBytes; }
 
 #if !ATTN_ALIGNED
 // For arrays whose rows do not start at multiples of 16 bytes: eight 2-byte loads and one 16-byte store.
