@@ -1,12 +1,12 @@
-// Blocks of K and V by bulk copies (TMA), into two stages: while one is read the other is filled. A few lanes start what all
+// Blocks of K and V by bulk copies (TMA), into two stages: while one is read the other is filled. One lane starts what all
 // threads would have to start with cp.async.
 //
 // The first block may reach beyond the keys. What lies behind the array becomes zeros, and rows of others that are copied with
 // it change nothing: their scores are masked, and V is looked at there for NaN and infinity, which alone would show beside P = 0.
 //
-// A stage is free when all warps have read it. Where a warp has its rows to itself they meet once per block, and each starts
-// its share of the copies of the next. Where warps share rows, and wait for each other enough, whichever is the last to have
-// read a stage fills it again: nobody waits for that.
+// A stage is free when all warps have read it. Where a warp has its rows to itself (kMeet) they meet once per block, which
+// costs less than to tell of a stage. Where warps share rows one block is all that a multiprocessor has: there whichever is the
+// last to have read a stage fills it again, and nobody waits.
 #pragma once
 #include "attention/key_places.cuh"
 #include "attention/nonfinite_copied.cuh"
@@ -20,10 +20,6 @@ template <class Element, class KTile, class VTile, int kThreads, bool kMeet>
 struct BulkKeys : KeyPlaces {
     static constexpr int kBarrierBytes = 2 * kStages * 8;
     static constexpr int kWarps = kThreads / kWarpSize;
-    // Panels of a block, K before V, are dealt out to warps.
-    static constexpr int kPanels = KTile::kPanels + VTile::kPanels;
-    static constexpr int kFillers = !kMeet ? 1 : kPanels % kWarps == 0 ? kWarps : kPanels % 2 == 0 ? 2 : 1;
-    static constexpr int kShare = kPanels / kFillers;
     int warp;
 
     __device__ __forceinline__ explicit BulkKeys(const KeyPlaces &places)
@@ -38,7 +34,7 @@ struct BulkKeys : KeyPlaces {
         if (threadIdx.x > 0) return;
 #pragma unroll
         for (int stage = 0; stage < kStages; ++stage) {
-            mbarrier_init(full(stage), kFillers);
+            mbarrier_init(full(stage), 1);
             if constexpr (!kMeet) mbarrier_init(free(stage), kWarps);
         }
         fence_mbarrier_init();
@@ -46,8 +42,7 @@ struct BulkKeys : KeyPlaces {
         for (int stage = 0; stage < kStages; ++stage) {
             const int block = end_block - 1 - stage;
             if (block < begin_block) continue;
-#pragma unroll
-            for (int filler = 0; filler < kFillers; ++filler) fill(stage, block, filler);
+            fill(stage, block);
         }
     }
 
@@ -72,12 +67,7 @@ struct BulkKeys : KeyPlaces {
             __syncthreads();
         }
         if constexpr (kMeet) {  // everybody has read the last block: its stage is free
-            if (turn > 0 && block > begin_block) {
-#pragma unroll
-                for (int filler = 0; filler < kFillers; ++filler) {
-                    if (warp == filler && elect_one()) fill(stage ^ 1, block - 1, filler);
-                }
-            }
+            if (turn > 0 && block > begin_block && warp == 0 && elect_one()) fill(stage ^ 1, block - 1);
         }
         return nonfinite;
     }
@@ -92,7 +82,7 @@ struct BulkKeys : KeyPlaces {
             const bool last = lane_id() == 0 && mbarrier_pending_count(mbarrier_arrive_state(free(stage))) == 1;
             if (!vote_any(last) || block - kStages < begin_block) return;
             mbarrier_wait(free(stage), use & 1);  // is complete: what others read comes before what this warp does
-            if (elect_one()) fill(stage, block - kStages, 0);
+            if (elect_one()) fill(stage, block - kStages);
         }
     }
 
@@ -104,18 +94,20 @@ struct BulkKeys : KeyPlaces {
         return found;
     }
 
-    // Starts copying a share of a block of keys. By one thread.
-    __device__ __forceinline__ void fill(u32_t stage, int block, int filler) const {
+    // Starts copying a block of keys. By one thread.
+    __device__ __forceinline__ void fill(u32_t stage, int block) const {
+        const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
         const int row = first_row + block * KTile::kRows;
-        mbarrier_arrive_expect_tx(full(stage), kShare * KTile::kRows * kPanelBytes);
+        mbarrier_arrive_expect_tx(full(stage), KTile::kBytes + VTile::kBytes);
 #pragma unroll
-        for (int i = 0; i < kShare; ++i) {
-            const int number = filler * kShare + i;
-            const bool of_V = number >= KTile::kPanels;
-            const int panel = of_V ? number - KTile::kPanels : number;
-            const u32_t tile = of_V ? V_tiles + stage * VTile::kBytes : K_tiles + stage * KTile::kBytes;
-            cp_async_bulk_tensor_4d(tile + panel * KTile::kPanelStep, of_V ? *V_map : *K_map, full(stage),
-                                    panel * kPanelElements + (of_V ? v_column : 0), row, kv_head, batch, kEvictLast);
+        for (int i = 0; i < KTile::kPanels; ++i) {
+            cp_async_bulk_tensor_4d(K_tile + i * KTile::kPanelStep, *K_map, full(stage), i * kPanelElements, row,
+                                    kv_head, batch, kEvictLast);
+        }
+#pragma unroll
+        for (int i = 0; i < VTile::kPanels; ++i) {
+            cp_async_bulk_tensor_4d(V_tile + i * VTile::kPanelStep, *V_map, full(stage), v_column + i * kPanelElements,
+                                    row, kv_head, batch, kEvictLast);
         }
     }
 };

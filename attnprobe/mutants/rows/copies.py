@@ -86,7 +86,7 @@ COPIES: tuple[Mutant, ...] = (
             Edit(
                 "V_tile = V_tiles + stage * VTile::kBytes;",
                 "V_tile = V_tiles + stage * KTile::kBytes;",
-                2,
+                3,
             ),
         ),
         ("panels",),
