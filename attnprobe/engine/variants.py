@@ -153,6 +153,7 @@ class MmaVariant(Variant):
         is for problems without.
     plane_bytes : the most of an element of bias and mask, together, that there is room for.
     bulk : whether blocks of keys come by bulk copies (TMA), through tensor maps.
+    meets : whether all warps meet at each of those, or drift apart.
     """
 
     parts: int = 1
@@ -163,6 +164,7 @@ class MmaVariant(Variant):
     plane_bytes: int = 0
     skips_from: int | None = SKIPS_FROM
     bulk: bool = False
+    meets: bool = True
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -204,6 +206,7 @@ class MmaVariant(Variant):
             "ATTN_SHARERS": self.sharers,
             "ATTN_APART": int(self.apart),
             "ATTN_TMA": int(self.bulk),
+            "ATTN_MEET": int(self.meets),
         }
 
     def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
@@ -294,8 +297,10 @@ _PAIR: Mapping[str, Any] = {"sharers": 2, "apart": True, "min_cc": 90}
 _TILES: Mapping[str, Any] = {"planes": "tiles", "plane_bytes": 5}
 _LANES: Mapping[str, Any] = {"planes": "lanes", "plane_bytes": 5}
 
-# K and V by bulk copies.
+# K and V by bulk copies; and warps drift apart, where that was measured to be faster
+# (docs/design/performance-log.md).
 _BULK: Mapping[str, Any] = {"bulk": True, "min_cc": 90}
+_DRIFT: Mapping[str, Any] = {"meets": False, **_BULK}
 
 VARIANTS: tuple[Variant, ...] = (
     _mma((64, 64), (128, 128, 4), 2, "long blocks, scores of 32 keys at a time", parts=4, **_BULK),
@@ -306,7 +311,7 @@ VARIANTS: tuple[Variant, ...] = (
     _mma((64, 64), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
     _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", planes="lanes", plane_bytes=3),
     _mma((64, 64), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
-    _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: a fragment feeds two", plain=True, **_BULK),
+    _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: a fragment feeds two", plain=True, **_DRIFT),
     _mma((128, 128), (128, 64, 4), 2, "what changes scores needs registers", parts=2, **_BULK),
     _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB", **_BULK),
     _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: each fragment feeds two", plain=True),
@@ -322,7 +327,7 @@ VARIANTS: tuple[Variant, ...] = (
     _mma((192, 128), (128, 48, 4), 2, "O as for head_dim 128"),
     _mma((192, 128), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
     _mma((192, 128), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
-    _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", sharers=2, **_BULK),
+    _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", sharers=2, **_DRIFT),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB", **_BULK),
     _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB", **_BULK),
     _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", **_PAIR),
@@ -343,7 +348,7 @@ VARIANTS: tuple[Variant, ...] = (
     _mma((256, 256), (128, 32, 8), 1, "two warps share 32 rows", **_LANES, **_PAIR),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB", **_LANES),
     _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB", **_LANES),
-    _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows", sharers=2, **_BULK),
+    _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows", sharers=2, **_DRIFT),
     _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB", v_parts=2, **_BULK),
     _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows: S is computed once", **_PAIR),
     _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O", v_parts=2),

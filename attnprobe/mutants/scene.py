@@ -31,8 +31,8 @@ class Tile:
 
     Attributes
     ----------
-    parts, sharers, apart, bulk : of the mma.sync kernel (``MmaVariant``), whatever the plan's row
-        has.
+    parts, sharers, apart, bulk, meets : of the mma.sync kernel (``MmaVariant``), whatever the
+        plan's row has.
     """
 
     block_m: int = 64
@@ -44,6 +44,7 @@ class Tile:
     sharers: int = 1
     apart: bool = False
     bulk: bool = False
+    meets: bool = True
 
     def placed(self, variant: Variant) -> Variant:
         """Return ``variant`` with this tile."""
@@ -62,6 +63,7 @@ class Tile:
                 sharers=self.sharers,
                 apart=self.apart,
                 bulk=self.bulk,
+                meets=self.meets,
             )
         if isinstance(placed, DecodeVariant):
             return replace(placed, stages=self.stages)

@@ -4,9 +4,9 @@
 // The first block may reach beyond the keys. What lies behind the array becomes zeros, and rows of others that are copied with
 // it change nothing: their scores are masked, and V is looked at there for NaN and infinity, which alone would show beside P = 0.
 //
-// A stage is free when all warps have read it. Where a warp has its rows to itself (kMeet) they meet once per block, which
-// costs less than to tell of a stage. Where warps share rows one block is all that a multiprocessor has: there whichever is the
-// last to have read a stage fills it again, and nobody waits.
+// A stage is free when all warps have read it. Either they meet once per block (kMeet), which is one instruction. Or each
+// tells that it has read a stage, and whichever is the last fills it again: nobody waits for that, and warps drift apart. Which
+// is faster was measured (docs/design/performance-log.md).
 #pragma once
 #include "attention/key_places.cuh"
 #include "attention/nonfinite_copied.cuh"
@@ -59,16 +59,14 @@ struct BulkKeys : KeyPlaces {
     // see the block whole, V is without NaN and infinity: whether it had any is the result, the same for all threads.
     __device__ __forceinline__ bool wait(int block, int, u32_t turn, bool all_whole) const {
         const u32_t stage = turn % kStages, use = turn / kStages;  // of the stage, from 0 on
-        bool nonfinite = false;
-        mbarrier_wait(full(stage), use & 1);
-        if (!all_whole) {
-            nonfinite = __syncthreads_or(take_nonfinite(V_tiles + stage * VTile::kBytes));
-        } else if constexpr (kMeet) {
+        if (kMeet && all_whole) {
             __syncthreads();
+            fill_next(block, turn);
         }
-        if constexpr (kMeet) {  // everybody has read the last block: its stage is free
-            if (turn > 0 && block > begin_block && warp == 0 && elect_one()) fill(stage ^ 1, block - 1);
-        }
+        mbarrier_wait(full(stage), use & 1);
+        if (all_whole) return false;
+        const bool nonfinite = __syncthreads_or(take_nonfinite(V_tiles + stage * VTile::kBytes));
+        if constexpr (kMeet) fill_next(block, turn);
         return nonfinite;
     }
 
@@ -87,6 +85,11 @@ struct BulkKeys : KeyPlaces {
     }
 
   private:
+    // All warps have read the block before this one: the next takes its place. By all threads.
+    __device__ __forceinline__ void fill_next(int block, u32_t turn) const {
+        if (turn > 0 && block > begin_block && warp == 0 && elect_one()) fill(turn % kStages ^ 1, block - 1);
+    }
+
     // Whether this thread found NaN or infinity in its share of V; zeros take their places, and a bulk copy theirs.
     __device__ __forceinline__ bool take_nonfinite(u32_t V_tile) const {
         const bool found = take_copied_nonfinite<Element, VTile, kThreads>(V_tile);

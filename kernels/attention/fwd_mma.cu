@@ -1,8 +1,8 @@
 // Attention forward on mma.sync, sm_80 and later: O = softmax(mask(transform(Q K^T))) V, LSE.
 //
 // One block computes kBlockM queries of one head; each warp owns kMTiles * 16 of them for the whole loop over the key
-// blocks, so the softmax never leaves a quad of lanes. K and V are double-buffered: the copies of block j + 1 run while
-// block j is computed. P stays in registers: two neighbouring 16x8 accumulator blocks of S, packed to 16 bits, are the
+// blocks, so the softmax never leaves a quad of lanes. K and V have two stages: the copies of the next block run while one is
+// computed, by bulk copies (bulk_keys.cuh) or by the threads (copied_keys.cuh). P stays in registers: two neighbouring 16x8 accumulator blocks of S, packed to 16 bits, are the
 // A fragment of the second product.
 //
 // A block of keys is taken in kParts parts: S of a part is issued before the softmax of the one before, whose exponentials
@@ -12,13 +12,13 @@
 // half of the keys and half of the columns of O. Or kVParts blocks share the columns: each computes S whole and kVDim of them.
 // With kApart the warps do not wait for each other at each block of keys (key_stages.cuh).
 //
-// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_SHARERS, ATTN_PARTS, ATTN_APART,
-// ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the features
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_SHARERS, ATTN_PARTS, ATTN_APART, ATTN_TMA
+// (K and V come by bulk copies, through the tensor maps before the params), ATTN_MEET (bulk_keys.cuh), ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the features
 // of features.py, each 0 or 1.
 #include "attention/block_rows.cuh"
 #include "attention/bulk_keys.cuh"
-#include "attention/epilogue.cuh"
 #include "attention/copied_keys.cuh"
+#include "attention/epilogue.cuh"
 #include "attention/mask_blocks.cuh"
 #include "attention/params.cuh"
 #include "attention/products.cuh"
@@ -42,7 +42,7 @@ constexpr int kDTiles = kVDim / kSharers / 8;      // of its share of the column
 constexpr int kSteps = kNTiles / 2;
 constexpr int kStages = KeyPlaces::kStages;
 constexpr bool kApart = ATTN_APART;
-constexpr bool kBulk = ATTN_TMA;                // whole blocks of keys come by bulk copies
+constexpr bool kBulk = ATTN_TMA;                // blocks of keys come by bulk copies
 constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragments
 
 using QTile = Tile<kBlockM, kHeadDim, true>;
@@ -58,7 +58,7 @@ using VAddress = FragmentAddress<kVDim, QuadOrder::rows_then_chunks, kKeepsAddre
 
 using Sharers = SharersOf<kSharers, kMTiles, kBlockN, kParts>::Type;
 #if ATTN_TMA
-using Keys = BulkKeys<Element, KTile, VTile, kThreads, kSharers == 1>;
+using Keys = BulkKeys<Element, KTile, VTile, kThreads, ATTN_MEET>;
 #else
 using Keys = CopiedKeys<Element, KTile, VTile, kThreads, kApart>;
 #endif
@@ -78,6 +78,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     attention_fwd_mma(const __grid_constant__ AttentionParams p) {
 #endif
     extern __shared__ __align__(ATTN_TMA ? 1024 : 128) unsigned char smem[];
+#if ATTN_TMA
+    if (threadIdx.x == 0) {
+        prefetch_tensormap(K_map);
+        prefetch_tensormap(V_map);
+    }
+#endif
     const u32_t Q_tile = smem_address(smem);
     const u32_t K_tiles = Q_tile + QTile::kBytes;
     const u32_t V_tiles = K_tiles + kStages * KTile::kBytes;
@@ -201,7 +207,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     };
 
     bool started = false;  // all rows of the warp have a maximum
-    // One block of keys. all_see: whether it is known that every query of the tile sees it whole.
+    // One block of keys, the turn-th. all_see: whether it is known that every query of the tile sees it whole.
     const auto compute = [&](auto all_see, int block, int next_block, u32_t turn) {
         constexpr bool kWhole = decltype(all_see)::value;
         const u32_t stage = turn % kStages;
@@ -293,7 +299,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     };
     int block = end_block - 1;
     u32_t turn = 0;
-    if constexpr (kBulk) {
+    if constexpr (kBulk) {  // blocks that all queries see whole have a loop with nothing but what they need
         while (block >= begin_block) {
             for (; block >= begin_block && (block >= end_whole || block < begin_whole); --block, ++turn) {
                 compute(Known<false>(), block, block - 1, turn);

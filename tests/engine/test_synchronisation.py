@@ -146,9 +146,9 @@ BULK_CALLS = {
     "cp_async_commit_group": (64, 256),
     "cp_async_wait_group<0>": (64, 256),
     "__syncthreads": (64, 256),
+    "__syncthreads that meet": (64,),
     "mbarrier_wait full": (64, 256),
     "__syncthreads_or": (64, 256),
-    "__syncthreads that meet": (64,),
     "mbarrier_wait free": (256,),
     "fence_proxy_async_shared": (64, 256),
 }

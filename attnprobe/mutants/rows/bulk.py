@@ -37,22 +37,22 @@ BULK: tuple[Mutant, ...] = (
     _row(
         "bulk_no_meeting",
         "a stage is filled again before all warps have read it",
-        "} else if constexpr (kMeet) { __syncthreads(); }",
-        "}",
+        "if (kMeet && all_whole) { __syncthreads();",
+        "if (kMeet && all_whole) {",
         "bulk",
     ),
     _row(
         "bulk_over_this_block",
         "the next block is copied over the one that is being read",
-        "fill(stage ^ 1, block - 1);",
-        "fill(stage, block - 1);",
+        "fill(turn % kStages ^ 1, block - 1);",
+        "fill(turn % kStages, block - 1);",
         "bulk",
     ),
     _row(
         "bulk_block_again",
         "the block that is copied next is the one that is there",
-        "fill(stage ^ 1, block - 1);",
-        "fill(stage ^ 1, block);",
+        "fill(turn % kStages ^ 1, block - 1);",
+        "fill(turn % kStages ^ 1, block);",
         "bulk",
     ),
     _row(
