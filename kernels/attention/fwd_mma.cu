@@ -48,9 +48,10 @@ constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragmen
 using QTile = Tile<kBlockM, kHeadDim, true>;
 using KTile = Tile<kBlockN, kHeadDim, true>;
 using VTile = Tile<kBlockN, kVDim, true>;
-// Bulk copies leave registers for addresses that stay for all blocks, but of K where it is taken in parts. There ptxas spills
-// either with one form of them or with the other.
-constexpr bool kKeepsAddresses = kBulk, kKeepsKeys = kBulk && (kParts == 1 || kHeadDim <= 64);
+// Bulk copies leave registers for addresses that stay for all blocks, but of K where wide blocks are taken in parts: there
+// ptxas spills unless it finds the text in this form, and for sm_100 in another.
+constexpr bool kScarce = kParts > 1 && kHeadDim > 64;
+constexpr bool kKeepsAddresses = kBulk, kKeepsKeys = kBulk && !kScarce;
 constexpr bool kKeysByXor = kKeepsKeys || kHeadDim > 128 || (kBulk && __CUDA_ARCH__ < 1000);
 using QAddress = FragmentAddress<kHeadDim, QuadOrder::rows_then_chunks, kKeepsAddresses || (kHeadDim > 128), kBlockM>;
 using KAddress = FragmentAddress<kHeadDim, QuadOrder::chunks_then_rows, kKeysByXor, kBlockN>;
@@ -307,6 +308,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             for (; block >= max(begin_block, begin_whole); --block, ++turn) {
                 compute(Known<true>(), block, block - 1, turn);
             }
+            if (!ATTN_WINDOW_LEFT && !kScarce) break;  // only a window has a left edge
         }
     } else {
         for (int next_block; block >= begin_block; block = next_block, ++turn) {
