@@ -45,18 +45,18 @@ constexpr bool kApart = ATTN_APART;
 constexpr bool kBulk = ATTN_TMA;                // blocks of keys come by bulk copies
 constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragments
 
-using QTile = Tile<kBlockM, kHeadDim, true>;
-using KTile = Tile<kBlockN, kHeadDim, true>;
-using VTile = Tile<kBlockN, kVDim, true>;
-// Bulk copies leave registers for addresses that stay for all blocks, but of K where wide blocks are taken in parts: there
-// ptxas spills unless it finds the text in this form, and for sm_100 in another.
+// Bulk copies write each panel of a tile by itself.
+using QTile = Tile<kBlockM, kHeadDim, kBulk>;
+using KTile = Tile<kBlockN, kHeadDim, kBulk>;
+using VTile = Tile<kBlockN, kVDim, kBulk>;
+// They leave registers for addresses that stay for all blocks, but of K where wide blocks are taken in parts: there ptxas
+// spills unless it finds the text in this form, and for sm_100 in another.
 constexpr bool kScarce = kParts > 1 && kHeadDim > 64;
-constexpr bool kKeepsAddresses = kBulk, kKeepsKeys = kBulk && !kScarce;
+constexpr bool kKeepsKeys = kBulk && !kScarce;
 constexpr bool kKeysByXor = kKeepsKeys || kHeadDim > 128 || (kBulk && __CUDA_ARCH__ < 1000);
-using QAddress = FragmentAddress<kHeadDim, QuadOrder::rows_then_chunks, kKeepsAddresses || (kHeadDim > 128), kBlockM>;
-using KAddress = FragmentAddress<kHeadDim, QuadOrder::chunks_then_rows, kKeysByXor, kBlockN>;
-using VAddress = FragmentAddress<kVDim, QuadOrder::rows_then_chunks, kKeepsAddresses || (kVDim > 64), kBlockN>;
-
+using QAddress = FragmentAddress<QTile, QuadOrder::rows_then_chunks, kBulk || (kHeadDim > 128)>;
+using KAddress = FragmentAddress<KTile, QuadOrder::chunks_then_rows, kKeysByXor>;
+using VAddress = FragmentAddress<VTile, QuadOrder::rows_then_chunks, kBulk || (kVDim > 64)>;
 using Sharers = SharersOf<kSharers, kMTiles, kBlockN, kParts>::Type;
 #if ATTN_TMA
 using Keys = BulkKeys<Element, KTile, VTile, kThreads, ATTN_MEET>;
@@ -129,10 +129,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int last_warp_query = min(warp_query + kMTiles * 16, sequence.seqlen_q) - 1;
     const int begin_warp_whole = (mask.first_key(last_warp_query) + kBlockN - 1) / kBlockN;
     const int end_warp_whole = mask.end_key(warp_query) / kBlockN;
-    // This lane's addresses in the first stage: Q, its warp's keys, and their V from its warp's columns on.
-    const QAddress Q_smem = kept<kKeepsAddresses>(QAddress(Q_tile, warp_row));
+    const QAddress Q_smem = kept<kBulk>(QAddress(Q_tile, warp_row));
+    // This lane's addresses of its warp's keys, and of their V from its warp's columns on, in the first stage.
     const KAddress K_first = kept<kKeepsKeys>(KAddress(K_tiles, sharers.rank * kNTiles * 8));
-    const VAddress V_first = kept<kKeepsAddresses>(VAddress(V_tiles, sharers.rank * kSteps * 16).beside(sharers.rank));
+    const VAddress V_first = kept<kBulk>(VAddress(V_tiles, sharers.rank * kSteps * 16).beside(sharers.rank));
+    // The same in another stage, from the first key of a part on. Narrow tiles keep the addresses of one part for all.
+    const auto at_part = [](auto first, u32_t bytes, int part) {
+        const int row = part * kPartKeys;
+        const auto address = first.moved(bytes);
+        return kHeadDim <= 64 ? address.below(row) : address.moved(row * address.kRowBytes);
+    };
 
     float O_acc[kMTiles][kDTiles][4];
     zero(O_acc);
@@ -181,13 +187,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     if constexpr (kBulk && kQInRegisters) {
         if (begin_block < end_block) read_queries();
     }
-    // From a part's first key on. Narrow tiles keep the addresses of one part for all; there are registers for them.
-    const auto at_part = [](auto address, int part) {
-        const int row = part * kPartKeys;
-        return kHeadDim <= 64 ? address.below(row) : address.moved(row * address.kRowBytes);
-    };
     const auto scores = [&](float (&S_acc)[kMTiles][kNTiles][4], u32_t K_tile, int part, int first_key) {
-        const KAddress K_smem = at_part(K_first.moved(K_tile - K_tiles), part);
+        const KAddress K_smem = kBulk ? at_part(K_first, K_tile - K_tiles, part)
+                                      : KAddress(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);
         if constexpr (kQInRegisters) {
             product_qk<Element>(S_acc, Q_frag, K_smem);
         } else {
@@ -203,8 +205,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 
     // O += P V for the keys of the warp of that rank, given steps of 16 of its P.
     const auto values = [&](u32_t V_tile, int part, int rank) {
-        const u32_t rows = (rank - sharers.rank) * kSteps * 16 * VTile::kRowBytes;
-        return at_part(V_first.moved(V_tile - V_tiles + rows), part);
+        if constexpr (!kBulk) {
+            return VAddress(V_tile, part * kPartKeys + rank * kSteps * 16).beside(sharers.rank);
+        } else {
+            const u32_t rows = (rank - sharers.rank) * kSteps * 16 * VTile::kRowBytes;
+            return at_part(V_first, V_tile - V_tiles + rows, part);
+        }
     };
 
     bool started = false;  // all rows of the warp have a maximum

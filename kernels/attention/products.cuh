@@ -8,14 +8,14 @@
 #include "attention/tile.cuh"
 #include "ptx/mma.cuh"
 
-// Narrow tiles have few addresses, and registers for them: there ptxas does better by the sum. kPanelRows: see
-// FragmentAddress.
-template <int kDim, int kPanelRows = 0>
-using QFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks, (kDim > 128), kPanelRows>;
-template <int kDim, int kPanelRows = 0>
-using KFragment = FragmentAddress<kDim, QuadOrder::chunks_then_rows, (kDim > 128), kPanelRows>;
-template <int kDim, int kPanelRows = 0>
-using VFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks, (kDim > 64), kPanelRows>;
+// Of tiles whose panels stand side by side. Narrow ones have few addresses, and registers for them: there ptxas does better by
+// the sum.
+template <int kDim>
+using QFragment = FragmentAddress<Tile<1, kDim>, QuadOrder::rows_then_chunks, (kDim > 128)>;
+template <int kDim>
+using KFragment = FragmentAddress<Tile<1, kDim>, QuadOrder::chunks_then_rows, (kDim > 128)>;
+template <int kDim>
+using VFragment = FragmentAddress<Tile<1, kDim>, QuadOrder::rows_then_chunks, (kDim > 64)>;
 
 template <int kMTiles, int kNTiles>
 __device__ __forceinline__ void zero(float (&acc)[kMTiles][kNTiles][4]) {

@@ -177,10 +177,8 @@ __device__ __forceinline__ void for_own_chunks(u32_t smem, F f) {
 enum class QuadOrder { rows_then_chunks, chunks_then_rows };
 
 //
-// kPanelRows: of a tile that has each panel by itself; 0 where panels stand side by side.
-template <int kDim, QuadOrder kOrder, bool kByXor = false, int kPanelRows = 0>
+template <class T, QuadOrder kOrder, bool kByXor = false>
 struct FragmentAddress {
-    using T = Tile<(kPanelRows > 0 ? kPanelRows : 1), kDim, (kPanelRows > 0)>;
     static constexpr int kRowBytes = T::kRowBytes, kPanelStep = T::kPanelStep;
     u32_t row_start;   // address of this lane's row
     u32_t swizzle;     // this lane's chunk 0 or 1, swizzled

@@ -24,8 +24,8 @@ REGISTER_FILE = 65536  # of a multiprocessor; Source: CUDA C++ Programming Guide
 # addresses, read once a block of keys.
 ALLOWED = {
     (64, 128): {100: 8},
-    (128, 64): {90: 8, 100: 56},
-    (128, 48): {100: 40},
+    (128, 64): {90: 40, 100: 56},
+    (128, 48): {90: 8, 100: 40},
     (192, 48): {90: 8, 100: 32},
     (256, 64): {100: 8},
     (576, 32): {100: 16},

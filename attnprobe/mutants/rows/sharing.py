@@ -85,8 +85,8 @@ SHARING: tuple[Mutant, ...] = (
     _row(
         "sharing_keys_of_other",
         "both warps of a pair score the keys of the first",
-        "(KAddress(K_tiles, sharers.rank * kNTiles * 8));",
-        "(KAddress(K_tiles, 0));",
+        "KAddress(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);",
+        "KAddress(K_tile, part * kPartKeys);",
         "pairs_together",
     ),
     _row(
@@ -189,15 +189,15 @@ SHARING: tuple[Mutant, ...] = (
     _row(
         "parts_first_keys",
         "the second part of a block takes the V of the first",
-        "return at_part(V_first.moved(V_tile - V_tiles + rows), part);",
-        "return at_part(V_first.moved(V_tile - V_tiles + rows), 0);",
+        "VAddress(V_tile, part * kPartKeys + rank * kSteps * 16)",
+        "VAddress(V_tile, rank * kSteps * 16)",
         "key_parts",
     ),
     _row(
         "parts_scores_of_first",
         "the second part of a block is scored with the K of the first",
-        "K_smem = at_part(K_first.moved(K_tile - K_tiles), part);",
-        "K_smem = at_part(K_first.moved(K_tile - K_tiles), 0);",
+        "KAddress(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);",
+        "KAddress(K_tile, sharers.rank * kNTiles * 8);",
         "key_parts",
     ),
     _row(
