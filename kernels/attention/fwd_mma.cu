@@ -314,7 +314,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             for (; block >= max(begin_block, begin_whole); --block, ++turn) {
                 compute(Known<true>(), block, block - 1, turn);
             }
-            if (!ATTN_WINDOW_LEFT && !kScarce) break;  // only a window has a left edge
+            if (!ATTN_WINDOW_LEFT && kSharers > 1)
+                break;  // only a window has a left edge; ptxas does better if it knows
         }
     } else {
         for (int next_block; block >= begin_block; block = next_block, ++turn) {
