@@ -90,7 +90,10 @@ def plane_plans() -> dict[str, Plan]:
 PLANE_PLANS = plane_plans()
 
 
-PLANES_SPILL = {"sm_90-192-128-mask, unaligned": 8}  # bytes
+PLANES_SPILL = {  # bytes
+    "sm_90-192-128-mask, unaligned": 8,
+    "sm_90-256-256-both, mapped, in f32": 8,
+}
 
 
 @pytest.mark.parametrize("name", PLANE_PLANS)
