@@ -82,8 +82,11 @@ DENSE = {
 }
 
 
-@pytest.mark.parametrize("head_dim", [64, 128])
-@pytest.mark.parametrize("name", DENSE)
+# Warps meet at each block, and drift apart (head_dim 128 without a window).
+@pytest.mark.parametrize(
+    ("name", "head_dim"),
+    [*((name, 64) for name in DENSE), ("a tail", 128), ("causal", 128)],
+)
 def test_dense(name: str, head_dim: int) -> None:
     lengths, options = DENSE[name]
     q, k, v = qkv(*lengths, head_dim)
@@ -126,7 +129,7 @@ def test_packed_sequences_do_not_see_each_other(causal: bool) -> None:
 
 
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
-@pytest.mark.parametrize("key", [299, 270, 230, 200, 140, 3])
+@pytest.mark.parametrize("key", [299, 230, 140])
 def test_nan_in_v_stays_with_the_rows_that_see_it(key: int, head_dim: int) -> None:
     q, k, v = qkv(130, 300, head_dim)
     v[0, key, 0, 5] = np.nan
