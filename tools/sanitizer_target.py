@@ -79,6 +79,8 @@ CASES: tuple[Case, ...] = (
         mask=RNG.random((1, 1, 130, 208)) < 0.8)),
     Case("tiles that blocks pass by", Sizes(400, 1100, 2), features=Features(window_size=(70, 0))),
     Case("many keys, causal", Sizes(450, 1100, 2), features=CAUSAL),
+    Case("head_dim 576, bias", Sizes(70, 90, 2, 1, 576, v_head_dim=512), features=Features(
+        bias=RNG.standard_normal((1, 2, 70, 90)).astype(np.float16))),
 )
 # fmt: on
 
@@ -194,7 +196,7 @@ RUNS: dict[str, Callable[[], None]] = {
 # (kernels/attention/key_stages.cuh). racecheck takes that for the word of lane 0 alone and names
 # what the other lanes have read; so it runs these cases with a word from every lane, and CONTROLS,
 # which are right by their numbers, show the difference (docs/design/asynchronous-proxy.md).
-ARRIVING = {"head_dim 576, V of 512": CASES[8], "head_dim 256, causal, mma.sync": CASES[5]}
+ARRIVING = {"head_dim 576, bias": CASES[-1]}
 EACH_LANE = "apart_each_lane_says_so"
 CONTROLS = ("one lane", "each lane")
 ROUNDS = 9

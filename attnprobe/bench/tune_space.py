@@ -98,6 +98,7 @@ SPACES: dict[str, Space] = {
                 "block_m": (64, 128, 192, 256),
                 "block_n": (32, 64, 96, 128),
                 "parts": (1, 2, 3, 4),
+                "meets": (True, False),
                 "warps": (4, 8),
                 "blocks_per_sm": (1, 2, 3),
             },
@@ -162,6 +163,8 @@ def _fits(variant: Variant, problem: Problem, arch: Arch, space: Space) -> bool:
         shares = variant.parts * variant.sharers
         if variant.block_m % (WARP_ROWS * variant.warps):
             return False
+        if not variant.bulk and not variant.meets:
+            return False
         if variant.block_n % (WARP_KEYS * shares) or (variant.apart and variant.parts > 1):
             return False
     needed, held = space.registers(variant, problem)
@@ -184,6 +187,8 @@ def shown(variant: Variant) -> str:
     words = [f"{variant.block_m}x{variant.block_n}", f"{variant.warps} warps"]
     if isinstance(variant, MmaVariant) and variant.parts > 1:
         words.append(f"{variant.parts} parts")
+    if isinstance(variant, MmaVariant) and not variant.meets:
+        words.append("warps drift")
     for name, unit in (("stages", "stages"), ("q_stages", "of Q"), ("blocks_per_sm", "blocks")):
         if hasattr(variant, name):
             words.append(f"{getattr(variant, name)} {unit}")

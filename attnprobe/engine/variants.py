@@ -155,6 +155,8 @@ class MmaVariant(Variant):
     planes : how bias and mask come, in "tiles" or by the "lanes"; it is for those alone. None: it
         is for problems without.
     plane_bytes : the most of an element of bias and mask, together, that there is room for.
+    bulk : whether blocks of keys come by bulk copies (TMA), through tensor maps.
+    meets : whether all warps meet at each of those, or drift apart.
     """
 
     parts: int = 1
@@ -164,6 +166,8 @@ class MmaVariant(Variant):
     planes: str | None = None
     plane_bytes: int = 0
     skips_from: int | None = SKIPS_FROM
+    bulk: bool = False
+    meets: bool = True
 
     def shared_bytes(self, problem: Problem) -> int:
         """Return the dynamic shared memory of one block, bytes."""
@@ -172,7 +176,12 @@ class MmaVariant(Variant):
             # Of each row two tiles of P, and from each warp a maximum or sum.
             row = 2 * padded_bytes(self.block_n * ELEMENT_BYTES) + self.sharers * STAT_BYTES
             told = self.block_m * row
-        return super().shared_bytes(problem) + told + BARRIERS * self.apart + self._tiles(problem)
+        return (
+            super().shared_bytes(problem)
+            + told
+            + BARRIERS * (self.apart or self.bulk)
+            + self._tiles(problem)
+        )
 
     def _tiles(self, problem: Problem) -> int:
         """Return the bytes of bias and mask in tiles (PaddedPlane)."""
@@ -199,7 +208,13 @@ class MmaVariant(Variant):
             "ATTN_PARTS": self.parts,
             "ATTN_SHARERS": self.sharers,
             "ATTN_APART": int(self.apart),
+            "ATTN_TMA": int(self.bulk),
+            "ATTN_MEET": int(self.meets),
         }
+
+    def boxes(self, problem: Problem) -> tuple[tuple[str, int], ...]:
+        """Arrays that the kernel reads through tensor maps, its first arguments: name, rows."""
+        return (("K", self.block_n), ("V", self.block_n)) if self.bulk else ()
 
     def refusal(self, problem: Problem, arch: Arch) -> str | None:
         """Return why this variant does not run ``problem`` on ``arch``, or None where it does."""
@@ -209,6 +224,11 @@ class MmaVariant(Variant):
             return f"is for problems with{'' if self.planes else 'out'} bias or mask"
         if self.planes == "tiles" and first_plane(problem) not in self.tiled(problem):
             return "is for a bias or mask whose rows begin at multiples of 16 bytes"
+        if self.bulk and arch.cc >= self.min_cc:
+            if problem.layout.page_size:
+                return "copies blocks of keys that lie in one piece, not in pages"
+            if not problem.mappable:
+                return "no tensor map describes Q, K and V"
         if self.planes is not None and self.plane_bytes < sum(element_bytes(problem).values()):
             return "has no registers left for such a bias or mask"
         return super().refusal(problem, arch)
@@ -280,13 +300,23 @@ _PAIR: Mapping[str, Any] = {"sharers": 2, "apart": True, "min_cc": 90}
 _TILES: Mapping[str, Any] = {"planes": "tiles", "plane_bytes": 5}
 _LANES: Mapping[str, Any] = {"planes": "lanes", "plane_bytes": 5}
 
+# K and V by bulk copies; and warps drift apart, where that was measured to be faster
+# (docs/design/performance-log.md).
+_BULK: Mapping[str, Any] = {"bulk": True, "min_cc": 90}
+_DRIFT: Mapping[str, Any] = {"meets": False, **_BULK}
+
 VARIANTS: tuple[Variant, ...] = (
+    _mma((64, 64), (128, 128, 4), 2, "long blocks, scores of 32 keys at a time", parts=4, **_BULK),
+    _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", parts=2, **_BULK),
     _mma((64, 64), (128, 128, 4), 2, "a barrier for 128 keys, scores of 32 at a time", parts=4),
     _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", parts=2),
     _mma((64, 64), (128, 64, 4), 2, "bias and mask in tiles", **_TILES),
     _mma((64, 64), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
     _mma((64, 64), (128, 64, 4), 2, "fits twice into 100 KiB", planes="lanes", plane_bytes=3),
     _mma((64, 64), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
+    _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: a fragment feeds two", plain=True, **_DRIFT),
+    _mma((128, 128), (128, 64, 4), 2, "what changes scores needs registers", parts=2, **_BULK),
+    _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB", **_BULK),
     _mma((128, 128), (128, 64, 4), 2, "32 rows a warp: each fragment feeds two", plain=True),
     _mma((128, 128), (128, 64, 4), 2, "what changes scores needs registers", parts=2),
     _mma((128, 128), (128, 48, 4), 2, "fits twice into 164 KiB and does not spill"),
@@ -296,9 +326,13 @@ VARIANTS: tuple[Variant, ...] = (
     _mma((128, 128), (128, 32, 8), 1, "bias and mask beside K and V in 99 KiB", **_TILES),
     _mma((128, 128), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
     _mma((128, 128), (64, 32, 4), 2, "fits twice into 100 KiB", **_LANES),
+    _mma((192, 128), (128, 48, 4), 2, "O as for head_dim 128", **_DRIFT),
     _mma((192, 128), (128, 48, 4), 2, "O as for head_dim 128"),
     _mma((192, 128), (128, 32, 4), 2, "small tiles of bias and mask", **_TILES),
     _mma((192, 128), (128, 32, 4), 2, "registers for all rows of bias and mask", **_LANES),
+    _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", sharers=2, **_DRIFT),
+    _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB", **_BULK),
+    _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB", **_BULK),
     _mma((256, 256), (128, 64, 8), 1, "two warps share 32 rows", **_PAIR),
     _mma((256, 256), (128, 64, 8), 1, "O of 16 rows is half of a lane's registers"),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB"),
@@ -317,6 +351,8 @@ VARIANTS: tuple[Variant, ...] = (
     _mma((256, 256), (128, 32, 8), 1, "two warps share 32 rows", **_LANES, **_PAIR),
     _mma((256, 256), (128, 32, 8), 1, "fits into 163 KiB", **_LANES),
     _mma((256, 256), (64, 32, 4), 1, "fits into 99 KiB", **_LANES),
+    _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows", sharers=2, **_DRIFT),
+    _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB", v_parts=2, **_BULK),
     _mma((576, 512), (64, 32, 8), 1, "two warps share 16 rows: S is computed once", **_PAIR),
     _mma((576, 512), (64, 16, 4), 1, "two blocks share the columns of O", v_parts=2),
     _mma((576, 512), (32, 16, 2), 1, "fits into 99 KiB; 32 keys of 576 would spill", v_parts=2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attnprobe.errors import UsageError
 from attnprobe.mutants.mutant import Mutant
 from attnprobe.mutants.rows.appending import APPENDING
+from attnprobe.mutants.rows.bulk import BULK
 from attnprobe.mutants.rows.bytes8 import BYTES
 from attnprobe.mutants.rows.combining import COMBINING
 from attnprobe.mutants.rows.copies import COPIES
@@ -46,6 +47,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *APPENDING,
     *PLANES,
     *SHARING,
+    *BULK,
 )
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(row.family for row in MUTANTS))
 

@@ -31,7 +31,8 @@ class Tile:
 
     Attributes
     ----------
-    parts, sharers, apart : of the mma.sync kernel (``MmaVariant``), whatever the plan's row has.
+    parts, sharers, apart, bulk, meets : of the mma.sync kernel (``MmaVariant``), whatever the
+        plan's row has.
     """
 
     block_m: int = 64
@@ -42,6 +43,8 @@ class Tile:
     parts: int = 1
     sharers: int = 1
     apart: bool = False
+    bulk: bool = False
+    meets: bool = True
 
     def placed(self, variant: Variant) -> Variant:
         """Return ``variant`` with this tile."""
@@ -54,7 +57,14 @@ class Tile:
             blocks_per_sm=1,
         )
         if isinstance(placed, MmaVariant):
-            return replace(placed, parts=self.parts, sharers=self.sharers, apart=self.apart)
+            return replace(
+                placed,
+                parts=self.parts,
+                sharers=self.sharers,
+                apart=self.apart,
+                bulk=self.bulk,
+                meets=self.meets,
+            )
         if isinstance(placed, DecodeVariant):
             return replace(placed, stages=self.stages)
         return placed

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_COUNT = (1 << 20) - 1  # of arrivals and of bytes
 BYTES = 8
+_PHASE = np.uint64(32)  # bits of a state below the number of its phase: arrivals still waited for
 
 
 class Object:
@@ -98,7 +99,9 @@ class MBarriers:
 
     def arrive(self, access: Access, group: Group, address: Array, count: Array | None,
                expected: Array | None, drop: bool, mask: Array | None) -> Array:  # fmt: skip
-        """Expect bytes, then arrive; return the number of the phase: uint64 (n, 32).
+        """Expect bytes, then arrive; return the states before: uint64 (n, 32).
+
+        Lanes that arrive together do so one after the other, as their states show.
 
         ``drop``: later phases wait for so many arrivals less.
         """
@@ -108,7 +111,7 @@ class MBarriers:
             each = np.ones((group.n, 32), np.int64) if count is None else spread(count, group.n)
             for lanes in self._turns(group, barrier, named, each):
                 slots = self._slots(group, lanes)
-                states[lanes] = barrier.phase[slots].astype(np.uint64)
+                states[lanes] = self._states(barrier, slots, each[lanes])
                 if self.machine.proxies is not None:
                     self.machine.proxies.arrived(access.site, group, lanes, key)
                 if expected is not None:
@@ -121,6 +124,20 @@ class MBarriers:
                         raise self._fault(access, group, lanes, key, "has no arrivals left to drop")
                 self._count_down(access, group, lanes, barrier, counts)
         return states
+
+    def _states(self, barrier: Object, slots: Array, counts: Array) -> Array:
+        """Return what each of the lanes in ``slots`` finds that arrives after those before it."""
+        before = np.zeros(len(slots), np.int64)
+        for slot in np.unique(slots):
+            own = slots == slot
+            before[own] = np.cumsum(counts[own]) - counts[own]
+        left = (barrier.pending[slots] - before).astype(np.uint64)
+        return barrier.phase[slots].astype(np.uint64) << _PHASE | left
+
+    @staticmethod
+    def pending_count(states: Array) -> Array:
+        """Return the arrivals that phases still waited for when these states were given."""
+        return (states & np.uint64(MAX_COUNT)).astype(np.uint32)
 
     def _turns(self, group: Group, barrier: Object, lanes: Array, each: Array) -> list[Array]:
         """Return the lanes that arrive together: all, or warp by warp where a phase ends between.
@@ -228,7 +245,8 @@ class MBarriers:
             self._known(access, group, lanes, key)
             part = self._part(group, lanes, after)
             rows = np.isin(group.rows, part.rows)
-            wanted = spread(target, group.n)[rows].astype(np.int64)
+            wanted = spread(target, group.n)[rows]
+            wanted = (wanted if parity else wanted >> _PHASE).astype(np.int64)
             self._look(Parked(part, instr, after, register, key, wanted, parity))
 
     def _part(self, group: Group, lanes: Array, after: int) -> Group:

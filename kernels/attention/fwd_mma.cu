@@ -1,8 +1,8 @@
 // Attention forward on mma.sync, sm_80 and later: O = softmax(mask(transform(Q K^T))) V, LSE.
 //
 // One block computes kBlockM queries of one head; each warp owns kMTiles * 16 of them for the whole loop over the key
-// blocks, so the softmax never leaves a quad of lanes. K and V are double-buffered: the copies of block j + 1 run while
-// block j is computed. P stays in registers: two neighbouring 16x8 accumulator blocks of S, packed to 16 bits, are the
+// blocks, so the softmax never leaves a quad of lanes. K and V have two stages: the copies of the next block run while one is
+// computed, by bulk copies (bulk_keys.cuh) or by the threads (copied_keys.cuh). P stays in registers: two neighbouring 16x8 accumulator blocks of S, packed to 16 bits, are the
 // A fragment of the second product.
 //
 // A block of keys is taken in kParts parts: S of a part is issued before the softmax of the one before, whose exponentials
@@ -12,14 +12,14 @@
 // half of the keys and half of the columns of O. Or kVParts blocks share the columns: each computes S whole and kVDim of them.
 // With kApart the warps do not wait for each other at each block of keys (key_stages.cuh).
 //
-// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_SHARERS, ATTN_PARTS, ATTN_APART,
-// ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the features
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_SHARERS, ATTN_PARTS, ATTN_APART, ATTN_TMA
+// (K and V come by bulk copies, through the tensor maps before the params), ATTN_MEET (bulk_keys.cuh), ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the features
 // of features.py, each 0 or 1.
 #include "attention/block_rows.cuh"
+#include "attention/bulk_keys.cuh"
+#include "attention/copied_keys.cuh"
 #include "attention/epilogue.cuh"
-#include "attention/key_stages.cuh"
 #include "attention/mask_blocks.cuh"
-#include "attention/nonfinite_copied.cuh"
 #include "attention/params.cuh"
 #include "attention/products.cuh"
 #include "attention/sequence.cuh"
@@ -40,24 +40,29 @@ constexpr int kParts = ATTN_PARTS, kPartKeys = kBlockN / kParts;
 constexpr int kNTiles = kPartKeys / kSharers / 8;  // of a warp's share of the keys of a part
 constexpr int kDTiles = kVDim / kSharers / 8;      // of its share of the columns
 constexpr int kSteps = kNTiles / 2;
-constexpr int kStages = 2;
+constexpr int kStages = KeyPlaces::kStages;
 constexpr bool kApart = ATTN_APART;
+constexpr bool kBulk = ATTN_TMA;                // blocks of keys come by bulk copies
 constexpr bool kQInRegisters = kHeadDim <= 64;  // there is room for its fragments
 
-using QTile = Tile<kBlockM, kHeadDim>;
-using KTile = Tile<kBlockN, kHeadDim>;
-using VTile = Tile<kBlockN, kVDim>;
-
-template <int kWarpsOfRows>
-struct SharersOf {
-    using Type = WarpAlone;
-};
-template <>
-struct SharersOf<2> {
-    using Type = WarpPair<kMTiles, kBlockN, kParts>;
-};
-using Sharers = SharersOf<kSharers>::Type;
-using Stages = StageBarriers<kThreads>;
+// Bulk copies write each panel of a tile by itself.
+using QTile = Tile<kBlockM, kHeadDim, kBulk>;
+using KTile = Tile<kBlockN, kHeadDim, kBulk>;
+using VTile = Tile<kBlockN, kVDim, kBulk>;
+// They leave registers for addresses that stay for all blocks, but of K where wide blocks are taken in parts: there ptxas
+// spills unless it finds the text in this form, and for sm_100 in another.
+constexpr bool kScarce = kParts > 1 && kHeadDim > 64;
+constexpr bool kKeepsKeys = kBulk && !kScarce;
+constexpr bool kKeysByXor = kKeepsKeys || kHeadDim > 128 || (kBulk && __CUDA_ARCH__ < 1000);
+using QAddress = FragmentAddress<QTile, QuadOrder::rows_then_chunks, kBulk || (kHeadDim > 128)>;
+using KAddress = FragmentAddress<KTile, QuadOrder::chunks_then_rows, kKeysByXor>;
+using VAddress = FragmentAddress<VTile, QuadOrder::rows_then_chunks, kBulk || (kVDim > 64)>;
+using Sharers = SharersOf<kSharers, kMTiles, kBlockN, kParts>::Type;
+#if ATTN_TMA
+using Keys = BulkKeys<Element, KTile, VTile, kThreads, ATTN_MEET>;
+#else
+using Keys = CopiedKeys<Element, KTile, VTile, kThreads, kApart>;
+#endif
 using Planes = WarpPlanes<kMTiles, kBlockN / kSharers>;
 static_assert(kParts == 1 || !kApart, "blocks in parts are computed by all warps together");
 static_assert(kParts == 1 || kSharers == 1, "the keys of a warp are neighbours");
@@ -67,8 +72,19 @@ static_assert(kParts == 1 || kSharers == 1, "the keys of a warp are neighbours")
 __device__ __forceinline__ int uniform(int value) { return kPlanes ? shfl_idx(value, 0) : value; }
 
 extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
+#if ATTN_TMA
+    attention_fwd_mma(const __grid_constant__ TensorMap K_map, const __grid_constant__ TensorMap V_map,
+                      const __grid_constant__ AttentionParams p) {
+#else
     attention_fwd_mma(const __grid_constant__ AttentionParams p) {
-    extern __shared__ __align__(128) unsigned char smem[];
+#endif
+    extern __shared__ __align__(ATTN_TMA ? 1024 : 128) unsigned char smem[];
+#if ATTN_TMA
+    if (threadIdx.x == 0) {
+        prefetch_tensormap(K_map);
+        prefetch_tensormap(V_map);
+    }
+#endif
     const u32_t Q_tile = smem_address(smem);
     const u32_t K_tiles = Q_tile + QTile::kBytes;
     const u32_t V_tiles = K_tiles + kStages * KTile::kBytes;
@@ -113,24 +129,33 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
     const int last_warp_query = min(warp_query + kMTiles * 16, sequence.seqlen_q) - 1;
     const int begin_warp_whole = (mask.first_key(last_warp_query) + kBlockN - 1) / kBlockN;
     const int end_warp_whole = mask.end_key(warp_query) / kBlockN;
-    const QFragment<kHeadDim> Q_smem(Q_tile, warp_row);
+    const QAddress Q_smem = kept<kBulk>(QAddress(Q_tile, warp_row));
+    // This lane's addresses of its warp's keys, and of their V from its warp's columns on, in the first stage.
+    const KAddress K_first = kept<kKeepsKeys>(KAddress(K_tiles, sharers.rank * kNTiles * 8));
+    const VAddress V_first = kept<kBulk>(VAddress(V_tiles, sharers.rank * kSteps * 16).beside(sharers.rank));
+    // The same in another stage, from the first key of a part on. Narrow tiles keep the addresses of one part for all.
+    const auto at_part = [](auto first, u32_t bytes, int part) {
+        const int row = part * kPartKeys;
+        const auto address = first.moved(bytes);
+        return kHeadDim <= 64 ? address.below(row) : address.moved(row * address.kRowBytes);
+    };
 
     float O_acc[kMTiles][kDTiles][4];
-#pragma unroll
-    for (int m = 0; m < kMTiles; ++m) {
-#pragma unroll
-        for (int d = 0; d < kDTiles; ++d) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) O_acc[m][d][i] = 0.0f;
-        }
-    }
+    zero(O_acc);
     OnlineSoftmax<kMTiles> softmax;
     const ScoreTransform transform(p, sequence.batch, head);
     const QueryRows rows{mask, transform, lane_query};
 
-    const Stages K_stages{V_tiles + kStages * VTile::kBytes + kWarps / kSharers * Sharers::kBytes};
-    const Stages V_stages{K_stages.smem + Stages::kBytes};
-    const Planes planes(K_stages.smem + kApart * 2 * Stages::kBytes, warp);
+#if ATTN_TMA
+    const TensorMap *const maps[] = {&K_map, &V_map};
+#else
+    constexpr const TensorMap *maps[] = {nullptr, nullptr};
+#endif
+    const u32_t barriers = V_tiles + kStages * VTile::kBytes + kWarps / kSharers * Sharers::kBytes;
+    const Keys keys(KeyPlaces{K_tiles, V_tiles, barriers, begin_block, end_block, sequence.seqlen_k, K_gmem, V_gmem,
+                              maps[0], maps[1], static_cast<int>(sequence.k_row), kv_head,
+                              ATTN_VARLEN_K ? 0 : sequence.batch, v_part * kVDim});
+    const Planes planes(barriers + Keys::kBarrierBytes, warp);
     // Copies bias and mask of a block.
     const auto copy_planes = [&](int block) {
         if constexpr (kPlaneTiles) {
@@ -144,31 +169,27 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             warp_sync();
         }
     };
-    if constexpr (kApart) {
-        if (threadIdx.x == 0) {
-            K_stages.init();
-            V_stages.init();
-        }
-        __syncthreads();
-    }
+    keys.init();
     if (begin_block < end_block) {
-        load_tile<kBlockM, kHeadDim, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
-        constexpr int stage = 0;
-        load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, (end_block - 1) * kBlockN,
-                                               sequence.seqlen_k);
-        if constexpr (kApart) K_stages.filled(stage);
-        load_tile<kBlockN, kVDim, kThreads>(V_tiles + stage * VTile::kBytes, V_gmem, (end_block - 1) * kBlockN,
-                                            sequence.seqlen_k);
-        if constexpr (kApart) {
-            V_stages.filled(stage);
-        } else {
-            cp_async_commit_group();
-        }
+        load_tile<QTile, kThreads>(Q_tile, Q_gmem, block_query, sequence.seqlen_q);
+        keys.copy_first();
         copy_planes(end_block - 1);
     }
+    keys.settle();
     u32_t Q_frag[kHeadDim / 16][kMTiles][4];
+    const auto read_queries = [&]() {
+#pragma unroll
+        for (int k = 0; k < kHeadDim / 16; ++k) {
+#pragma unroll
+            for (int m = 0; m < kMTiles; ++m) ldmatrix_x4(Q_frag[k][m], Q_smem.at(m * 16, k));
+        }
+    };
+    if constexpr (kBulk && kQInRegisters) {
+        if (begin_block < end_block) read_queries();
+    }
     const auto scores = [&](float (&S_acc)[kMTiles][kNTiles][4], u32_t K_tile, int part, int first_key) {
-        const KFragment<kHeadDim> K_smem(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);
+        const KAddress K_smem = kBulk ? at_part(K_first, K_tile - K_tiles, part)
+                                      : KAddress(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);
         if constexpr (kQInRegisters) {
             product_qk<Element>(S_acc, Q_frag, K_smem);
         } else {
@@ -184,63 +205,31 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
 
     // O += P V for the keys of the warp of that rank, given steps of 16 of its P.
     const auto values = [&](u32_t V_tile, int part, int rank) {
-        VFragment<kVDim> V_smem(V_tile, part * kPartKeys + rank * kSteps * 16);
-        V_smem.swizzle ^= sharers.rank * 2 * kChunkBytes;  // from this warp's columns on
-        return V_smem;
+        if constexpr (!kBulk) {
+            return VAddress(V_tile, part * kPartKeys + rank * kSteps * 16).beside(sharers.rank);
+        } else {
+            const u32_t rows = (rank - sharers.rank) * kSteps * 16 * VTile::kRowBytes;
+            return at_part(V_first, V_tile - V_tiles + rows, part);
+        }
     };
 
     bool started = false;  // all rows of the warp have a maximum
-    for (int block = end_block - 1, next_block, turn = 0; block >= begin_block; block = next_block, ++turn) {
-        next_block = left_blocks.before(p, query_tile, begin_block, block);
-        const int stage = turn % kStages;
+    // One block of keys, the turn-th. all_see: whether it is known that every query of the tile sees it whole.
+    const auto compute = [&](auto all_see, int block, int next_block, u32_t turn) {
+        constexpr bool kWhole = decltype(all_see)::value;
+        const u32_t stage = turn % kStages;
         const u32_t K_tile = K_tiles + stage * KTile::kBytes, V_tile = V_tiles + stage * VTile::kBytes;
-        const int next = stage ^ 1, next_key = next_block * kBlockN;
-        const int use = turn / kStages;  // of the stage, from 0 on
-        const bool all_whole = block >= begin_whole && block < end_whole;
-        bool nonfinite = false;
-        const auto copy_keys = [&]() {
-            load_whole_tile<kBlockN, kHeadDim, kThreads>(K_tiles + next * KTile::kBytes, K_gmem, next_key);
-        };
-        const auto copy_values = [&]() {
-            load_whole_tile<kBlockN, kVDim, kThreads>(V_tiles + next * VTile::kBytes, V_gmem, next_key);
-        };
-        if constexpr (kApart) {
-            K_stages.wait_full(stage, use);
-            if (block > begin_block) {
-                if (turn > 0) K_stages.wait_free(next, (turn - 1) / kStages);
-                copy_keys();
-                K_stages.filled(next);
-            }
-            if (!all_whole) {
-                V_stages.wait_full(stage, use);
-                nonfinite = __syncthreads_or(take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile));
-            }
-        } else {
-            cp_async_wait_group<kPlaneTiles>();
-            const bool found = !all_whole && take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);
-            // Everybody's copies of this block are visible, and everybody has read the last block: its buffers are free.
-            nonfinite = __syncthreads_or(found);
-            if (block > begin_block) {
-                copy_keys();
-                copy_values();
-                if constexpr (!kPlaneTiles) cp_async_commit_group();
-            }
-            if constexpr (kPlaneTiles) cp_async_commit_group();  // also of nothing: groups are counted
+        const bool all_whole = kWhole || (block >= begin_whole && block < end_whole);
+        const bool nonfinite = keys.wait(block, next_block, turn, all_whole);
+        if constexpr (kQInRegisters && !kBulk) {
+            if (block == end_block - 1) read_queries();
         }
-        if constexpr (kQInRegisters) {
-            if (block == end_block - 1) {
-#pragma unroll
-                for (int k = 0; k < kHeadDim / 16; ++k) {
-#pragma unroll
-                    for (int m = 0; m < kMTiles; ++m) ldmatrix_x4(Q_frag[k][m], Q_smem.at(m * 16, k));
-                }
-            }
-        }
-        const bool whole = block >= begin_warp_whole && block < end_warp_whole;
+        const bool whole = kWhole || (block >= begin_warp_whole && block < end_warp_whole);
         const int first_key = block * kBlockN + sharers.rank * kNTiles * 8 + lane_key;
         // What no row of the warp sees changes nothing.
         const auto seen = [&](int part) {
             const int begin = block * kBlockN + part * kPartKeys;
+            if (kWhole) return true;
             return (!ATTN_WINDOW || begin < mask.end_key(warp_query + kMTiles * 16 - 1)) &&
                    (!ATTN_WINDOW_LEFT || begin + kPartKeys > mask.first_key(warp_query));
         };
@@ -258,7 +247,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             sharers.sync();
         };
         const auto add_values = [&](const u32_t(&P_frag)[kSteps][kMTiles][4], int part) {
-            const VFragment<kVDim> V_own = values(V_tile, part, sharers.rank);
+            const VAddress V_own = values(V_tile, part, sharers.rank);
 #pragma unroll
             for (int k = 0; k < kSteps; ++k) product_pv<Element, kSharers>(O_acc, P_frag[k], V_own, k * 16);
             sharers.part(block, part).add_product_of_other<Element>(O_acc, values(V_tile, part, sharers.rank ^ 1));
@@ -281,17 +270,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
                 if (!below) probabilities(P_frag, 0);
             }
             next_planes();
-            if constexpr (kApart) {
-                K_stages.read(stage);
-                if (block > begin_block) {
-                    if (turn > 0) V_stages.wait_free(next, (turn - 1) / kStages);
-                    copy_values();
-                    V_stages.filled(next);
-                }
-                V_stages.wait_full(stage, use);
-            }
+            keys.scored(block, next_block, turn);
             if (seen(0)) add_values(P_frag, 0);
-            if constexpr (kApart) V_stages.read(stage);
         } else {
             int left = kParts;  // parts that are still to be taken, from the last one on
             if (whole && started) {
@@ -315,12 +295,32 @@ extern "C" __global__ void __launch_bounds__(kThreads, ATTN_BLOCKS_PER_SM)
             }
             next_planes();
         }
-        if (nonfinite) {
+        keys.read(block, turn);
+        if (!kWhole && nonfinite) {
 #pragma unroll
             for (int m = 0; m < kMTiles; ++m) {
                 add_nonfinite_rows<Element>(reinterpret_cast<float (&)[kDTiles * 4]>(O_acc[m]), sharers, mask, V_gmem,
                                             lane_query + m * 16, block * kBlockN, (block + 1) * kBlockN);
             }
+        }
+    };
+    int block = end_block - 1;
+    u32_t turn = 0;
+    if constexpr (kBulk) {  // blocks that all queries see whole have a loop with nothing but what they need
+        while (block >= begin_block) {
+            for (; block >= begin_block && (block >= end_whole || block < begin_whole); --block, ++turn) {
+                compute(Known<false>(), block, block - 1, turn);
+            }
+            for (; block >= max(begin_block, begin_whole); --block, ++turn) {
+                compute(Known<true>(), block, block - 1, turn);
+            }
+            if (!ATTN_WINDOW_LEFT && kSharers > 1)
+                break;  // only a window has a left edge; ptxas does better if it knows
+        }
+    } else {
+        for (int next_block; block >= begin_block; block = next_block, ++turn) {
+            next_block = left_blocks.before(p, query_tile, begin_block, block);
+            compute(Known<false>(), block, next_block, turn);
         }
     }
     sharers.join_sums(softmax.row_sum);

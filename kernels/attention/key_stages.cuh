@@ -14,8 +14,8 @@ struct StageBarriers {
     static constexpr int kBytes = 2 * kCount * 8;
     u32_t smem;
 
-    __device__ __forceinline__ u32_t full(int stage) const { return smem + stage * 16; }
-    __device__ __forceinline__ u32_t free(int stage) const { return smem + stage * 16 + 8; }
+    __device__ __forceinline__ u32_t full(u32_t stage) const { return smem + stage * 16; }
+    __device__ __forceinline__ u32_t free(u32_t stage) const { return smem + stage * 16 + 8; }
 
     // By one thread.
     __device__ __forceinline__ void init() const {
@@ -27,7 +27,7 @@ struct StageBarriers {
     }
 
     // This thread's part of the stage is under way: its copies since the last call.
-    __device__ __forceinline__ void filled(int stage) const {
+    __device__ __forceinline__ void filled(u32_t stage) const {
 #if ATTN_ALIGNED
         cp_async_mbarrier_arrive_noinc(full(stage));
 #else
@@ -36,12 +36,12 @@ struct StageBarriers {
     }
 
     // This warp has read the stage.
-    __device__ __forceinline__ void read(int stage) const {
+    __device__ __forceinline__ void read(u32_t stage) const {
         warp_sync();
         if (lane_id() == 0) mbarrier_arrive(free(stage));
     }
 
     // A stage's turns are its uses, from 0 on: every second block.
-    __device__ __forceinline__ void wait_full(int stage, int turn) const { mbarrier_wait(full(stage), turn & 1); }
-    __device__ __forceinline__ void wait_free(int stage, int turn) const { mbarrier_wait(free(stage), turn & 1); }
+    __device__ __forceinline__ void wait_full(u32_t stage, u32_t turn) const { mbarrier_wait(full(stage), turn & 1); }
+    __device__ __forceinline__ void wait_free(u32_t stage, u32_t turn) const { mbarrier_wait(free(stage), turn & 1); }
 };

@@ -1,16 +1,18 @@
-// NaN and infinity in V that the threads of a block copy themselves: see nonfinite.cuh for what they must not do.
+// NaN and infinity in V that the threads of a block read: see nonfinite.cuh for what they must not do.
 //
-// Each V block at the edge of a tile is looked at after its copy, by the threads that copied. Where non-finite elements are
-// found, zeros are put in their place; the warps then add the elements to the rows that see them, from global memory.
+// Each V block at the edge of a tile is looked at after its copy, by the threads that copied, or would have. Where non-finite
+// elements are found, zeros are put in their place; the warps then add the elements to the rows that see them, from global
+// memory.
 #pragma once
 #include "attention/nonfinite_tile.cuh"
 #include "attention/tile.cuh"
 
-// Whether this thread copied a NaN or infinity into the tile of V at smem; if so, zeros take their places.
-template <class T, int kRows, int kDim, int kThreads>
+// Whether there is a NaN or infinity in this thread's chunks of the tile of V at smem, which are those that it copies where
+// threads do; if so, zeros take their places.
+template <class T, class VTile, int kThreads>
 __device__ __forceinline__ bool take_copied_nonfinite(u32_t smem) {
     u32_t sum[4] = {0, 0, 0, 0};
-    for_own_chunks<kRows, kDim, kThreads>(smem, [&](u32_t chunk) {
+    for_own_chunks<VTile, kThreads>(smem, [&](u32_t chunk) {
         u32_t words[4];
         ld_shared_v4(words, chunk);
 #pragma unroll
@@ -19,7 +21,7 @@ __device__ __forceinline__ bool take_copied_nonfinite(u32_t smem) {
     const bool found = (nonfinite_bits<T>(sum[0]) | nonfinite_bits<T>(sum[1]) | nonfinite_bits<T>(sum[2]) |
                         nonfinite_bits<T>(sum[3])) != 0;
     if (found) {
-        for_own_chunks<kRows, kDim, kThreads>(smem, [&](u32_t chunk) {
+        for_own_chunks<VTile, kThreads>(smem, [&](u32_t chunk) {
 #pragma unroll 1
             for (int i = 0; i < kChunkBytes; i += 4) {
                 const u32_t word = ld_shared(chunk + i);

@@ -8,26 +8,32 @@
 #include "attention/tile.cuh"
 #include "ptx/mma.cuh"
 
-// Narrow tiles have few addresses, and registers for them: there ptxas does better by the sum.
+// Of tiles whose panels stand side by side. Narrow ones have few addresses, and registers for them: there ptxas does better by
+// the sum.
 template <int kDim>
-using QFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks, (kDim > 128)>;
+using QFragment = FragmentAddress<Tile<1, kDim>, QuadOrder::rows_then_chunks, (kDim > 128)>;
 template <int kDim>
-using KFragment = FragmentAddress<kDim, QuadOrder::chunks_then_rows, (kDim > 128)>;
+using KFragment = FragmentAddress<Tile<1, kDim>, QuadOrder::chunks_then_rows, (kDim > 128)>;
 template <int kDim>
-using VFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks, (kDim > 64)>;
+using VFragment = FragmentAddress<Tile<1, kDim>, QuadOrder::rows_then_chunks, (kDim > 64)>;
 
-// S = Q K^T   [16 * kMTiles, kBlockN] per warp
-template <class Element, int kHeadDim, int kMTiles, int kNTiles>
-__device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], const QFragment<kHeadDim> &Q_smem,
-                                           const KFragment<kHeadDim> &K_smem) {
+template <int kMTiles, int kNTiles>
+__device__ __forceinline__ void zero(float (&acc)[kMTiles][kNTiles][4]) {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
         for (int n = 0; n < kNTiles; ++n) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) S_acc[m][n][i] = 0.0f;
+            for (int i = 0; i < 4; ++i) acc[m][n][i] = 0.0f;
         }
     }
+}
+
+// S = Q K^T   [16 * kMTiles, kBlockN] per warp
+template <class Element, int kHeadDim, int kMTiles, int kNTiles, class QAddress, class KAddress>
+__device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], const QAddress &Q_smem,
+                                           const KAddress &K_smem) {
+    zero(S_acc);
 #pragma unroll
     for (int k = 0; k < kHeadDim / 16; ++k) {
         u32_t Q_frag[kMTiles][4];
@@ -47,10 +53,9 @@ __device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4], 
 }
 
 // The same with the fragments of Q in registers; the keys outside, so that the first scores are there early.
-template <class Element, int kSteps, int kMTiles, int kNTiles>
+template <class Element, int kSteps, int kMTiles, int kNTiles, class KAddress>
 __device__ __forceinline__ void product_qk(float (&S_acc)[kMTiles][kNTiles][4],
-                                           const u32_t (&Q_frag)[kSteps][kMTiles][4],
-                                           const KFragment<kSteps * 16> &K_smem) {
+                                           const u32_t (&Q_frag)[kSteps][kMTiles][4], const KAddress &K_smem) {
 #pragma unroll
     for (int n = 0; n < kNTiles; n += 2) {
 #pragma unroll
@@ -188,9 +193,9 @@ __device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4],
 
 // The same for 16 keys, from row `row` of the tile on, with the A fragment of P, and V free of NaN and infinity where a row
 // does not see its key. Pairs of n8 blocks of O are dealt out to kSharers warps, and V_smem begins at this one's first.
-template <class Element, int kSharers, int kMTiles, int kDTiles>
+template <class Element, int kSharers, int kMTiles, int kDTiles, class VAddress>
 __device__ __forceinline__ void product_pv(float (&O_acc)[kMTiles][kDTiles][4], const u32_t (&P_frag)[kMTiles][4],
-                                           const VFragment<kDTiles * 8 * kSharers> &V_smem, int row) {
+                                           const VAddress &V_smem, int row) {
 #pragma unroll
     for (int d = 0; d < kDTiles; d += 2) {
         u32_t V_frag[4];

@@ -13,7 +13,7 @@
 template <int kDim, QuadOrder kOrder>
 struct ByteFragments {
     static constexpr int kChunks = kDim / kChunkBytes;
-    using Address = FragmentAddress<kDim / 2, kOrder>;
+    using Address = FragmentAddress<Tile<1, kDim / 2>, kOrder>;
     Address pairs;
     Address last;
 

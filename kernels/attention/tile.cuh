@@ -1,5 +1,6 @@
-// A tile of Q, K or V in shared memory: kRows x kDim 16-bit elements, row by row, swizzled. A row takes whole panels of
-// 64 elements (128 bytes, all banks once), whatever kDim is; what lies past kDim is neither written nor read.
+// A tile of Q, K or V in shared memory: kRows x kDim 16-bit elements, swizzled. A row takes whole panels of 64 elements (128
+// bytes, all banks once), whatever kDim is; what lies past kDim is not read. Its panels stand side by side, or each panel of
+// all rows by itself, as bulk copies write them.
 //
 // A row is cut into chunks of 16 bytes, the unit of cp.async and of one ldmatrix row. Chunk c of row r stands at
 // position c ^ (r % 8): the eight rows that one 8x8 matrix reads lie in eight different groups of four banks.
@@ -23,10 +24,16 @@ struct GmemRows {
     __device__ __forceinline__ const u16_t *row(int number) const { return base + number * row_stride; }
 };
 
-template <int kRows, int kDim>
+__device__ __forceinline__ u32_t swizzled_chunk(int row, int chunk) { return (chunk ^ (row % 8)) * kChunkBytes; }
+
+// kPanelsApart: each panel of all rows by itself.
+template <int kTileRows, int kDim, bool kPanelsApart = false>
 struct Tile {
-    static constexpr int kRowBytes = (kDim + kPanelElements - 1) / kPanelElements * kPanelBytes;
-    static constexpr int kBytes = kRows * kRowBytes;
+    static constexpr int kRows = kTileRows;
+    static constexpr int kPanels = (kDim + kPanelElements - 1) / kPanelElements;
+    static constexpr int kRowBytes = (kPanelsApart ? 1 : kPanels) * kPanelBytes;         // from a row to the next
+    static constexpr int kPanelStep = kPanelsApart ? kRows * kPanelBytes : kPanelBytes;  // from a panel to the next
+    static constexpr int kBytes = kRows * kPanels * kPanelBytes;
     static constexpr int kRowChunks = kDim / kChunkElements;
     // Where a row is whole panels, eight lanes copy it, a chunk of each panel each: what lies between a lane's chunks is
     // known when the kernel is compiled, and each row costs one address.
@@ -38,9 +45,12 @@ struct Tile {
     __device__ __forceinline__ static constexpr bool covered_by() {
         return kThreads % kRowLanes == 0 && kRows * kRowLanes % kThreads == 0;
     }
-};
 
-__device__ __forceinline__ u32_t swizzled_chunk(int row, int chunk) { return (chunk ^ (row % 8)) * kChunkBytes; }
+    // Where a chunk stands, bytes.
+    __device__ __forceinline__ static u32_t place(int row, int chunk) {
+        return row * kRowBytes + chunk / 8 * kPanelStep + swizzled_chunk(row, chunk % 8);
+    }
+};
 
 #if !ATTN_ALIGNED
 // For arrays whose rows do not start at multiples of 16 bytes: eight 2-byte loads and one 16-byte store.
@@ -65,9 +75,9 @@ __device__ __forceinline__ void load_chunk(u32_t smem, const u16_t *gmem, const 
 
 // Starts copying rows first_row ... first_row + kRows - 1 into the tile at smem; rows outside [0, row_count) become
 // zeros, so that memory past the end is never read. The caller commits.
-template <int kRows, int kDim, int kThreads, class Rows>
+template <class T, int kThreads, class Rows>
 __device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int first_row, int row_count) {
-    using T = Tile<kRows, kDim>;
+    constexpr int kRows = T::kRows;
     if constexpr (T::template covered_by<kThreads>()) {
         // The threads cover whole rows: each keeps its chunks and steps down.
         constexpr int kRowsPerPass = kThreads / T::kRowLanes;
@@ -87,8 +97,8 @@ __device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int firs
             }
 #pragma unroll
             for (int i = 0; i < T::kLaneChunks; ++i) {
-                load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk) + i * kPanelBytes,
-                           gmem + i * kPanelElements, rows.base, inside);
+                load_chunk(smem + T::place(row, chunk) + i * T::kPanelStep, gmem + i * kPanelElements, rows.base,
+                           inside);
             }
             if constexpr (!Rows::kPaged) {
                 gmem += kRowsPerPass * rows.row_stride;
@@ -105,39 +115,37 @@ __device__ __forceinline__ void load_tile(u32_t smem, const Rows &rows, int firs
             const int row = number / T::kRowChunks, chunk = number % T::kRowChunks;
             const bool inside = first_row + row < row_count;
             const u16_t *gmem = inside ? rows.row(first_row + row) + chunk * kChunkElements : rows.base;
-            load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk), gmem, rows.base, inside);
+            load_chunk(smem + T::place(row, chunk), gmem, rows.base, inside);
         }
     }
 }
 
 // The same for a tile of which every row exists. Where the threads cover whole rows, each steps through memory without a
 // test.
-template <int kRows, int kDim, int kThreads, class Rows>
+template <class T, int kThreads, class Rows>
 __device__ __forceinline__ void load_whole_tile(u32_t smem, const Rows &rows, int first_row) {
-    using T = Tile<kRows, kDim>;
     constexpr int kRowsPerPass = kThreads / T::kRowLanes;
     if constexpr (ATTN_ALIGNED && !Rows::kPaged && T::template covered_by<kThreads>() && kRowsPerPass % 8 == 0) {
         const int thread_row = threadIdx.x / T::kRowLanes, chunk = threadIdx.x % T::kRowLanes;
         const u16_t *gmem = rows.row(first_row + thread_row) + chunk * kChunkElements;
-        smem +=
-            thread_row * T::kRowBytes + swizzled_chunk(thread_row, chunk);  // which a pass of 8 rows does not change
+        smem += T::place(thread_row, chunk);  // whose swizzle a pass of 8 rows does not change
 #pragma unroll
-        for (int row = 0; row < kRows; row += kRowsPerPass) {
+        for (int row = 0; row < T::kRows; row += kRowsPerPass) {
 #pragma unroll
             for (int i = 0; i < T::kLaneChunks; ++i) {
-                cp_async_16(smem + row * T::kRowBytes + i * kPanelBytes, gmem + i * kPanelElements, kChunkBytes);
+                cp_async_16(smem + row * T::kRowBytes + i * T::kPanelStep, gmem + i * kPanelElements, kChunkBytes);
             }
             gmem += kRowsPerPass * rows.row_stride;
         }
     } else {
-        load_tile<kRows, kDim, kThreads>(smem, rows, first_row, first_row + kRows);
+        load_tile<T, kThreads>(smem, rows, first_row, first_row + T::kRows);
     }
 }
 
 // Calls f with the address of each chunk of the tile at smem that this thread copied by load_tile.
-template <int kRows, int kDim, int kThreads, class F>
+template <class T, int kThreads, class F>
 __device__ __forceinline__ void for_own_chunks(u32_t smem, F f) {
-    using T = Tile<kRows, kDim>;
+    constexpr int kRows = T::kRows;
     constexpr int kChunks = kRows * T::kRowChunks;
     if constexpr (T::template covered_by<kThreads>()) {
         constexpr int kRowsPerPass = kThreads / T::kRowLanes;
@@ -147,14 +155,13 @@ __device__ __forceinline__ void for_own_chunks(u32_t smem, F f) {
             const int row = thread_row + pass * kRowsPerPass;
 #pragma unroll
             for (int i = 0; i < T::kLaneChunks; ++i) {
-                f(smem + row * T::kRowBytes + swizzled_chunk(row, chunk) + i * kPanelBytes);
+                f(smem + T::place(row, chunk) + i * T::kPanelStep);
             }
         }
     } else {
 #pragma unroll 1
         for (int number = threadIdx.x; number < kChunks; number += kThreads) {
-            const int row = number / T::kRowChunks;
-            f(smem + row * T::kRowBytes + swizzled_chunk(row, number % T::kRowChunks));
+            f(smem + T::place(number / T::kRowChunks, number % T::kRowChunks));
         }
     }
 }
@@ -169,11 +176,13 @@ __device__ __forceinline__ void for_own_chunks(u32_t smem, F f) {
 //                     B of two n8 blocks from rows of n
 enum class QuadOrder { rows_then_chunks, chunks_then_rows };
 
-template <int kDim, QuadOrder kOrder, bool kByXor = false>
+//
+template <class T, QuadOrder kOrder, bool kByXor = false>
 struct FragmentAddress {
-    static constexpr int kRowBytes = Tile<1, kDim>::kRowBytes;
-    u32_t row_start;  // address of this lane's row
-    u32_t swizzle;    // this lane's chunk 0 or 1, swizzled
+    static constexpr int kRowBytes = T::kRowBytes, kPanelStep = T::kPanelStep;
+    u32_t row_start;   // address of this lane's row
+    u32_t swizzle;     // this lane's chunk 0 or 1, swizzled
+    u32_t offset = 0;  // of rows that are known to the compiler
 
     // smem: a multiple of 128, so that a chunk's place among eight is bits 4 to 6 of its address.
     // one_chunk: chunk 0 stands in for chunk 1 too, where the tile has no further one.
@@ -185,19 +194,57 @@ struct FragmentAddress {
         swizzle = swizzled_chunk(row, chunk);
     }
 
+    // The same so many bytes further, in another tile.
+    __device__ __forceinline__ FragmentAddress moved(u32_t bytes) const {
+        FragmentAddress result = *this;
+        result.row_start += bytes;
+        return result;
+    }
+
+    // The same so many pairs of chunks further, within the first panel.
+    __device__ __forceinline__ FragmentAddress beside(int chunk_pairs) const {
+        FragmentAddress result = *this;
+        result.swizzle ^= chunk_pairs * 2 * kChunkBytes;
+        return result;
+    }
+
+    // The same so many rows further.
+    __device__ __forceinline__ FragmentAddress below(int rows) const {
+        FragmentAddress result = *this;
+        result.offset += rows * kRowBytes;
+        return result;
+    }
+
+    // The same in one register that is there all the time: the compiler would rather work it out anew for each block.
+    __device__ __forceinline__ FragmentAddress kept() const {
+        static_assert(kByXor, "else there are two");
+        FragmentAddress result = *this;
+        result.row_start = shfl_idx(static_cast<int>(row_start + swizzle), lane_id());
+        result.swizzle = 0;
+        return result;
+    }
+
     // Address for the 16x16 block that starts `rows` rows (a multiple of 16) and `chunk_pair` pairs of chunks further:
     // the pair number enters the swizzle by XOR, since the lane's own chunk is bit 0 of the chunk number. kByXor: so that
     // a tile has four addresses, for the four pairs of a panel, and what is added to them is known to the compiler.
     __device__ __forceinline__ u32_t at(int rows, int chunk_pair) const {
 #if ATTN_BIAS || ATTN_MASK
-        const int bytes = chunk_pair * 2 * kChunkBytes;
-        return row_start + (swizzle ^ bytes % 128) + (rows * kRowBytes + bytes / 128 * 128);
+        return row_start + (swizzle ^ chunk_pair % 4 * 2 * kChunkBytes) +
+               (offset + rows * kRowBytes + chunk_pair / 4 * kPanelStep);
 #else
-        if constexpr (kByXor) {
-            const u32_t start = row_start + swizzle;
-            return (start ^ (chunk_pair % 4 * 2 * kChunkBytes)) + (rows * kRowBytes + chunk_pair / 4 * kPanelBytes);
-        }
-        return row_start + rows * kRowBytes + (swizzle ^ (chunk_pair * 2 * kChunkBytes));
+        const int panel = chunk_pair / 4 * kPanelStep, bytes = chunk_pair % 4 * 2 * kChunkBytes;
+        if constexpr (kByXor) return ((row_start + swizzle) ^ bytes) + (offset + rows * kRowBytes + panel);
+        return row_start + offset + rows * kRowBytes + panel + (swizzle ^ bytes);
 #endif
     }
 };
+
+// An address as it is, or in a register of its own.
+template <bool kKept, class Address>
+__device__ __forceinline__ Address kept(const Address &address) {
+    if constexpr (kKept) {
+        return address.kept();
+    } else {
+        return address;
+    }
+}

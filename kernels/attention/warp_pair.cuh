@@ -22,9 +22,14 @@ struct WarpAlone : OneWarp {
     __device__ __forceinline__ void sync() const {}
     template <int kMTiles>
     __device__ __forceinline__ void join_sums(float (&)[kMTiles][kRowsPerLane]) const {}
-    template <class Element, int kMTiles, int kDTiles>
-    __device__ __forceinline__ void add_product_of_other(float (&)[kMTiles][kDTiles][4],
-                                                         const VFragment<kDTiles * 8> &) const {}
+    template <class Element, int kMTiles, int kDTiles, class VAddress>
+    __device__ __forceinline__ void add_product_of_other(float (&)[kMTiles][kDTiles][4], const VAddress &) const {}
+};
+
+// Those of a warp in a tile whose rows kSharers warps share.
+template <int kSharers, int kMTiles, int kKeys, int kParts>
+struct SharersOf {
+    using Type = WarpAlone;
 };
 
 // Two of them. kKeys: of a key block, which is taken in kParts parts.
@@ -114,9 +119,9 @@ struct WarpPair {
     }
 
     // O += P V for the keys of the other: its P, published. V_smem: its keys, this warp's columns.
-    template <class Element, int kDTiles>
+    template <class Element, int kDTiles, class VAddress>
     __device__ __forceinline__ void add_product_of_other(float (&O_acc)[kMTiles][kDTiles][4],
-                                                         const VFragment<kDTiles * 8 * kSharers> &V_smem) const {
+                                                         const VAddress &V_smem) const {
         const QFragment<kKeys> P_smem(P_tile, 0);
 #pragma unroll
         for (int k = 0; k < kSteps; ++k) {
@@ -149,4 +154,9 @@ struct WarpPair {
             }
         }
     }
+};
+
+template <int kMTiles, int kKeys, int kParts>
+struct SharersOf<2, kMTiles, kKeys, kParts> {
+    using Type = WarpPair<kMTiles, kKeys, kParts>;
 };

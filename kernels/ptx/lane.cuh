@@ -81,3 +81,10 @@ __device__ __forceinline__ bool vote_any(bool predicate) { return __any_sync(kFu
 
 // bar.warp.sync: what the lanes of the warp wrote before, all of them see after.
 __device__ __forceinline__ void warp_sync() { __syncwarp(); }
+
+// elect.sync: true in one lane of the warp, of which all are here. What that lane alone does, the compiler knows to be done once.
+__device__ __forceinline__ bool elect_one() {
+    u32_t elected;
+    asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p;}" : "=r"(elected));
+    return elected != 0;
+}

@@ -16,6 +16,20 @@ __device__ __forceinline__ void mbarrier_arrive(u32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+// The same; the state of the phase before.
+__device__ __forceinline__ u64_t mbarrier_arrive_state(u32_t barrier) {
+    u64_t state;
+    asm volatile("mbarrier.arrive.shared::cta.b64 %0, [%1];" : "=l"(state) : "r"(barrier) : "memory");
+    return state;
+}
+
+// Arrivals that the phase of a state still waited for.
+__device__ __forceinline__ u32_t mbarrier_pending_count(u64_t state) {
+    u32_t count;
+    asm("mbarrier.pending_count.b64 %0, %1;" : "=r"(count) : "l"(state));
+    return count;
+}
+
 // Arrives, and lets the phase wait for so many bytes more.
 __device__ __forceinline__ void mbarrier_arrive_expect_tx(u32_t barrier, u32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");

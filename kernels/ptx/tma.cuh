@@ -14,15 +14,23 @@ __device__ __forceinline__ void prefetch_tensormap(const TensorMap &map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
+// The block's own shared memory, as a copy's target is named. Where clusters are left out, naming a cluster's would mean a
+// test and a call; the other form came with them.
+#if __CUDA_ARCH__ >= 1000
+#define ATTN_OWN_SHARED "shared::cta"
+#else
+#define ATTN_OWN_SHARED "shared::cluster"
+#endif
+
 // cp.async.bulk.tensor.4d: the box at coordinates (c0, c1, c2, c3); what lies outside the tensor becomes zero. Its bytes
 // count on the barrier.
 __device__ __forceinline__ void cp_async_bulk_tensor_4d(u32_t smem, const TensorMap &map, u32_t barrier, int c0, int c1,
                                                         int c2, int c3, u64_t policy) {
-    asm volatile(
-        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
-        " [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(smem),
-        "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "l"(policy)
-        : "memory");
+    asm volatile("cp.async.bulk.tensor.4d." ATTN_OWN_SHARED
+                 ".global.mbarrier::complete_tx::bytes.L2::cache_hint"
+                 " [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(smem),
+                 "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "l"(policy)
+                 : "memory");
 }
 
 // Orders what this thread wrote to shared memory before reads of the tensor core and of bulk copies.

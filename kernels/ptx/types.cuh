@@ -34,3 +34,9 @@ struct __align__(16) float4_t {
 struct __align__(16) word4_t {
     u32_t v[4];
 };
+
+// Something that is known when a function is compiled.
+template <bool kValue>
+struct Known {
+    static constexpr bool value = kValue;
+};

@@ -43,8 +43,27 @@ def test_every_variant_is_reachable() -> None:
     # V narrower than K, and of a width that two warps cannot share.
     problems += [make(192, v_head_dim=128), make(208)]
     problems += [replace(problem, **planes) for problem in problems for planes in PLANES.values()]
-    chosen = {make_plan(problem, row).variant for problem in problems for row in ARCHES}
+    problems += [replace(problem, mappable=True) for problem in problems]
+    arches = [row.portable for row in ARCHES]
+    chosen = {make_plan(problem, row).variant for problem in problems for row in arches}
     assert chosen == set(VARIANTS)
+
+
+def test_keys_come_by_bulk_copies_where_a_tensor_map_describes_them() -> None:
+    problem = make(mappable=True)
+    plan = make_plan(problem, arch(90).portable)
+    assert plan.defines["ATTN_TMA"] == 1
+    assert plan.steps[0].boxes == (("K", 64), ("V", 64))
+    pages = replace(problem.layout, page_size=64)
+    for changes, cc, reason in (
+        ({"mappable": False}, 90, "no tensor map describes Q, K and V"),
+        ({"layout": pages}, 90, "copies blocks of keys that lie in one piece, not in pages"),
+        ({}, 89, "needs sm_90"),
+    ):
+        other = make_plan(replace(problem, **changes), arch(cc).portable)  # type: ignore[arg-type]
+        assert other.defines["ATTN_TMA"] == 0
+        assert other.steps[0].boxes == ()
+        assert f"attention_fwd_mma 128x64: {reason}" in other.passed_over
 
 
 def test_plan_says_why_earlier_variants_were_passed_over() -> None:
@@ -54,11 +73,11 @@ def test_plan_says_why_earlier_variants_were_passed_over() -> None:
     assert few == "attention_decode_split 16x16: 1200 rows share a K/V head, it is for up to 64"
     assert hopper == "attention_fwd_wgmma 128x64: needs sm_90a"
     assert [line.split(": ")[1].split(",")[0] for line in wide] == [
-        "needs sm_90",
+        *["needs sm_90"] * 3,
         "needs 192 KiB of shared memory",
         "needs 128 KiB of shared memory",
     ]
-    assert "a block on sm_89 gets 99" in wide[1]
+    assert "a block on sm_89 gets 99" in wide[3]
 
 
 def test_old_arch_is_refused() -> None:
@@ -168,13 +187,20 @@ COMPILED = [
     (make(112, "bf16"), 90),
     (make(192, "bf16", v_head_dim=128, window=(-1, 0)), 90),
     (make(208, "bf16", window=(-1, 0)), 90),
+    *(
+        (make(head_dim, "bf16", window=(-1, 0), mappable=True), cc)
+        for head_dim in (64, 128, 192, 256, 576)
+        for cc in (90, 120)
+    ),
+    (make(112, "bf16", mappable=True), 90),
+    (make(192, "bf16", v_head_dim=128, window=(-1, 0), mappable=True), 90),
 ]
 
 
 @pytest.mark.parametrize(("problem", "cc"), COMPILED)
 def test_machine_code_has_few_spills(problem: Problem, cc: int) -> None:
     """bf16, mostly with a window, the text with most in it: at most 40 registers go to memory."""
-    plan = make_plan(problem, arch(cc))
+    plan = make_plan(problem, arch(cc).portable)
     cubin, log = compile_.cubin(plan.source(), arch(cc).sm)
     assert cubin[:4] == b"\x7fELF"
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill", log)]
@@ -184,7 +210,7 @@ def test_machine_code_has_few_spills(problem: Problem, cc: int) -> None:
 
 def test_compiled_pairs_cover_every_variant() -> None:
     """Those of bias and mask: test_resources.py."""
-    covered = {make_plan(problem, arch(cc)).variant for problem, cc in COMPILED}
+    covered = {make_plan(problem, arch(cc).portable).variant for problem, cc in COMPILED}
     rows = [row for row in VARIANTS if isinstance(row, MmaVariant)]
     assert covered == {row for row in rows if row.planes is None}
 

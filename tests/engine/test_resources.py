@@ -24,8 +24,8 @@ REGISTER_FILE = 65536  # of a multiprocessor; Source: CUDA C++ Programming Guide
 # addresses, read once a block of keys.
 ALLOWED = {
     (64, 128): {100: 8},
-    (128, 64): {100: 56},
-    (128, 48): {100: 40},
+    (128, 64): {90: 40, 100: 56},
+    (128, 48): {90: 8, 100: 40},
     (192, 48): {90: 8, 100: 32},
     (256, 64): {100: 8},
     (576, 32): {100: 16},
@@ -35,10 +35,12 @@ ALLOWED = {
 
 def plan_of(variant: Variant, row: Arch) -> Plan | None:
     plain = isinstance(variant, MmaVariant) and variant.plain
+    bulk = isinstance(variant, MmaVariant) and variant.bulk
     problem = dataclasses.replace(
         make(variant.head_dim),
         v_head_dim=variant.v_head_dim,
         window=(-1, -1) if plain else (-1, 0),
+        mappable=bulk,
     )
     if variant.refusal(problem, row) is not None:
         return None
@@ -88,7 +90,10 @@ def plane_plans() -> dict[str, Plan]:
 PLANE_PLANS = plane_plans()
 
 
-PLANES_SPILL = {"sm_90-192-128-mask, unaligned": 8}  # bytes
+PLANES_SPILL = {  # bytes
+    "sm_90-192-128-mask, unaligned": 8,
+    "sm_90-256-256-both, mapped, in f32": 8,
+}
 
 
 @pytest.mark.parametrize("name", PLANE_PLANS)

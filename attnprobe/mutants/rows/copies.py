@@ -11,9 +11,9 @@ _mutant = partial(Mutant, family="copies")
 _WAIT = "        cp_async_wait_group<kPlaneTiles>();\n"
 _BARRIER = "nonfinite = __syncthreads_or(found);"
 _COMMIT = "cp_async_commit_group();"
-_CHUNK = "load_chunk(smem + row * T::kRowBytes + swizzled_chunk(row, chunk)"
+_CHUNK = "load_chunk(smem + T::place(row, chunk)"
 _COPY = "cp_async_16(smem, inside ? gmem : anywhere, inside ? kChunkBytes : 0);"
-_AT = "(swizzle ^ (chunk_pair * 2 * kChunkBytes));"
+_AT = "panel + (swizzle ^ bytes);"
 
 COPIES: tuple[Mutant, ...] = (
     _mutant(
@@ -58,19 +58,19 @@ COPIES: tuple[Mutant, ...] = (
     _mutant(
         "commit_missing",
         "copies are issued and not committed, first and in the loop: no wait covers them",
-        (Edit(_COMMIT, ";", 4),),
+        (Edit(_COMMIT, ";", 5),),
         ("plain",),
     ),
     _mutant(
         "stage_not_toggled",
         "every block is computed from the first buffer",
-        (Edit("const int stage = turn % kStages;", "const int stage = 0;"),),
+        (Edit("const u32_t stage = turn % kStages;", "const u32_t stage = 0;"),),
         ("plain",),
     ),
     _mutant(
         "next_stage_is_this",
         "the copies of the next block go to the buffer that is being read",
-        (Edit("const int next = stage ^ 1,", "const int next = stage,"),),
+        (Edit("next = stage ^ 1;", "next = stage;", 2),),
         ("plain",),
     ),
     _mutant(
@@ -86,6 +86,7 @@ COPIES: tuple[Mutant, ...] = (
             Edit(
                 "V_tile = V_tiles + stage * VTile::kBytes;",
                 "V_tile = V_tiles + stage * KTile::kBytes;",
+                3,
             ),
         ),
         ("panels",),
@@ -96,7 +97,7 @@ COPIES: tuple[Mutant, ...] = (
         (
             Edit(
                 _CHUNK,
-                _CHUNK.replace("swizzled_chunk(row, chunk)", "swizzled_chunk(row + 1, chunk)"),
+                _CHUNK.replace("(row, chunk)", "(row + 1, chunk) - T::kRowBytes"),
                 2,
             ),
         ),
@@ -105,7 +106,7 @@ COPIES: tuple[Mutant, ...] = (
     _mutant(
         "swizzle_of_read",
         "the swizzle of a fragment is advanced by adding, where it must be by XOR",
-        (Edit(_AT, _AT.replace("swizzle ^ (", "swizzle + (")),),
+        (Edit(_AT, _AT.replace("swizzle ^", "swizzle +")),),
         ("plain",),
     ),
     _mutant(

@@ -103,8 +103,8 @@ FRAGMENTS: tuple[Mutant, ...] = (
         "the lanes address K as they address Q: the middle two matrices change places",
         (
             Edit(
-                "using KFragment = FragmentAddress<kDim, QuadOrder::chunks_then_rows,",
-                "using KFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks,",
+                "using KAddress = FragmentAddress<KTile, QuadOrder::chunks_then_rows,",
+                "using KAddress = FragmentAddress<KTile, QuadOrder::rows_then_chunks,",
             ),
         ),
         ("plain",),
@@ -141,8 +141,8 @@ FRAGMENTS: tuple[Mutant, ...] = (
         "the lanes address V as they address K: keys k + 8 stand where columns d + 8 belong",
         (
             Edit(
-                "using VFragment = FragmentAddress<kDim, QuadOrder::rows_then_chunks,",
-                "using VFragment = FragmentAddress<kDim, QuadOrder::chunks_then_rows,",
+                "using VAddress = FragmentAddress<VTile, QuadOrder::rows_then_chunks,",
+                "using VAddress = FragmentAddress<VTile, QuadOrder::chunks_then_rows,",
             ),
         ),
         ("plain",),

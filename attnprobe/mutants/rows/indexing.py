@@ -12,16 +12,13 @@ _KV_HEAD = "const int kv_head = head / p.heads_per_kv_head;"
 _BATCH_OFFSET = "sequence.batch * p.q_batch_stride"
 _BEGIN = "block >= begin_block; block = next_block, ++turn) {"
 _END_BLOCK = "(mask.end_key(last_query) + kBlockN - 1) / kBlockN;"
-_NEXT_KEY = "next_key = next_block * kBlockN;"
-_NEXT_V = "V_tiles + next * VTile::kBytes, V_gmem, next_key);"
+_NEXT_KEY = "next_key = next_block * KTile::kRows;"
+_NEXT_V = "copy_values(next, next_key);"
 _K_ROWS = "p.k_batch_stride, p.k_row_stride);"
 _V_ROWS = "p.v_batch_stride, p.v_row_stride);"
 _O_BASE = "sequence.batch * p.o_batch_stride + sequence.q_row * p.o_row_stride +"
 _OUTSIDE = "const bool exists = query < sequence.seqlen_q;"
-_FIRST_K = (
-    "load_tile<kBlockN, kHeadDim, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, "
-    "(end_block - 1) * kBlockN,"
-)
+_FIRST_K = "load_tile<KTile, kThreads>(K_tiles + stage * KTile::kBytes, K_gmem, first_key,"
 _STORES_LSE = "sharers.rank == 0 && v_part == 0 && p.LSE != nullptr;"
 _STEP = "const u16_t *gmem = rows.base + (first_row + thread_row) * rows.row_stride"
 _OVERFLOW = "flash-attention #767, #2611: offsets past 2^31"
@@ -176,7 +173,7 @@ INDEXING: tuple[Mutant, ...] = (
         (
             Edit(_BEGIN, _BEGIN.replace(">= begin_block", ">= begin_block - 1")),
             Edit("if (block > begin_block) {", "if (block >= begin_block) {", 3),
-            Edit(_NEXT_KEY, _NEXT_KEY.replace("next_block", "max(next_block, 0)")),
+            Edit(_NEXT_KEY, _NEXT_KEY.replace("next_block", "max(next_block, 0)"), 2),
             Edit("first_key = block * kBlockN +", "first_key = max(block, 0) * kBlockN +"),
         ),
         ("plain",),
@@ -184,19 +181,19 @@ INDEXING: tuple[Mutant, ...] = (
     _mutant(
         "last_block_doubled",
         "the second block that is read is the first one again, and the last one is lost",
-        (Edit(_NEXT_KEY, _NEXT_KEY.replace("next_block", "block")),),
+        (Edit(_NEXT_KEY, _NEXT_KEY.replace("next_block", "block"), 2),),
         ("plain",),
     ),
     _mutant(
         "v_one_block_late",
         "V of each block is that of the block before, from the second on",
-        (Edit(_NEXT_V, _NEXT_V.replace("next_key", "block * kBlockN")),),
+        (Edit(_NEXT_V, _NEXT_V.replace("next_key", "block * KTile::kRows"), 2),),
         ("plain",),
     ),
     _mutant(
         "first_k_wrong_tile",
         "the first tile of K that is loaded is tile 0",
-        (Edit(_FIRST_K, _FIRST_K.replace("(end_block - 1) * kBlockN", "0")),),
+        (Edit(_FIRST_K, _FIRST_K.replace("first_key", "0")),),
         ("plain",),
     ),
     _mutant(
@@ -213,7 +210,7 @@ INDEXING: tuple[Mutant, ...] = (
     _mutant(
         "q_rows_of_warp",
         "every warp reads the rows of Q of the first",
-        (Edit("Q_smem(Q_tile, warp_row);", "Q_smem(Q_tile, 0);"),),
+        (Edit("(QAddress(Q_tile, warp_row));", "(QAddress(Q_tile, 0));"),),
         ("plain",),
     ),
     _mutant(
@@ -240,12 +237,12 @@ INDEXING: tuple[Mutant, ...] = (
         "the number of a panel wraps at 2: channels from 128 on overwrite the first ones",
         (
             Edit(
-                "swizzled_chunk(row, chunk) + i * kPanelBytes,",
-                "swizzled_chunk(row, chunk) + i % 2 * kPanelBytes,",
+                "T::place(row, chunk) + i * T::kPanelStep,",
+                "T::place(row, chunk) + i % 2 * T::kPanelStep,",
             ),
             Edit(
-                "cp_async_16(smem + row * T::kRowBytes + i * kPanelBytes,",
-                "cp_async_16(smem + row * T::kRowBytes + i % 2 * kPanelBytes,",
+                "cp_async_16(smem + row * T::kRowBytes + i * T::kPanelStep,",
+                "cp_async_16(smem + row * T::kRowBytes + i % 2 * T::kPanelStep,",
             ),
         ),
         ("wide",),
@@ -256,9 +253,8 @@ INDEXING: tuple[Mutant, ...] = (
         "a row of a fragment is two panels long, whatever head_dim is",
         (
             Edit(
-                "static constexpr int kRowBytes = Tile<1, kDim>::kRowBytes;",
-                "static constexpr int kRowBytes = "
-                "Tile<1, kDim>::kRowBytes < 256 ? Tile<1, kDim>::kRowBytes : 256;",
+                "const int panel = chunk_pair / 4 * kPanelStep,",
+                "const int panel = chunk_pair / 4 % 2 * kPanelStep,",
             ),
         ),
         ("wide",),

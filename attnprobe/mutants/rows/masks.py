@@ -98,8 +98,8 @@ MASKS: tuple[Mutant, ...] = (
         "the last block is taken for a whole one: its missing keys score 0",
         (
             Edit(
-                "block >= begin_warp_whole && block < end_warp_whole;",
-                "block >= begin_warp_whole && block <= end_warp_whole;",
+                "block >= begin_warp_whole && block < end_warp_whole);",
+                "block >= begin_warp_whole && block <= end_warp_whole);",
             ),
         ),
         ("plain", "causal"),

@@ -7,9 +7,9 @@ from attnprobe.mutants.rows.edits import Edited
 
 _row = Edited("sharing", MAIN_KERNEL)
 
-_READ_K = "                K_stages.read(stage);\n"
-_FILL_V = "                    V_stages.filled(next);\n"
-_WAIT_V = "                V_stages.wait_full(stage, use);\n            }\n            if (seen(0))"
+_READ_K = "K_stages().read(stage);"
+_FILL_V = "V_stages().filled(next);"
+_WAIT_V = "V_stages().wait_full(stage, turn / kStages);"
 
 SHARING: tuple[Mutant, ...] = (
     _row(
@@ -85,8 +85,8 @@ SHARING: tuple[Mutant, ...] = (
     _row(
         "sharing_keys_of_other",
         "both warps of a pair score the keys of the first",
-        "K_smem(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);",
-        "K_smem(K_tile, part * kPartKeys);",
+        "KAddress(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);",
+        "KAddress(K_tile, part * kPartKeys);",
         "pairs_together",
     ),
     _row(
@@ -113,7 +113,7 @@ SHARING: tuple[Mutant, ...] = (
     _row(
         "apart_k_not_waited_for",
         "K is read before the copies of all threads have landed",
-        "            K_stages.wait_full(stage, use);\n",
+        "K_stages().wait_full(stage, use);",
         "",
         "pairs",
     ),
@@ -121,20 +121,20 @@ SHARING: tuple[Mutant, ...] = (
         "apart_v_not_waited_for",
         "V is read before the copies of all threads have landed",
         _WAIT_V,
-        "            }\n            if (seen(0))",
+        "",
         "pairs",
     ),
     _row(
         "apart_k_copied_over",
         "K is copied over a stage that other warps still read",
-        "if (turn > 0) K_stages.wait_free(next, (turn - 1) / kStages);",
+        "if (turn > 0) K_stages().wait_free(next, (turn - 1) / kStages);",
         "",
         "pairs",
     ),
     _row(
         "apart_v_copied_over",
         "V is copied over a stage that other warps still read",
-        "if (turn > 0) V_stages.wait_free(next, (turn - 1) / kStages);",
+        "if (turn > 0) V_stages().wait_free(next, (turn - 1) / kStages);",
         "",
         "pairs",
     ),
@@ -182,22 +182,22 @@ SHARING: tuple[Mutant, ...] = (
     _row(
         "apart_turn_of_block",
         "a stage's turns are counted by blocks, not by its uses",
-        "const int use = turn / kStages;",
-        "const int use = turn;",
+        "const u32_t use = turn / kStages;",
+        "const u32_t use = turn;",
         "pairs",
     ),
     _row(
         "parts_first_keys",
         "the second part of a block takes the V of the first",
-        "VFragment<kVDim> V_smem(V_tile, part * kPartKeys + rank * kSteps * 16);",
-        "VFragment<kVDim> V_smem(V_tile, rank * kSteps * 16);",
+        "VAddress(V_tile, part * kPartKeys + rank * kSteps * 16)",
+        "VAddress(V_tile, rank * kSteps * 16)",
         "key_parts",
     ),
     _row(
         "parts_scores_of_first",
         "the second part of a block is scored with the K of the first",
-        "K_smem(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);",
-        "K_smem(K_tile, sharers.rank * kNTiles * 8);",
+        "KAddress(K_tile, part * kPartKeys + sharers.rank * kNTiles * 8);",
+        "KAddress(K_tile, sharers.rank * kNTiles * 8);",
         "key_parts",
     ),
     _row(

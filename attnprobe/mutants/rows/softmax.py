@@ -28,10 +28,7 @@ _END = "return {__frcp_rn(sum) * shrink, max_log2 * kLn2 + logf(sum)};"
 _CALL_RESCALE = "if (any_rescale(rescale)) rescale_output(O_acc, rescale);"
 _STORE_LSE = "if (stores_lse && exists) LSE_gmem[query] = row.lse;"
 _ROUND = 'asm("{ .reg .b16 h; cvt.rn.f16.f32 h, %0; cvt.f32.f16 %0, h; }" : "+f"(VALUE));'
-_FOUND = (
-    "const bool found = !all_whole && "
-    "take_copied_nonfinite<Element, kBlockN, kVDim, kThreads>(V_tile);"
-)
+_FOUND = "const bool found = !all_whole && take_copied_nonfinite<Element, VTile, kThreads>(V_tile);"
 _ADD_FIRST = "if (visible[0]) O_acc[i + c] += to_float(value);"
 _ADD_SECOND = "if (visible[1]) O_acc[i + 2 + c] += to_float(value);"
 _LSE_FIELD = "SGLang #40903: LSE in base 2 merged as if natural"

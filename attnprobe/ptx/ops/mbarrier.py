@@ -41,7 +41,10 @@ def inval(e: Emitter, instr: Instr) -> None:
 
 @op("mbarrier.arrive", "mbarrier.arrive_drop")
 def arrive(e: Emitter, instr: Instr) -> None:
-    """state = the phase; then arrive, once or ``count`` times; .expect_tx expects bytes before."""
+    """state = the phase, and what it waits for; then arrive, once or ``count`` times.
+
+    .expect_tx expects bytes before.
+    """
     state: Operand = Sink()
     operands = instr.operands
     if not isinstance(operands[0], Addr):
@@ -52,6 +55,14 @@ def arrive(e: Emitter, instr: Instr) -> None:
     drop = "arrive_drop" in instr.mods
     found = e.tmp(f"m.mbarriers.arrive({place}, {pair}, {drop}, {e.active()})")
     e.dst(state, found, "u8")
+
+
+@op("mbarrier.pending_count")
+def pending_count(e: Emitter, instr: Instr) -> None:
+    """Arrivals that the phase of a state still waited for."""
+    target, state = instr.operands
+    bits = e.src(state, "u8")
+    e.dst(target, e.tmp(f"m.mbarriers.pending_count({bits})"), "u4")
 
 
 @op("mbarrier.expect_tx")
