@@ -21,10 +21,12 @@ from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.plan import Plan
 from attnprobe.engine.prepared import Prepared, Struct
 from attnprobe.engine.problem import Problem
+from attnprobe.engine.step import Step
 from attnprobe.engine.tensor_maps import mapped, tensor_map
 from attnprobe.errors import DeviceError
 from attnprobe.formats import FORMATS, Format
 from attnprobe.frozen import dataclass
+from attnprobe.layouts.tensor_map import TensorMap
 
 # Axes of every array that have a stride field in AttentionParams, outermost first.
 _AXES = ("batch", "row", "head")
@@ -141,20 +143,17 @@ def run_emulator(
     }
     steps = {**stride_fields(q, k, v, o), **extra_strides(extras or {})}
     struct = pack_params({**plan.fields(), **steps, **addresses})
-    formats, report = _formats(plan), None
+    report = None
     for step in plan.steps:
         own = step.source == plan.variant.source
         text = (source if own else None) or plan.source(step.source)
-        maps = [
-            tensor_map(_boxed(name, arrays[name]), addresses[name], formats[name], rows)
-            for name, rows in step.boxes
-        ]
+        maps = tensor_maps(plan, step, arrays, addresses)
         report = ptx.launch(
             ptx.load(compile_.ptx(text, plan.arch.cc, suffix=plan.variant.suffix)),
             step.entry,
             step.grid,
             step.block,
-            [*maps, struct],
+            [*maps.values(), struct],
             step.shared_bytes,
             checked=checked,
             dependent=step.dependent,
@@ -240,6 +239,17 @@ def plan_kernels(plan: Plan, device: int, source: compile_.Source | None = None)
         )
         for step in plan.steps
     )
+
+
+def tensor_maps(
+    plan: Plan, step: Step, arrays: Mapping[str, Any], addresses: Mapping[str, int]
+) -> dict[str, TensorMap]:
+    """Return what a launch of ``plan`` reads through tensor maps, in the order of its arguments."""
+    formats = _formats(plan)
+    return {
+        name: tensor_map(_boxed(name, arrays[name]), addresses[name], formats[name], rows)
+        for name, rows in step.boxes
+    }
 
 
 def _formats(plan: Plan) -> Mapping[str, Format]:

@@ -19,10 +19,11 @@ import numpy.typing as npt
 
 from attnprobe import compile as compile_
 from attnprobe import ptx
-from attnprobe.engine.launch import stride_fields
+from attnprobe.engine.launch import stride_fields, tensor_maps
 from attnprobe.engine.params import pack_params, params_offset
 from attnprobe.engine.plan import Plan
 from attnprobe.errors import UsageError
+from attnprobe.layouts.tensor_map import TensorMap
 
 Array = npt.NDArray[Any]
 Json = dict[str, Any]
@@ -37,12 +38,13 @@ def describe(plan: Plan, arrays: Mapping[str, Array]) -> Json:
     Raises
     ------
     UsageError
-        If the plan has several launches, or reads through tensor maps.
+        If the plan has several launches.
     """
     (step, *others) = plan.steps
-    if others or step.boxes:
-        raise UsageError(f"{step.entry}: only plans of one launch without tensor maps are kept")
+    if others:
+        raise UsageError(f"{step.entry}: only plans of one launch are kept")
     source = plan.source(step.source)
+    maps = tensor_maps(plan, step, arrays, dict.fromkeys(arrays, 0))
     steps = stride_fields(*(arrays[name] for name in ("Q", "K", "V", "O")))
     struct = pack_params({**plan.fields(), **steps, **dict.fromkeys(arrays, 0)})
     return {
@@ -54,6 +56,7 @@ def describe(plan: Plan, arrays: Mapping[str, Array]) -> Json:
         "block": list(step.block),
         "shared_bytes": step.shared_bytes,
         "params": struct.tobytes().hex(),
+        "maps": [{"array": name, **_told(each)} for name, each in maps.items()],
         "pointers": {name: params_offset(name) for name in (*arrays, *plan.scratch)},
         "shapes": {name: list(arrays[name].shape) for name in ("O", "LSE")},
         "scratch": {
@@ -61,6 +64,18 @@ def describe(plan: Plan, arrays: Mapping[str, Array]) -> Json:
             for name, (shape, dtype) in plan.scratch.items()
         },
     }
+
+
+def _told(tensor: TensorMap) -> Json:
+    """Return a tensor map without the address."""
+    return {name: value for name, value in vars(tensor).items() if name != "address"}
+
+
+def _mapped(told: Json, addresses: Mapping[str, int]) -> TensorMap:
+    fields: Json = {
+        name: tuple(each) if isinstance(each, list) else each for name, each in told.items()
+    }
+    return TensorMap(addresses[fields.pop("array")], **fields)
 
 
 def save(path: Path, launches: Mapping[str, Json]) -> None:
@@ -108,16 +123,19 @@ def replay(launch: Json, q: Array, k: Array, v: Array) -> tuple[Array, Array]:
     scratch = {
         name: np.empty(shape, dtype) for name, (shape, dtype) in launch.get("scratch", {}).items()
     }
+    addresses = {}
     for name, array in {"Q": q, "K": k, "V": v, "O": o, "LSE": lse, **scratch}.items():
-        address = memory.map(array, name=name, writable=name not in ("Q", "K", "V")).address
+        buffer = memory.map(array, name=name, writable=name not in ("Q", "K", "V"))
+        addresses[name] = int(buffer.address)
         at = launch["pointers"][name]
-        params[at : at + _POINTER_BYTES] = int(address).to_bytes(_POINTER_BYTES, "little")
+        params[at : at + _POINTER_BYTES] = addresses[name].to_bytes(_POINTER_BYTES, "little")
+    maps = [_mapped(told, addresses) for told in launch.get("maps", ())]
     ptx.launch(
         ptx.load(compile_.ptx(source_of(launch), launch["cc"])),
         launch["entry"],
         tuple(launch["grid"]),
         tuple(launch["block"]),
-        [bytes(params)],
+        [*maps, bytes(params)],
         launch["shared_bytes"],
         checked=False,
         mma="exact",

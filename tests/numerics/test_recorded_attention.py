@@ -25,8 +25,8 @@ def test_no_bit_of_o_or_lse_differs(name: str) -> None:
 
 
 @pytest.mark.usefixtures("any_table")
-def test_a_launch_that_is_kept_gives_what_the_plan_gives(tmp_path: Path) -> None:
-    name = "decode, head_dim 64, bf16"
+@pytest.mark.parametrize("name", ["decode, head_dim 64, bf16", "large scale, head_dim 64, f16"])
+def test_a_launch_that_is_kept_gives_what_the_plan_gives(name: str, tmp_path: Path) -> None:
     found, _ = recorded_attention.record(name, recorded_attention.on_emulator)
     assert recorded_attention.changed(name, found) == ()
     recorded_launches.save(tmp_path / "kept.xz", {name: recorded_attention.launch_of(name)})
