@@ -1,9 +1,9 @@
 // Attention forward on mma.sync, sm_80 and later: O = softmax(mask(transform(Q K^T))) V, LSE.
 //
 // One block computes kBlockM queries of one head; each warp owns kMTiles * 16 of them for the whole loop over the key
-// blocks, so the softmax never leaves a quad of lanes. K and V have two stages: the copies of the next block run while one is
-// computed, by bulk copies (bulk_keys.cuh) or by the threads (copied_keys.cuh). P stays in registers: two neighbouring 16x8 accumulator blocks of S, packed to 16 bits, are the
-// A fragment of the second product.
+// blocks, so the softmax never leaves a quad of lanes. K and V have two stages: the copies of the next block run while one
+// is computed, by bulk copies (bulk_keys.cuh) or by the threads (copied_keys.cuh). P stays in registers: two neighbouring
+// 16x8 accumulator blocks of S, packed to 16 bits, are the A fragment of the second product.
 //
 // A block of keys is taken in kParts parts: S of a part is issued before the softmax of the one before, whose exponentials
 // then stand between products, and fewer scores are in registers at a time than there are keys between two barriers.
@@ -12,9 +12,10 @@
 // half of the keys and half of the columns of O. Or kVParts blocks share the columns: each computes S whole and kVDim of them.
 // With kApart the warps do not wait for each other at each block of keys (key_stages.cuh).
 //
-// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_SHARERS, ATTN_PARTS, ATTN_APART, ATTN_TMA
-// (K and V come by bulk copies, through the tensor maps before the params), ATTN_MEET (bulk_keys.cuh), ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the features
-// of features.py, each 0 or 1.
+// Macros from the plan: ATTN_HEAD_DIM, ATTN_V_DIM (of one part), ATTN_V_PARTS, ATTN_SHARERS, ATTN_PARTS, ATTN_APART,
+// ATTN_TMA (K and V come by bulk copies, through the tensor maps before the params), ATTN_MEET (bulk_keys.cuh),
+// ATTN_BLOCK_M, ATTN_BLOCK_N, ATTN_WARPS, ATTN_BLOCKS_PER_SM, ATTN_ELEMENT (f16_t, bf16_t), ATTN_OUT (of O), and the
+// features of features.py, each 0 or 1.
 #include "attention/block_rows.cuh"
 #include "attention/bulk_keys.cuh"
 #include "attention/copied_keys.cuh"
