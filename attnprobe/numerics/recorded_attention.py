@@ -127,11 +127,14 @@ def launch_of(name: str) -> Json:
     return recorded_launches.describe(plan, arrays)
 
 
-def changed(name: str, recorded: Json) -> tuple[str, ...]:
-    """Return what is not what was recorded any more: of "kernel", "plan" and "inputs"."""
+def changed(name: str, recorded: Json, launched: Json) -> tuple[str, ...]:
+    """Return what is not what was recorded any more: of "kernel", "inputs" and "plan"."""
     q, k, v = inputs(name)
     identity = _identity(plan_of(name, q, k, v), (q, k, v))
-    return tuple(what for what, value in identity.items() if recorded[what] != value)
+    found = [what for what in ("kernel", "inputs") if recorded[what] != identity[what]]
+    if not recorded_launches.same_plan(launched, launch_of(name)):
+        found.append("plan")
+    return tuple(found)
 
 
 def replay(name: str, recorded: Json, launched: Json) -> str:
@@ -160,7 +163,8 @@ def _data(arrays: QKV) -> str:
 
 def _identity(plan: Plan, arrays: QKV) -> Json:
     described = repr((plan.variant.entry, plan.grid, plan.block, plan.shared_bytes))
-    fields = repr(sorted(plan.fields().items()))
+    known = {name: value for name, value in plan.fields().items() if name != "arrival_tag"}
+    fields = repr(sorted(known.items()))  # but for the number that each process draws
     launched = hashlib.sha256((described + fields).encode()).hexdigest()[:16]
     return {"kernel": _words(plan.source()), "plan": launched, "inputs": _data(arrays)}
 

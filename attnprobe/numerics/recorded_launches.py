@@ -71,6 +71,21 @@ def _told(tensor: TensorMap) -> Json:
     return {name: value for name, value in vars(tensor).items() if name != "address"}
 
 
+def same_plan(one: Json, other: Json) -> bool:
+    """Whether two launches are of one plan, whatever their texts: in shape and arguments alike."""
+    return _plan(one) == _plan(other)
+
+
+def _plan(launch: Json) -> Json:
+    """Return what a plan decides of a launch, as it is when it has been kept."""
+    params = bytearray.fromhex(launch["params"])
+    at = params_offset("arrival_tag")  # a number of the process
+    params[at : at + _POINTER_BYTES] = bytes(_POINTER_BYTES)
+    fields = {name: launch[name] for name in launch if name not in ("text", "file")}
+    found: Json = json.loads(json.dumps({"maps": [], **fields, "params": params.hex()}))
+    return found
+
+
 def _mapped(told: Json, addresses: Mapping[str, int]) -> TensorMap:
     fields: Json = {
         name: tuple(each) if isinstance(each, list) else each for name, each in told.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnprobe.engine import launch
+from attnprobe.engine import launch, parts
 from attnprobe.errors import UsageError
 from attnprobe.numerics import recorded_attention, recorded_launches
 from attnprobe.probing import evidence
@@ -28,14 +28,24 @@ def test_no_bit_of_o_or_lse_differs(name: str) -> None:
 @pytest.mark.parametrize("name", ["decode, head_dim 64, bf16", "large scale, head_dim 64, f16"])
 def test_a_launch_that_is_kept_gives_what_the_plan_gives(name: str, tmp_path: Path) -> None:
     found, _ = recorded_attention.record(name, recorded_attention.on_emulator)
-    assert recorded_attention.changed(name, found) == ()
     recorded_launches.save(tmp_path / "kept.xz", {name: recorded_attention.launch_of(name)})
     launched = recorded_launches.load(tmp_path / "kept.xz")[name]
     assert recorded_attention.replay(name, found, launched) == ""
+    assert recorded_attention.changed(name, found, launched) == ()
     other = {**launched, "text": launched["text"] + "int another;"}
     with pytest.raises(UsageError, match="kernel changed since the recording"):
         recorded_attention.replay(name, found, other)
-    assert recorded_attention.changed(name, {**found, "plan": "0" * 16}) == ("plan",)
+    assert recorded_attention.changed(name, {**found, "kernel": "0" * 16}, launched) == ("kernel",)
+    assert recorded_attention.changed(name, found, {**launched, "grid": [9, 1, 1]}) == ("plan",)
+
+
+def test_a_launch_of_another_process_is_of_the_same_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "decode, head_dim 64, f16"
+    one = recorded_attention.launch_of(name)
+    monkeypatch.setattr(parts, "ARRIVAL_TAG", parts.ARRIVAL_TAG ^ 1 << parts.COUNT_BITS)
+    other = recorded_attention.launch_of(name)
+    assert one["params"] != other["params"]
+    assert recorded_launches.same_plan(one, other)
 
 
 def test_at_least_forty_cases_cover_widths_formats_and_features() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from attnprobe.formats import Format
 from attnprobe.layouts import Instruction
-from attnprobe.numerics import recorded_attention
+from attnprobe.numerics import recorded_attention, recorded_launches
 from attnprobe.probing import arithmetic, evidence, scalars, warpgroup_arithmetic
 from attnprobe.probing.hypotheses import HYPOTHESES
 from attnprobe.ptx import exact_ex2
@@ -209,7 +209,10 @@ def attention() -> str:
     ]
     table = markdown_table(["case", "values", "widths and formats"], lines)
     stored = data["attention"]
-    present = sum(not recorded_attention.changed(name, stored[name]) for name in stored)
+    launches = recorded_launches.load(evidence.folder() / recorded_attention.LAUNCHES)
+    present = sum(
+        not recorded_attention.changed(name, stored[name], launches[name]) for name in stored
+    )
     return (
         f"{len(stored)} cases on {_where(data)}. {present} of them are of the kernels as they are "
         "now; the launches of all are kept whole beside the record, and it is these that the "
