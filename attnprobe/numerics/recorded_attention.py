@@ -163,8 +163,8 @@ def _data(arrays: QKV) -> str:
 
 def _identity(plan: Plan, arrays: QKV) -> Json:
     described = repr((plan.variant.entry, plan.grid, plan.block, plan.shared_bytes))
-    known = {name: value for name, value in plan.fields().items() if name != "arrival_tag"}
-    fields = repr(sorted(known.items()))  # but for the number that each process draws
+    known = plan.fields().items()
+    fields = repr(sorted(each for each in known if each[0] != recorded_launches.DRAWN))
     launched = hashlib.sha256((described + fields).encode()).hexdigest()[:16]
     return {"kernel": _words(plan.source()), "plan": launched, "inputs": _data(arrays)}
 

@@ -30,6 +30,8 @@ Json = dict[str, Any]
 
 SCHEMA = "attnprobe.attention-launches/1"
 _POINTER_BYTES = 8
+# The field of ``AttentionParams`` that each process draws anew: no part of a plan.
+DRAWN = "arrival_tag"
 
 
 def describe(plan: Plan, arrays: Mapping[str, Array]) -> Json:
@@ -79,7 +81,7 @@ def same_plan(one: Json, other: Json) -> bool:
 def _plan(launch: Json) -> Json:
     """Return what a plan decides of a launch, as it is when it has been kept."""
     params = bytearray.fromhex(launch["params"])
-    at = params_offset("arrival_tag")  # a number of the process
+    at = params_offset(DRAWN)
     params[at : at + _POINTER_BYTES] = bytes(_POINTER_BYTES)
     fields = {name: launch[name] for name in launch if name not in ("text", "file")}
     found: Json = json.loads(json.dumps({"maps": [], **fields, "params": params.hex()}))

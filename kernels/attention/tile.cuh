@@ -176,7 +176,6 @@ __device__ __forceinline__ void for_own_chunks(u32_t smem, F f) {
 //                     B of two n8 blocks from rows of n
 enum class QuadOrder { rows_then_chunks, chunks_then_rows };
 
-//
 template <class T, QuadOrder kOrder, bool kByXor = false>
 struct FragmentAddress {
     static constexpr int kRowBytes = T::kRowBytes, kPanelStep = T::kPanelStep;
